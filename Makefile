@@ -1,0 +1,35 @@
+# Everything a fresh machine with Python 3.11+ and make needs: `make search` or `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export RAY_USAGE_STATS_ENABLED = 0
+export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO = 0
+
+.PHONY: setup search test test-slow lint bench clean
+
+setup: $(READY)
+
+# Rerun when the pins or the package's metadata change; otherwise a no-op.
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "resnet-search needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+search: setup
+	$(BIN)/python -m search.run digits_resnet8 --fresh
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -m 'not slow and not gpu and not network'
+
+test-slow: setup
+	$(BIN)/python -m pytest -m 'slow and not gpu and not network'
+
+clean:
+	rm -rf $(VENV) runs

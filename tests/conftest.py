@@ -1,0 +1,33 @@
+"""Fixtures for real data and weights, which are not part of the repository."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before torch is loaded: the batches of tests are so small that more threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def _folder(variable: str, what: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set: it names the folder with {what}")
+    path = Path(value)
+    if not path.is_dir():
+        pytest.skip(f"{variable}={value} is no folder: it should hold {what}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real images: `cifar10_jpeg/` (Parquet) and `hymenoptera/` (ImageFolder)."""
+    return _folder("RESNET_SEARCH_DATA", "cifar10_jpeg/ and hymenoptera/")
+
+
+@pytest.fixture(scope="session")
+def weights_dir() -> Path:
+    """Real pretrained CIFAR ResNets: resnet20-12fca82f.th and resnet56-4bfd9763.th."""
+    return _folder("RESNET_SEARCH_WEIGHTS", "resnet20-12fca82f.th and resnet56-4bfd9763.th")

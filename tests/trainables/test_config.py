@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainables.config import (
+    ConfigError,
+    TrialConfig,
+    dump_config,
+    flatten,
+    load_config,
+    load_yaml,
+    merge,
+    parse_config,
+    parse_yaml,
+    unflatten,
+)
+
+
+def problems(tree: Any) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(tree)
+    return {problem.path: problem.rule for problem in caught.value.problems}
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    found = problems(
+        {
+            "optimizer": {"kind": "sgd", "momentun": 0.9, "lr": -1},
+            "epochs": True,
+            "model": {"kind": "cifar_resnet", "depth": 21},
+            "bach_size": 3,
+        }
+    )
+    assert found == {
+        "model.depth": "must be 6n+2, for example 20 or 26",
+        "optimizer.lr": "must be greater than 0",
+        "optimizer.momentun": "unknown key, did you mean `momentum`?",
+        "epochs": "must be a valid integer",
+        "bach_size": "unknown key, did you mean `batch_size`?",
+    }
+
+
+@pytest.mark.parametrize(
+    ("tree", "path", "words"),
+    [
+        ({"optimizer": {"kind": "adamw", "momentum": 0.9}}, "optimizer.momentum", "unknown key"),
+        ({"optimizer": {"kind": "sdg"}}, "optimizer.kind", "'sgd', 'adam', 'adamw', 'rmsprop'"),
+        ({"schedule": {"gamma": 0.1}}, "schedule.kind", "'one_cycle'"),
+        ({"optimizer": {"kind": "sgd", "momentum": 0.0, "nesterov": True}}, "optimizer.nesterov", "momentum is 0"),
+        ({"schedule": {"kind": "step", "milestones": [0.7, 0.5]}}, "schedule.milestones", "increasing"),
+        ({"model": {"kind": "cifar_resnet", "frozen_stages": 1}}, "model.frozen_stages", "pretrained"),
+        ({"model": {"kind": "cifar_resnet", "pretrained": "w", "frozen_stages": 5}}, "model.frozen_stages", "most 4"),
+        ({"model": {"kind": "torchvision_resnet", "depth": 20}}, "model.depth", "18, 34, 50, 101 or 152"),
+        ({"model": {"kind": "cifar_resnet", "pretrained": "torchvision:V2"}}, "model.pretrained", "path"),
+        ({"data": {"source": "digits"}, "augment": {"flip": True}}, "augment", "mirrored digit"),
+        ({"data": {"source": "parquet"}}, "data.source", "parquet:PATH"),
+        ({"data": {"normalize": {"mean": [0, 0, 0], "std": [1, 0, 1]}}}, "data.normalize.std.1", "greater than 0"),
+        ({"augment": {"pad_crop": 0.1, "resized_crop": 0.5}}, "augment.resized_crop", "one of the two crops"),
+        ({"optimizer": {"kind": "sgd", "lr": float("nan")}}, "optimizer.lr", "finite"),
+        ({"optimizer": {"kind": "sgd", "lr": "0.1"}}, "optimizer.lr", "number"),
+        ({"optimizer": 3}, "optimizer", "dictionary"),
+        ([1], "", "dictionary"),
+    ],
+)
+def test_a_mistake_names_path_and_rule(tree: Any, path: str, words: str) -> None:
+    found = problems(tree)
+    assert words in found[path]
+
+
+def test_what_belongs_to_another_optimizer_is_replaced_not_kept() -> None:
+    base = TrialConfig().model_dump(mode="json")
+    config = parse_config(merge(base, {"optimizer": {"kind": "adamw", "lr": 1e-3}}))
+    assert config.optimizer.kind == "adamw"
+    assert "optimizer.momentum" not in flatten(config.model_dump())
+
+
+@pytest.mark.parametrize("depth", [8, 20, 110, 1202])
+def test_yaml_round_trip(tmp_path: Path, depth: int) -> None:
+    config = parse_config({"model": {"kind": "cifar_resnet", "depth": depth}, "schedule": {"kind": "step"}})
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+    path.write_text(yaml.safe_dump({"config": config.model_dump(mode="json"), "provenance": {"trial": 3}}))
+    assert load_config(path) == config
+
+
+def test_floats_without_a_dot_are_numbers() -> None:
+    assert parse_yaml("a: 1e-3\nb: 5E+2\nc: 1e\n", "x") == {"a": 0.001, "b": 500.0, "c": "1e"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: &x [1]\nb: *x", "aliases"),
+        ("a: 1\na: 2", "stands twice"),
+        ("a: [", "line 1"),
+        ("[" * 5000, "nested"),
+        ("x" * 1_000_001, "smaller"),
+        ("? {a: 1}\n: 2", "scalar"),
+    ],
+)
+def test_bad_yaml_is_one_clear_error(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml(text, "study.yaml")
+    assert words in str(caught.value)
+    assert "study.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_hostile_yaml_runs_no_code(tmp_path: Path) -> None:
+    victim = tmp_path / "ran"
+    hostile = tmp_path / "hostile.yaml"
+    hostile.write_text(f"!!python/object/apply:os.system ['touch {victim}']\n")
+    with pytest.raises(ConfigError, match="not plain YAML"):
+        load_yaml(hostile)
+    assert not victim.exists()
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_yaml(tmp_path / "absent.yaml")
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_yaml(binary)
+    with pytest.raises(ConfigError, match="mapping"):
+        load_config(_write(tmp_path / "list.yaml", "[1, 2]"))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match="readable YAML file"):
+        load_yaml(tmp_path / "folder")
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+trees = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["kind", "model", "optimizer", "lr", "sgd", "data", "x", ""]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(trees)
+def test_any_tree_gives_a_config_or_a_config_error(tree: Any) -> None:
+    try:
+        config = parse_config(tree)
+    except ConfigError:
+        return
+    assert parse_config(config.model_dump(mode="json")) == config
+
+
+def test_unflatten_is_the_inverse_of_flatten() -> None:
+    tree = {"a": {"b": 1, "c": {"d": "x"}}, "e": None}
+    assert unflatten(flatten(tree)) == tree
+    with pytest.raises(ValueError, match="already holds"):
+        unflatten({"a": 1, "a.b": 2})
+    with pytest.raises(ValueError, match="keys below it"):
+        unflatten({"a.b": 2, "a": 1})

@@ -1,0 +1,34 @@
+"""What one trial is: `TrialConfig`, a frozen tree of pydantic models that YAML can express.
+
+It holds what is *valid*; what is *searched* lives in `spaces`. Optimizer, schedule and model are unions tagged by
+`kind`, so that a momentum on AdamW is an error and not a silently ignored key. This package imports no torch: reading
+and checking a config costs milliseconds.
+"""
+
+from trainables.config.images import Augment, Data, Normalization
+from trainables.config.network import CifarResNet, Model, SyntheticCurve, TorchvisionResNet
+from trainables.config.optimization import (
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    Cyclic,
+    OneCycle,
+    Optimizer,
+    Plateau,
+    RMSprop,
+    Schedule,
+    Step,
+)
+from trainables.config.part import Part
+from trainables.config.problems import ConfigError, Problem, load_yaml, parse_yaml, validate
+from trainables.config.tree import flatten, merge, unflatten
+from trainables.config.trial import Execution, Regularization, TrialConfig, dump_config, load_config, parse_config
+
+__all__ = [
+    "SGD", "Adam", "AdamW", "Augment", "CifarResNet", "ConfigError", "Constant", "Cosine", "Cyclic", "Data",
+    "Execution", "Model", "Normalization", "OneCycle", "Optimizer", "Part", "Plateau", "Problem", "RMSprop",
+    "Regularization", "Schedule", "Step", "SyntheticCurve", "TorchvisionResNet", "TrialConfig", "dump_config",
+    "flatten", "load_config", "load_yaml", "merge", "parse_config", "parse_yaml", "unflatten", "validate",
+]  # fmt: skip

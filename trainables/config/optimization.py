@@ -1,0 +1,137 @@
+"""Optimizers and learning-rate schedules, as tagged unions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from trainables.config.part import Count, Fraction, NonNegative, Part, Positive
+
+__all__ = [
+    "SGD", "Adam", "AdamW", "Constant", "Cosine", "Cyclic", "OneCycle", "Optimizer", "Plateau", "RMSprop", "Schedule",
+    "Step",
+]  # fmt: skip
+
+
+class _Optimizer(Part):
+    lr: Positive
+    weight_decay: NonNegative = 0.0
+    decay_norm_and_bias: bool = True
+    backbone_lr_ratio: Annotated[float, Field(gt=0, le=10)] = 1.0
+
+
+class SGD(_Optimizer):
+    """Stochastic gradient descent.
+
+    In every optimizer, `backbone_lr_ratio` is the backbone's learning rate over the head's.
+    """
+
+    kind: Literal["sgd"] = "sgd"
+    lr: Positive = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+
+    @field_validator("nesterov")
+    @classmethod
+    def _nesterov_needs_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("momentum") == 0:
+            raise ValueError("must be false when momentum is 0")
+        return nesterov
+
+
+class _AdamFamily(_Optimizer):
+    lr: Positive = 1e-3
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    eps: Positive = 1e-8
+
+
+class Adam(_AdamFamily):
+    """Adam (Kingma and Ba 2014); `weight_decay` is an L2 penalty in the gradient."""
+
+    kind: Literal["adam"] = "adam"
+
+
+class AdamW(_AdamFamily):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2017)."""
+
+    kind: Literal["adamw"] = "adamw"
+
+
+class RMSprop(_Optimizer):
+    """RMSprop (Hinton, lecture 6e)."""
+
+    kind: Literal["rmsprop"] = "rmsprop"
+    lr: Positive = 1e-3
+    alpha: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    eps: Positive = 1e-8
+
+
+Optimizer = Annotated[SGD | Adam | AdamW | RMSprop, Field(discriminator="kind")]
+
+
+class _Schedule(Part):
+    # All lengths are fractions of the run, so that a schedule keeps its shape when `epochs` changes.
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Constant(_Schedule):
+    """The learning rate stays as it is, after a linear warm-up over the fraction `warmup` of the run, as everywhere."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class Step(_Schedule):
+    """Multiplied by `gamma` at each of `milestones`, fractions of the run."""
+
+    kind: Literal["step"] = "step"
+    milestones: Annotated[tuple[float, ...], Field(strict=False, min_length=1)] = (0.5, 0.75)
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+    @field_validator("milestones")
+    @classmethod
+    def _increasing(cls, milestones: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < m < 1 for m in milestones) or list(milestones) != sorted(set(milestones)):
+            raise ValueError("must be increasing fractions of the run between 0 and 1")
+        return milestones
+
+
+class Cosine(_Schedule):
+    """Half a cosine down to `final_ratio` of the peak (Loshchilov and Hutter 2016, without restarts)."""
+
+    kind: Literal["cosine"] = "cosine"
+    final_ratio: Fraction = 0.0
+
+
+class OneCycle(Part):
+    """One rise and one fall, both cosines (Smith and Topin 2017).
+
+    From lr/`initial_divisor` to lr at the fraction `peak` of the run, then down to lr/`final_divisor`.
+    """
+
+    kind: Literal["one_cycle"] = "one_cycle"
+    peak: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    initial_divisor: Annotated[float, Field(ge=1)] = 25.0
+    final_divisor: Annotated[float, Field(ge=1)] = 1e4
+
+
+class Cyclic(_Schedule):
+    """`cycles` triangles between `low_ratio` x lr and lr (Smith 2015)."""
+
+    kind: Literal["cyclic"] = "cyclic"
+    cycles: Count = 4
+    low_ratio: Fraction = 0.1
+
+
+class Plateau(_Schedule):
+    """Multiplied by `factor` when val_loss has not improved for over `patience` epochs, not below `low_ratio` x lr."""
+
+    kind: Literal["plateau"] = "plateau"
+    patience: Annotated[int, Field(ge=0)] = 5
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    low_ratio: Fraction = 0.0
+
+
+Schedule = Annotated[Constant | Step | Cosine | OneCycle | Cyclic | Plateau, Field(discriminator="kind")]

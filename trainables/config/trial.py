@@ -1,0 +1,95 @@
+"""`TrialConfig`, the whole of a trial, and its way in and out of YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationInfo, field_validator
+
+from trainables.config.images import Augment, Data
+from trainables.config.network import CifarResNet, Model
+from trainables.config.optimization import SGD, Cosine, Optimizer, Schedule
+from trainables.config.part import Count, Part, Positive
+from trainables.config.problems import ConfigError, load_yaml, validate
+
+__all__ = ["Execution", "Regularization", "TrialConfig", "dump_config", "load_config", "parse_config"]
+
+
+class Regularization(Part):
+    """What keeps a network from memorizing, beside augmentation and weight decay.
+
+    `ema_decay` averages the weights (0 is off); metrics are then the average's. `clip_norm` clips the gradient's L2
+    norm. `patience` ends the trial after so many epochs without a better val_loss. `class_weights` weights the loss
+    by inverse class frequency, `balanced_sampling` draws every class equally often.
+    """
+
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    imbalance: Literal["none", "class_weights", "balanced_sampling"] = "none"
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    clip_norm: Positive | None = None
+    patience: Count | None = None
+
+
+class Execution(Part):
+    """How the arithmetic is done; fixed for a study, since it changes the last digits.
+
+    `auto` and null are replaced by what the machine has when a study starts; a recorded config holds the real values.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Count | None = None
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
+    compile: bool = False
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class TrialConfig(Part):
+    """All that determines a trial's numbers: on the CPU, the same config, versions and threads give the same ones."""
+
+    model: Model = CifarResNet()
+    data: Data = Data()
+    augment: Augment = Augment()
+    optimizer: Optimizer = SGD()
+    schedule: Schedule = Cosine()
+    regularization: Regularization = Regularization()
+    batch_size: Count = 128
+    epochs: Count = 10
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    execution: Execution = Execution()
+
+    @field_validator("augment")
+    @classmethod
+    def _digits_are_not_flipped(cls, augment: Augment, info: ValidationInfo) -> Augment:
+        data = info.data.get("data")
+        if augment.flip and data is not None and data.source == "digits":
+            raise ValueError("`flip` must be false for digits: a mirrored digit is no digit")
+        return augment
+
+
+def parse_config(tree: Mapping[str, Any]) -> TrialConfig:
+    """Build a config from nested dicts as YAML gives them.
+
+    Raises:
+        ConfigError: with every mistake at once, each with path, value, rule and, for an unknown key, the nearest one.
+    """
+    return validate(TrialConfig, tree)
+
+
+def load_config(path: Path) -> TrialConfig:
+    """Read a config from YAML: a bare TrialConfig, or a best_config.yaml, which holds one under `config`.
+
+    Raises:
+        ConfigError: if the file is missing, is not YAML, or holds an invalid config.
+    """
+    tree = load_yaml(path)
+    if not isinstance(tree, dict):
+        raise ConfigError.single(str(path), tree, "must hold a mapping of TrialConfig keys")
+    return parse_config(tree.get("config", tree))
+
+
+def dump_config(config: TrialConfig) -> str:
+    """The config as YAML that `load_config` reads back to an equal config."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
