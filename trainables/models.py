@@ -1,0 +1,194 @@
+"""The networks: CIFAR ResNets of He et al. 2015 and torchvision's, as one module with stages that can be frozen.
+
+torchvision has the ImageNet networks but neither the CIFAR ones (option A shortcuts) nor a 3x3 stem, dropout, or a
+freezing that survives `model.train()`; its blocks and their initialization are used as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch.nn.functional as F  # noqa: N812 (the name PyTorch's own documentation gives it)
+from torch import Tensor, nn
+
+from trainables.config import CifarResNet, ConfigError, Model, TorchvisionResNet
+from trainables.pretrained import load_pretrained
+
+__all__ = ["BasicBlockA", "StagedResNet", "build_model", "build_network", "head", "stages"]
+
+NormLayer = Callable[[int], nn.Module]
+
+
+class BasicBlockA(nn.Module):
+    """Two 3x3 convolutions with a parameter-free shortcut (He et al. 2015, option A).
+
+    Where the block changes shape, the shortcut takes every second pixel and pads the new channels with zeros, half of
+    them before the old ones and half behind: the order that published CIFAR weights expect.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: NormLayer) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = norm(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = norm(outputs)
+        self.stride, self.new_channels = stride, outputs - inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[b, inputs, h, w]` to `[b, outputs, ceil(h / stride), ceil(w / stride)]`."""
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        if self.new_channels:
+            before = self.new_channels // 2
+            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new_channels - before))
+        out += x
+        return F.relu(out, inplace=True)
+
+
+class StagedResNet(nn.Module):
+    """A ResNet as a stem (`conv1`, `bn1`, `pool`), stages `layer1`, `layer2`, … and a linear head `fc`.
+
+    Takes `[b, 3, h, w]` floats from 8 x 8 upwards, contiguous or channels_last, and returns logits `[b, num_classes]`.
+    State-dict names are torchvision's. Frozen stages record no graph (nothing in them or before them needs a
+    gradient) and stay in eval mode, so that their batch norms keep their running statistics.
+    """
+
+    def __init__(
+        self,
+        conv1: nn.Module,
+        bn1: nn.Module,
+        pool: nn.Module,
+        layers: Sequence[nn.Module],
+        fc: nn.Linear,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.pool = conv1, bn1, pool
+        self.layer_names = tuple(f"layer{number}" for number in range(1, len(layers) + 1))
+        for name, layer in zip(self.layer_names, layers, strict=True):
+            self.add_module(name, layer)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = fc
+        self.frozen_stages = 0
+
+    def stages(self) -> list[list[nn.Module]]:
+        """The stem's modules, then those of each stage; the head is none of them."""
+        return [[self.conv1, self.bn1, self.pool], *([self.get_submodule(name)] for name in self.layer_names)]
+
+    def freeze(self, count: int) -> None:
+        """Fix the first `count` stages for good: no gradients, batch norms in eval mode."""
+        self.frozen_stages = count
+        for stage in self.stages()[:count]:
+            for module in stage:
+                module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> StagedResNet:
+        """Switch all but the frozen stages to train (or eval) mode."""
+        super().train(mode)
+        for stage in self.stages()[: self.frozen_stages]:
+            for module in stage:
+                module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[b, num_classes]` of images `[b, 3, h, w]`."""
+        x = self.pool(F.relu(self.bn1(self.conv1(images)), inplace=True))
+        for name in self.layer_names:
+            x = getattr(self, name)(x)
+        logits: Tensor = self.fc(self.dropout(x.mean((2, 3))))
+        return logits
+
+
+def build_model(config: Model, num_classes: int) -> StagedResNet:
+    """The network a trial trains: initialized from torch's global generator, pretrained weights loaded, stages frozen.
+
+    Raises:
+        ConfigError: if the kind has no network, or the pretrained weights cannot be had or do not fit.
+    """
+    model = build_network(config, num_classes)
+    if isinstance(config, CifarResNet | TorchvisionResNet):
+        if config.pretrained != "none":
+            load_pretrained(model, config)
+        model.freeze(config.frozen_stages)
+    return model
+
+
+def build_network(config: Model, num_classes: int) -> StagedResNet:
+    """The architecture alone, freshly initialized: nothing loaded, nothing frozen.
+
+    Raises:
+        ConfigError: if the kind has no network.
+    """
+    match config:
+        case CifarResNet():
+            return _cifar_resnet(config, num_classes)
+        case TorchvisionResNet():
+            return _torchvision_resnet(config, num_classes)
+        case _:
+            raise ConfigError.single("model.kind", config.kind, "must be a network: cifar_resnet or torchvision_resnet")
+
+
+def stages(model: nn.Module) -> list[list[nn.Module]]:
+    """The modules of each stage of a model of `build_model`, stem first, head left out; a compiled one will do."""
+    return _staged(model).stages()
+
+
+def head(model: nn.Module) -> nn.Linear:
+    """The last layer of a model of `build_model`; a compiled one will do."""
+    return _staged(model).fc
+
+
+def _staged(model: nn.Module) -> StagedResNet:
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    if not isinstance(model, StagedResNet):
+        raise TypeError(f"must be a model of build_model, got {type(model).__name__}")
+    return model
+
+
+def _norm_layer(config: CifarResNet | TorchvisionResNet) -> NormLayer:
+    if config.norm == "batch":
+        return nn.BatchNorm2d
+
+    def group_norm(channels: int) -> nn.GroupNorm:
+        groups = max(g for g in range(1, min(config.norm_groups, channels) + 1) if channels % g == 0)
+        return nn.GroupNorm(groups, channels)
+
+    return group_norm
+
+
+def _cifar_resnet(config: CifarResNet, num_classes: int) -> StagedResNet:
+    norm, blocks = _norm_layer(config), (config.depth - 2) // 6
+    layers, inputs = [], 16
+    for width, stride in ((16, 1), (32, 2), (64, 2)):
+        first = BasicBlockA(inputs, width, stride, norm)
+        layers.append(nn.Sequential(first, *(BasicBlockA(width, width, 1, norm) for _ in range(blocks - 1))))
+        inputs = width
+    stem = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+    model = StagedResNet(stem, norm(16), nn.Identity(), layers, nn.Linear(64, num_classes), config.dropout)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):  # He et al. 2015, "Delving Deep into Rectifiers", eq. 10
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    nn.init.zeros_(model.fc.bias)
+    if config.zero_init_residual:
+        for module in model.modules():
+            if isinstance(module, BasicBlockA):
+                nn.init.zeros_(module.bn2.get_parameter("weight"))
+    return model
+
+
+def _torchvision_resnet(config: TorchvisionResNet, num_classes: int) -> StagedResNet:
+    from torchvision.models import get_model  # takes longer to import than a CIFAR ResNet to build
+
+    net = get_model(
+        f"resnet{config.depth}",
+        num_classes=num_classes,
+        norm_layer=_norm_layer(config),
+        zero_init_residual=config.zero_init_residual,
+    )
+    stem, pool = net.conv1, net.maxpool
+    if config.small_images:
+        stem, pool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+    layers = [net.layer1, net.layer2, net.layer3, net.layer4]
+    return StagedResNet(stem, net.bn1, pool, layers, net.fc, config.dropout)
