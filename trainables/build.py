@@ -1,0 +1,25 @@
+"""From a TrialConfig to a trial that can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainables.config import SyntheticCurve, TrialConfig
+from trainables.result import Trainable
+from trainables.synthetic import SyntheticRun
+
+__all__ = ["build_trainable"]
+
+
+def build_trainable(config: TrialConfig, cache: Path) -> Trainable:
+    """The trial that `config` describes, ready at epoch 0; images come from the Arrow store under `cache`.
+
+    Raises:
+        ConfigError: if the data or the pretrained weights cannot be had.
+    """
+    if isinstance(config.model, SyntheticCurve):
+        return SyntheticRun(config)
+    from trainables.data import load_splits  # here, since a synthetic trial needs no torch
+    from trainables.loop import Run
+
+    return Run(config, load_splits(config.data, cache))

@@ -1,0 +1,97 @@
+"""`python -m trainables.evaluate CONFIG_OR_CHECKPOINT --data SRC --split val|test`: a score that can be trusted.
+
+The test split is opened here and nowhere in the search: use it once, after the choice is made.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import typer
+from scipy.stats import binomtest
+
+from trainables.augment import Augmentation
+from trainables.checkpoint import config_of, load_checkpoint
+from trainables.cli import run_verb
+from trainables.config import ConfigError, Normalization, SyntheticCurve, TrialConfig, load_config
+from trainables.data import Images, load_splits
+from trainables.evaluation import Scores, predict, score
+from trainables.feed import Feed, evaluation_batch, resize
+from trainables.loop import normalization_for, resolve_device
+from trainables.models import build_model
+from trainables.store import Store, default_cache, prepare
+from trainables.test_split import open_test
+
+__all__ = ["evaluate", "score_images"]
+
+
+def _subject(path: Path) -> tuple[TrialConfig, dict[str, Any] | None]:
+    if path.suffix in (".yaml", ".yml"):
+        return load_config(path), None
+    state = load_checkpoint(path)
+    return config_of(state), state
+
+
+def score_images(config: TrialConfig, state: dict[str, Any] | None, images: Images, store: Store) -> Scores:
+    """Score a checkpoint's weights (EMA's when it has them), or without one the config's pretrained weights.
+
+    Raises:
+        ConfigError: if there are no trained weights, or they do not fit the model or the number of classes.
+    """
+    if isinstance(config.model, SyntheticCurve):
+        raise ConfigError.single("model.kind", "synthetic", "must be a network: a synthetic curve has no weights")
+    if state is None and config.model.pretrained == "none":
+        rule = "must name weights when a config is evaluated; or give a checkpoint (trainables.train --checkpoint FILE)"
+        raise ConfigError.single("model.pretrained", "none", rule)
+    device = resolve_device(config.execution.device)
+    if state is None:
+        model = build_model(config.model, store.num_classes)
+        normalization = normalization_for(config, store.mean, store.std)
+    else:
+        if len(state["class_names"]) != store.num_classes:
+            raise ConfigError.single(
+                "classes", store.num_classes, f"must be the checkpoint's {len(state['class_names'])}"
+            )
+        untrained = config.model.model_copy(update={"pretrained": "none", "frozen_stages": 0})
+        model = build_model(untrained, store.num_classes)
+        model.load_state_dict(state["ema"] or state["model"])
+        normalization = Normalization.model_validate(state["normalization"])
+    model = model.to(device)
+    augmentation = Augmentation(config.augment, normalization.mean, normalization.std, store.num_classes)
+    feed = Feed(images, device)
+
+    def load(indices: torch.Tensor) -> torch.Tensor:
+        return resize(augmentation.normalize(feed.pixels(indices)), config.data.resolution)
+
+    side = config.data.resolution or 32
+    return score(predict(model, load, len(feed), evaluation_batch(side, device)), feed.labels)
+
+
+def evaluate(
+    subject: Annotated[Path, typer.Argument(help="a checkpoint, or a config whose model has pretrained weights")],
+    data: Annotated[str | None, typer.Option(help="images to score on; default: the config's own source")] = None,
+    split: Annotated[Literal["val", "test"], typer.Option(help="which split")] = "val",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,
+) -> None:
+    """Score a trained model on the validation or the held-out test split."""
+    config, state = _subject(subject)
+    tree = config.model_dump()
+    tree["execution"]["device"] = device
+    if data is not None:
+        tree["data"]["source"] = data
+    config = TrialConfig.model_validate(tree)
+    folder = cache or default_cache()
+    images = open_test(config.data, folder) if split == "test" else load_splits(config.data, folder).val
+    scores = score_images(config, state, images, prepare(config.data, folder))
+    interval = binomtest(round(scores.accuracy * len(images)), len(images)).proportion_ci(method="wilson")
+    typer.echo(f"{split} split of {config.data.source}: {len(images):,} images")
+    typer.echo(f"accuracy   {scores.accuracy:.4f}  (95 % interval {interval.low:.4f} to {interval.high:.4f}, Wilson)")
+    typer.echo(f"loss       {scores.loss:.4f}")
+    typer.echo(f"precision  {scores.precision:.4f}  recall {scores.recall:.4f}  F1 {scores.f1:.4f}  (macro averages)")
+
+
+if __name__ == "__main__":
+    run_verb(evaluate)

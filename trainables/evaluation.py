@@ -1,0 +1,54 @@
+"""What a model scores on a set of images: the same numbers for the search, for evaluate and for a reader."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.metrics import precision_recall_fscore_support
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["Scores", "batches", "predict", "score"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Plain cross-entropy in nats, and fractions; precision, recall and F1 are macro averages over classes present."""
+
+    loss: float
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+
+
+def batches(count: int, size: int) -> Iterator[Tensor]:
+    """Index tensors 0..count-1 in order, `size` at a time; int64."""
+    for start in range(0, count, size):
+        yield torch.arange(start, min(start + size, count))
+
+
+def predict(model: nn.Module, load: Callable[[Tensor], Tensor], count: int, batch_size: int) -> Tensor:
+    """Logits of images 0..count-1, float32 [count, classes], on the model's device.
+
+    `load` takes int64 indices [b] and returns normalized images [b, 3, h, w] on that device. The model is left in eval
+    mode. Nothing synchronizes with the host.
+    """
+    model.eval()
+    with torch.inference_mode():
+        return torch.cat([model(load(indices)).float() for indices in batches(count, batch_size)])
+
+
+def score(logits: Tensor, labels: Tensor) -> Scores:
+    """Score float logits [n, classes] against int64 labels [n] on the same device."""
+    loss = functional.cross_entropy(logits, labels)
+    predicted, truth = logits.argmax(1).cpu().numpy(), labels.cpu().numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        precision, recall, f1, _ = precision_recall_fscore_support(truth, predicted, average="macro", zero_division=0.0)
+    return Scores(loss.item(), float(np.mean(predicted == truth)), float(precision), float(recall), float(f1))

@@ -1,0 +1,264 @@
+"""The training loop: one generator of `EpochResult`, no callbacks.
+
+Every random draw comes from (seed, purpose, epoch), never from a stream that runs on, so that a run stopped after any
+epoch and resumed from its `state_dict` computes what an uninterrupted one does. Within an epoch nothing waits for the
+device: sums stay there and are read once, at its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
+
+from trainables.augment import Augmentation, Batch
+from trainables.config import Normalization, TrialConfig
+from trainables.data import Splits
+from trainables.evaluation import predict, score
+from trainables.feed import Feed, evaluation_batch, resize
+from trainables.models import build_model
+from trainables.optim import build_optimizer, lr_at
+from trainables.pretrained import pretrained_normalization
+from trainables.result import EpochResult
+from trainables.seeds import derived_seed
+
+__all__ = ["Run", "normalization_for", "resolve_device"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device for `execution.device`; `auto` is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def normalization_for(config: TrialConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization:
+    """The channel statistics a trial uses, given the training split's own (decided by `data.normalize`)."""
+    if isinstance(config.data.normalize, Normalization):
+        return config.data.normalize
+    from_weights = None
+    if config.data.normalize == "auto":
+        from_weights = pretrained_normalization(config.model)
+    return from_weights or Normalization.model_validate({"mean": mean, "std": std})
+
+
+def _ema_update(decay: float) -> Any:
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        # The first steps' weights are noise: average over about the last tenth of the steps until that exceeds the
+        # window of `decay` (the warm-up of TensorFlow's ExponentialMovingAverage).
+        n = int(count)
+        weight = 1 - min(decay, (1 + n) / (10 + n))
+        if averaged[0].is_floating_point():  # lists come grouped by dtype
+            torch._foreach_lerp_(averaged, current, weight)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return update
+
+
+class Run:
+    """A trial on images. See `trainables.result.Trainable` for the contract.
+
+    Args:
+        config: what to train. `execution` says where; `auto` and null there mean what this machine has.
+        splits: the images, from `trainables.data.load_splits(config.data, cache)`.
+
+    Raises:
+        ConfigError: if the pretrained weights cannot be read or do not fit the model.
+    """
+
+    def __init__(self, config: TrialConfig, splits: Splits) -> None:
+        self._config = config
+        self._device = resolve_device(config.execution.device)
+        if config.execution.threads is not None:
+            torch.set_num_threads(config.execution.threads)
+        if self._device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision("high")
+        store = splits.store
+        self._class_names = list(store.class_names)
+        self._normalization = normalization_for(config, store.mean, store.std)
+        self._augmentation = Augmentation(
+            config.augment, self._normalization.mean, self._normalization.std, store.num_classes
+        )
+        self._train, self._val = Feed(splits.train, self._device), Feed(splits.val, self._device)
+        self._probe = self._train_probe()
+        self._batch_size = min(config.batch_size, len(self._train))
+        self._steps_per_epoch = len(self._train) // self._batch_size
+        self._sample_weights, self._class_weights = self._imbalance(splits.train.labels, store.num_classes)
+
+        torch.manual_seed(derived_seed(config.seed, "weights"))
+        self._memory_format = (
+            torch.channels_last
+            if config.execution.memory_format == "channels_last"
+            or (config.execution.memory_format == "auto" and self._device.type == "cuda")
+            else torch.contiguous_format
+        )
+        model = build_model(config.model, store.num_classes)
+        self._model = model.to(device=self._device, memory_format=self._memory_format)  # type: ignore[call-overload]
+        self._forward: nn.Module = self._model
+        if config.execution.compile:
+            self._forward = torch.compile(self._model)  # type: ignore[assignment]
+        self._optimizer = build_optimizer(config.optimizer, self._model)
+        self._trained = [p for group in self._optimizer.param_groups for p in group["params"]]
+        decay = config.regularization.ema_decay
+        self._ema = AveragedModel(self._model, multi_avg_fn=_ema_update(decay), use_buffers=True) if decay else None
+        self._epoch = 0
+        self._val_history: list[float] = []
+
+    @property
+    def model(self) -> nn.Module:
+        """The network whose metrics are reported: the averaged one when EMA is on."""
+        return self._ema.module if self._ema is not None else self._model
+
+    def epochs(self) -> Iterator[EpochResult]:
+        """Train to the last epoch, one result each; see `trainables.result.Trainable`."""
+        last = self._stop_reason(0.0) is not None if self._epoch else False
+        while not last:
+            result = self._run_epoch()
+            last = result.last
+            yield result
+
+    def _run_epoch(self) -> EpochResult:
+        started = time.perf_counter()
+        train_loss, grad_norm, lr = self._train_epoch(self._epoch)
+        trained = time.perf_counter()
+        probe = score(self._predict(self._train, self._probe), self._train.labels[self._probe.to(self._device)])
+        val = score(self._predict(self._val, torch.arange(len(self._val))), self._val.labels)
+        self._epoch += 1
+        self._val_history.append(val.loss)
+        reason = self._stop_reason(train_loss)
+        return EpochResult(
+            epoch=self._epoch, train_loss=train_loss, train_accuracy=probe.accuracy, val_loss=val.loss,
+            val_accuracy=val.accuracy, val_precision=val.precision, val_recall=val.recall, val_f1=val.f1,
+            lr=lr, grad_norm=grad_norm,
+            images_per_second=self._steps_per_epoch * self._batch_size / (trained - started),
+            seconds=time.perf_counter() - started, last=reason is not None, stop_reason=reason,
+        )  # fmt: skip
+
+    def _train_epoch(self, epoch: int) -> tuple[float, float, float]:
+        """Mean loss, mean gradient norm and last learning rate of one pass."""
+        config, schedule = self._config, self._config.schedule
+        torch.manual_seed(derived_seed(config.seed, "dropout", epoch))
+        generator = torch.Generator().manual_seed(derived_seed(config.seed, "augment", epoch))
+        order = self._order(epoch).to(self._device)
+        total_steps = config.epochs * self._steps_per_epoch
+        loss_sum = torch.zeros((), device=self._device)
+        norm_sum = torch.zeros((), device=self._device)
+        lr = 0.0
+        self._forward.train()
+        for step in range(self._steps_per_epoch):
+            indices = order[step * self._batch_size : (step + 1) * self._batch_size]
+            batch = self._augmentation(self._train.pixels(indices), self._train.labels[indices], generator)
+            lr = lr_at(
+                schedule, config.optimizer.lr, epoch * self._steps_per_epoch + step, total_steps,
+                self._steps_per_epoch, self._val_history,
+            )  # fmt: skip
+            loss, norm = self._step(batch, lr)
+            loss_sum += loss
+            norm_sum += norm
+        return loss_sum.item() / self._steps_per_epoch, norm_sum.item() / self._steps_per_epoch, lr
+
+    def _step(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * group["lr_ratio"]
+        images = resize(batch.images, self._config.data.resolution).contiguous(memory_format=self._memory_format)
+        with self._precision():
+            loss = self._loss(self._forward(images).float(), batch)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
+        if self._config.regularization.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._trained, self._config.regularization.clip_norm, norm)
+        self._optimizer.step()
+        if self._ema is not None:
+            self._ema.update_parameters(self._model)
+        return loss.detach(), norm
+
+    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        def cross_entropy(labels: Tensor) -> Tensor:
+            return functional.cross_entropy(
+                logits, labels, weight=self._class_weights, reduction="none",
+                label_smoothing=self._config.regularization.label_smoothing,
+            )  # fmt: skip
+
+        if batch.other_labels is None or batch.weight is None:
+            return cross_entropy(batch.labels).mean()
+        mixed = batch.weight * cross_entropy(batch.labels) + (1 - batch.weight) * cross_entropy(batch.other_labels)
+        return mixed.mean()
+
+    def _predict(self, feed: Feed, subset: Tensor) -> Tensor:
+        def load(indices: Tensor) -> Tensor:
+            images = self._augmentation.normalize(feed.pixels(subset[indices]))
+            return resize(images, self._config.data.resolution).contiguous(memory_format=self._memory_format)
+
+        side = self._config.data.resolution or feed.pixels(subset[:1]).shape[-1]
+        with self._precision():
+            return predict(self.model, load, len(subset), evaluation_batch(side, self._device))
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        if self._config.execution.precision == "bf16":
+            return torch.autocast(self._device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derived_seed(self._config.seed, "order", epoch))
+        if self._sample_weights is not None:
+            return torch.multinomial(self._sample_weights, len(self._train), replacement=True, generator=generator)
+        return torch.randperm(len(self._train), generator=generator)
+
+    def _train_probe(self) -> Tensor:
+        data = self._config.data
+        generator = torch.Generator().manual_seed(derived_seed(data.split_seed, "train_eval"))
+        return torch.randperm(len(self._train), generator=generator)[: data.train_eval_samples]
+
+    def _imbalance(self, labels: Tensor, classes: int) -> tuple[Tensor | None, Tensor | None]:
+        """Per-image sampling weights, or per-class loss weights whose mean over the training images is 1."""
+        counts = torch.bincount(labels, minlength=classes).double().clamp(min=1)
+        match self._config.regularization.imbalance:
+            case "balanced_sampling":
+                return (1 / counts)[labels], None
+            case "class_weights":
+                return None, (len(labels) / (classes * counts)).float().to(self._device)
+        return None, None
+
+    def _stop_reason(self, train_loss: float) -> str | None:
+        history, patience = self._val_history, self._config.regularization.patience
+        if not (math.isfinite(train_loss) and math.isfinite(history[-1])):
+            return "diverged"
+        if self._epoch >= self._config.epochs:
+            return "epochs"
+        if patience is not None and self._epoch - 1 - history.index(min(history)) >= patience:
+            return "patience"
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimizer, validation history, config, normalization, class names: tensors and plain data."""
+        return {
+            "config": self._config.model_dump(mode="json"),
+            "epoch": self._epoch,
+            "val_history": list(self._val_history),
+            "model": self._model.state_dict(),
+            "ema": None if self._ema is None else self._ema.module.state_dict(),
+            "ema_updates": 0 if self._ema is None else int(self._ema.n_averaged),
+            "optimizer": self._optimizer.state_dict(),
+            "normalization": self._normalization.model_dump(mode="json"),
+            "class_names": self._class_names,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`, a `state_dict` of a run with the same config."""
+        self._epoch = state["epoch"]
+        self._val_history = list(state["val_history"])
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._ema is not None:
+            self._ema.module.load_state_dict(state["ema"])
+            self._ema.n_averaged.fill_(state["ema_updates"])

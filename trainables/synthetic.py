@@ -1,0 +1,99 @@
+"""A learning curve in microseconds that obeys the contract of a real trial, for tests and simulated searches.
+
+Accuracy approaches a plateau that depends on the recipe (learning rate, weight decay, augmentation strength, optimizer,
+schedule) at a rate that depends on it too, so that curves cross: decaying schedules and strong augmentation look worse
+early and end better, as on real images.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from trainables.config import ConfigError, SyntheticCurve, TrialConfig
+from trainables.result import EpochResult
+from trainables.seeds import derived_seed
+
+__all__ = ["SyntheticRun"]
+
+BEST_LR = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3}
+OPTIMIZER_BONUS = {"sgd": 0.02, "adamw": 0.015, "rmsprop": 0.0, "adam": 0.0}
+IMAGES_PER_EPOCH = 1000
+
+
+class SyntheticRun:
+    """A trial of `model.kind: synthetic`.
+
+    Raises:
+        ConfigError: if the config asks for a real model.
+    """
+
+    def __init__(self, config: TrialConfig) -> None:
+        if not isinstance(config.model, SyntheticCurve):
+            raise ConfigError.single("model.kind", config.model.kind, "must be synthetic for this trainable")
+        self._config = config
+        self._curve = config.model
+        self._epoch = 0
+        self._best_loss = math.inf
+        self._epochs_without_gain = 0
+
+    def epochs(self) -> Iterator[EpochResult]:
+        """One closed-form result an epoch; see `trainables.result.Trainable`."""
+        last = False
+        while not last and self._epoch < self._config.epochs:
+            if self._curve.seconds_per_epoch:
+                time.sleep(self._curve.seconds_per_epoch)
+            self._epoch += 1
+            result = self._at(self._epoch)
+            last = result.last
+            yield result
+
+    def _at(self, epoch: int) -> EpochResult:
+        config = self._config
+        optimizer, strength = config.optimizer, config.augment.strength
+        decades_off = math.log10(optimizer.lr / BEST_LR[optimizer.kind])
+        decay_off = math.log10(max(optimizer.weight_decay, 1e-6) / 5e-4)
+        decaying = config.schedule.kind not in ("constant", "cyclic")
+        plateau = 0.94 + OPTIMIZER_BONUS[optimizer.kind] - 0.12 * decades_off**2 - 0.015 * decay_off**2
+        plateau -= 0.10 * (strength - 0.7) ** 2 + (0.0 if decaying else 0.04)
+        speed = 8.0 / config.epochs * (1.0 - 0.35 * strength) * (0.85 if decaying else 1.0)
+        noise = np.random.default_rng(derived_seed(config.seed, "synthetic", epoch)).normal(0.0, 0.004)
+        accuracy = min(max(plateau * (1 - math.exp(-speed * epoch)) + noise, 0.1), 0.999)
+        loss = -math.log(accuracy) + 0.3 * (1 - accuracy)
+        reason = "epochs" if epoch == config.epochs else None
+        if optimizer.lr >= self._curve.diverge_above:
+            loss, accuracy, reason = math.nan, 0.1, "diverged"
+        if loss < self._best_loss:
+            self._best_loss, self._epochs_without_gain = loss, 0
+        else:
+            self._epochs_without_gain += 1
+        patience = config.regularization.patience
+        if reason is None and patience is not None and self._epochs_without_gain >= patience:
+            reason = "patience"
+        gap = 0.08 * (1 - strength)
+        seconds = max(self._curve.seconds_per_epoch, 1e-6)
+        return EpochResult(
+            epoch=epoch, train_loss=loss * (1 - gap), train_accuracy=min(accuracy + gap, 1.0), val_loss=loss,
+            val_accuracy=accuracy, val_precision=accuracy, val_recall=accuracy, val_f1=accuracy, lr=optimizer.lr,
+            grad_norm=1.0 / epoch, images_per_second=IMAGES_PER_EPOCH / seconds, seconds=seconds,
+            last=reason is not None, stop_reason=reason,
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch, the patience counters and the config."""
+        return {
+            "config": self._config.model_dump(mode="json"),
+            "epoch": self._epoch,
+            "best_loss": self._best_loss,
+            "epochs_without_gain": self._epochs_without_gain,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        self._epoch = state["epoch"]
+        self._best_loss = state["best_loss"]
+        self._epochs_without_gain = state["epochs_without_gain"]
