@@ -18,6 +18,7 @@ M = TypeVar("M", bound=BaseModel)
 
 MAX_YAML_BYTES = 1_000_000
 LONGEST_SHOWN = 160
+MOST_TOLD = 100
 
 
 @dataclass(frozen=True)
@@ -195,9 +196,13 @@ def validate(model: type[M], tree: object) -> M:
         return model.model_validate(tree)
     except ValidationError as invalid:
         problems: dict[tuple[str, str], Problem] = {}
-        for error in invalid.errors(include_url=False):
+        errors = invalid.errors(include_url=False)
+        for error in errors[:MOST_TOLD]:
             problem = _problem(model, tree, error)
             if error["type"] == "literal_error" and isinstance(error["input"], Mapping):
                 continue  # the mapping's own mistakes follow: the union's other member is not what was meant
             problems.setdefault((problem.path, problem.rule), problem)
-        raise ConfigError(problems.values()) from None
+        told = list(problems.values())
+        if len(errors) > MOST_TOLD:
+            told.append(Problem("", f"{len(errors)} mistakes", f"only the first {MOST_TOLD} are listed"))
+        raise ConfigError(told) from None

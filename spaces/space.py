@@ -1,0 +1,128 @@
+"""A search space and the one walk through it: sampling, checking and warm start all read the same object.
+
+Every searched value has a qualified key that says on which options it hangs: `optimizer.kind`,
+`optimizer.kind=sgd/optimizer.lr`. Two branches may so search the same path over different ranges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spaces.domains import Choice, Domain, Entry, Fixed, Float, Int, Parameter, Scalar, Space, option_text, same
+from spaces.grammar import parse_space, space_tree
+from trainables.config import Problem, flatten, unflatten
+from trainables.config.problems import nearest
+
+__all__ = [
+    "Choice", "Domain", "Entry", "Fixed", "Float", "Int", "Parameter", "Point", "Scalar", "Space", "check",
+    "locate", "parse_space", "path_of", "space_tree", "value_at", "walk",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One draw from a space: `values` by qualified key, and the `tree` to merge over the trial's defaults."""
+
+    values: dict[str, Scalar]
+    tree: dict[str, Any]
+
+
+def path_of(key: str) -> str:
+    """The config path of a qualified key: `optimizer.lr` of `optimizer.kind=sgd/optimizer.lr`."""
+    return key.rpartition("/")[2]
+
+
+def value_at(tree: Mapping[str, Any], path: str) -> Any:
+    """What stands at a dotted path.
+
+    Raises:
+        LookupError: if the path does not exist.
+    """
+    node: Any = tree
+    for part in path.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            raise LookupError(path)
+        node = node[part]
+    return node
+
+
+def walk(space: Space, draw: Callable[[str, Domain], Scalar]) -> Point:
+    """Visit what is searched, each choice before what hangs on it, and ask `draw(key, domain)` for each value.
+
+    Raises:
+        ValueError: if `draw` returns a value outside the domain.
+    """
+    values: dict[str, Scalar] = {}
+    flat: dict[str, Any] = {}
+
+    def visit(part: Space, prefix: str) -> None:
+        for entry in part.entries:
+            if isinstance(entry.domain, Fixed):
+                fixed = entry.domain.value
+                flat[entry.path] = list(fixed) if isinstance(fixed, tuple) else fixed
+                continue
+            key = prefix + entry.path
+            drawn = draw(key, entry.domain)
+            if not entry.domain.contains(drawn):
+                raise ValueError(f"{key}: {drawn!r} is not in {entry.domain}")
+            values[key] = flat[entry.path] = entry.domain.canonical(drawn)
+            if isinstance(entry.domain, Choice):
+                visit(entry.domain.branch(drawn), f"{key}={option_text(values[key])}/")
+
+    visit(space, "")
+    return Point(values, unflatten(flat))
+
+
+def check(space: Space, values: Mapping[str, object]) -> list[Problem]:
+    """Everything wrong with `values` as a point of the space: missing, outside its domain, or not searched there."""
+    problems: list[Problem] = []
+    active: set[str] = set()
+
+    def draw(key: str, domain: Domain) -> Scalar:
+        active.add(key)
+        if key not in values:
+            problems.append(Problem(key, None, "is required"))
+        elif not domain.contains(values[key]):
+            problems.append(Problem(key, values[key], f"must be in {_words(domain)}"))
+        else:
+            return values[key]  # type: ignore[return-value]
+        return domain.options[0] if isinstance(domain, Choice) else domain.low
+
+    walk(space, draw)
+    for key, value in values.items():
+        if key not in active:
+            problems.append(Problem(key, value, f"is not searched here, {nearest(key, active)}"))
+    return problems
+
+
+def _words(domain: Domain) -> str:
+    if isinstance(domain, Choice):
+        return ", ".join(option_text(option) for option in domain.options)
+    step = (
+        "" if domain.step is None or (isinstance(domain, Int) and domain.step == 1) else f" in steps of {domain.step:g}"
+    )
+    return f"{domain.low:g} .. {domain.high:g}{step}"
+
+
+def locate(space: Space, config_tree: Mapping[str, Any]) -> dict[str, Scalar] | None:
+    """The values at which the space sets what `config_tree` holds; None if it holds something the space cannot set.
+
+    Paths on which the space is silent are not looked at: whether they hold the study's defaults is the study's to say.
+    """
+
+    def read(key: str, domain: Domain) -> Scalar:
+        value = value_at(config_tree, path_of(key))
+        if not domain.contains(value):
+            raise LookupError(key)
+        return value  # type: ignore[no-any-return]
+
+    try:
+        point = walk(space, read)
+        searched = {path_of(key) for key in point.values}
+        fixed = [path for path in flatten(point.tree) if path not in searched]
+        agrees = all(same(value_at(point.tree, path), value_at(config_tree, path)) for path in fixed)
+    except LookupError:
+        return None
+    return point.values if agrees else None
