@@ -1,0 +1,111 @@
+"""`--dry-run`: what a search would do and cost, from its spec and a few timed steps, before anything is started."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from search.schedulers import Survival, build_scheduler, expected_survivors
+from search.study import StudySpec
+from spaces.table import space_rows
+from trainables.config import SyntheticCurve, TrialConfig
+
+__all__ = ["Calibration", "calibrate", "print_plan"]
+
+# Enough for a stable rate, little enough to wait for: the second of two short epochs is timed.
+CALIBRATION_STEPS = 3
+CALIBRATION_EVALUATION = 256
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One epoch's expected seconds on a device to itself, and the bytes of one checkpoint."""
+
+    epoch_seconds: float
+    checkpoint_bytes: int
+
+
+def calibrate(config: TrialConfig, cache: Path) -> Calibration:
+    """Time a few steps of `config` on this machine, its device and threads."""
+    if isinstance(config.model, SyntheticCurve):
+        return Calibration(max(config.model.seconds_per_epoch, 1e-3), 1000)
+    import torch
+
+    from trainables.data import load_splits
+    from trainables.loop import Run
+
+    counts = load_splits(config.data, cache)
+    train_images, evaluated = (
+        len(counts.train),
+        len(counts.val) + min(config.data.train_eval_samples, len(counts.train)),
+    )
+    tree = config.model_dump()
+    tree["data"]["train_samples"] = min(CALIBRATION_STEPS * config.batch_size, train_images)
+    tree["data"]["val_samples"] = tree["data"]["train_eval_samples"] = CALIBRATION_EVALUATION
+    tree["epochs"] = 2
+    short = TrialConfig.model_validate(tree)
+    splits = load_splits(short.data, cache)
+    run = Run(short, splits)
+    *_, result = run.epochs()
+    scored = len(splits.val) + min(CALIBRATION_EVALUATION, len(splits.train))
+    evaluation = (
+        result.seconds
+        - len(splits.train)
+        // min(short.batch_size, len(splits.train))
+        * min(short.batch_size, len(splits.train))
+        / result.images_per_second
+    )
+    seconds = train_images / result.images_per_second + max(evaluation, 0.0) * evaluated / scored
+    buffer = io.BytesIO()
+    torch.save(run.state_dict(), buffer)
+    return Calibration(seconds, buffer.tell())
+
+
+def print_plan(spec: StudySpec, concurrent: int, calibration: Calibration, console: Console) -> None:
+    """Print the resolved study, its space, the expected survivors of each rung, epochs, disk and time."""
+    console.print(spec.dump(), markup=False, highlight=False, soft_wrap=True)
+    space = Table(title="space", title_justify="left")
+    for column in ("parameter", "values", "when"):
+        space.add_column(column, overflow="fold")
+    for row in space_rows(spec.parsed_space):
+        space.add_row(*row)
+    console.print(space)
+    survival = expected_survivors(lambda: build_scheduler(spec), spec.budget.trials, spec.budget.epochs)
+    console.print(_survivors(spec, survival))
+    seconds = survival.epochs * calibration.epoch_seconds / concurrent
+    disk = calibration.checkpoint_bytes * spec.budget.trials
+    console.print(
+        f"epochs in all: about {survival.epochs:.0f} (of {spec.budget.trials * spec.budget.epochs} without stopping)"
+    )
+    console.print(
+        f"disk needed: about {disk / 1e6:,.0f} MB for checkpoints of {calibration.checkpoint_bytes / 1e6:.1f} MB"
+    )
+    hours = f", cut off after {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
+    console.print(
+        f"time: about {_time(seconds)} with {concurrent} at once ({calibration.epoch_seconds:.2f} s an epoch of the "
+        f"trial defaults, timed alone on this machine){hours}"
+    )
+
+
+def _time(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _survivors(spec: StudySpec, survival: Survival) -> Table:
+    table = Table(title="expected survivors", title_justify="left")
+    table.add_column("epoch", justify="right")
+    table.add_column("trials that reach it", justify="right")
+    for level, count in survival.reached.items():
+        table.add_row(str(level), f"{count:.1f}")
+    table.add_row(f"{spec.budget.epochs} (the end)", f"{survival.finished:.1f}")
+    return table

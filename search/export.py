@@ -1,0 +1,91 @@
+"""`python -m search.export STUDY`: the config of the best trial, or of any other, as a file that trains it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.journal import Event, SessionStarted, read, segments
+from search.outputs import best_config, write_text
+from search.results import StudyResult, TrialRecord, collect
+from search.study import StudySpec, load_study
+from search.tracking_uri import check_reachable, default_uri, holds_database
+from trainables.cli import run_verb
+from trainables.config import ConfigError
+
+__all__ = ["export", "export_config"]
+
+
+def export_config(study: Path, uri: str, trial: int | None = None) -> tuple[str, TrialRecord]:
+    """The text of a best_config.yaml for the best trial, or for `trial`, of the study in the folder `study`.
+
+    `uri` is MLflow's, asked for the run's id; what it does not know, or cannot be asked, is null.
+
+    Raises:
+        ConfigError: if there is no such study or trial, or no trial has run to its end.
+    """
+    if not segments(study / "journal"):
+        known = sorted(path.parent.name for path in study.parent.glob("*/journal")) if study.parent.is_dir() else []
+        there = f"there are {', '.join(known)}" if known else "there is none; --out names the folder of another search"
+        raise ConfigError.single("STUDY", study.name, f"must be a study in {study.parent}: {there}")
+    spec = load_study(str(study / "study.yaml"))
+    events = list(read(study / "journal"))
+    result = collect(spec, events)
+    record, chosen = _chosen(result, trial)
+    text = best_config(result, record, chosen=chosen, mlflow_run_id=_run_id(uri, spec, events, record.number))
+    return text, record
+
+
+def _chosen(result: StudyResult, trial: int | None) -> tuple[TrialRecord, str | None]:
+    best = result.best()
+    if trial is None:
+        if best is None:
+            rule = "must have a trial that ran to its end to have a best one; --trial N exports any that has begun"
+            raise ConfigError.single("STUDY", result.spec.study, rule)
+        return best, None
+    for record in result.trials:
+        if record.number == trial:
+            return record, None if record is best else "by hand, with --trial"
+    numbers = [record.number for record in result.trials]
+    there = f"0 to {max(numbers)}" if numbers else "none yet"
+    raise ConfigError.single("--trial", trial, f"must be a trial of {result.spec.study}: {there}")
+
+
+def _run_id(uri: str, spec: StudySpec, events: list[Event], trial: int) -> str | None:
+    first = next((event for event in events if isinstance(event, SessionStarted)), None)
+    if first is None:
+        return None
+    try:
+        if uri.startswith("sqlite:") and not holds_database(uri):
+            return None
+        check_reachable(uri)
+    except ConfigError as error:
+        typer.echo(f"without the MLflow run's id: {error}")
+        return None
+    from search.mlflow_store import find_run_id
+
+    return find_run_id(uri, spec.study, first.time, trial)
+
+
+def export(
+    study: Annotated[str, typer.Argument(help="the study's name: its folder below --out")],
+    trial: Annotated[int | None, typer.Option(min=0, help="this trial instead of the best")] = None,
+    out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
+    to: Annotated[
+        Path | None,
+        typer.Option(help="file to write [default: best_config.yaml or trial-N.yaml in the study's folder]"),
+    ] = None,
+) -> None:
+    """Write one trial's config and where it comes from; `python -m trainables.train FILE` trains it again."""
+    folder = out / study
+    text, record = export_config(folder, default_uri(out), trial)
+    path = to or folder / ("best_config.yaml" if trial is None else f"trial-{trial:04d}.yaml")
+    write_text(path, text)
+    typer.echo(f"trial {record.number} ({record.origin}, {record.status.value.lower()}): {path}")
+    typer.echo(f"next: python -m trainables.train {path}")
+
+
+if __name__ == "__main__":
+    run_verb(export)

@@ -1,0 +1,96 @@
+"""What the command line changes in a study: options, and `--set a.b=value`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from search.compose import shared_by_all
+from search.study import StudySpec, parse_study
+from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_yaml, unflatten
+from trainables.config.problems import nearest
+
+__all__ = ["overridden"]
+
+SECTIONS = ("searcher", "scheduler", "budget", "objective", "resources")
+OPTIONS = {
+    "--trials": "budget.trials", "--epochs": "budget.epochs", "--hours": "budget.hours",
+    "--concurrent": "resources.concurrent", "--cpus-per-trial": "resources.cpus_per_trial",
+    "--gpus-per-trial": "resources.gpus_per_trial", "--seed": "seed", "--data": "trial.data.source",
+}  # fmt: skip
+INSTEAD = {path.removeprefix("trial."): option for option, path in OPTIONS.items()} | {"epochs": "--epochs"}
+
+
+def overridden(spec: StudySpec, options: Mapping[str, Any], sets: Sequence[str]) -> StudySpec:
+    """The study with `options` (by name, `--trials`) and `sets` (`a.b=value`) applied.
+
+    Raises:
+        ConfigError: with every mistake, each named by its option.
+    """
+    problems: list[Problem] = []
+    changes: dict[str, Any] = {OPTIONS[name]: value for name, value in options.items()}
+    names = {OPTIONS[name]: name for name in options}
+    fixed = dict(spec.fixed)
+    for path, value in _parsed(sets, problems):
+        name = f"--set {path}"
+        if INSTEAD.get(path) in options:
+            problems.append(Problem(name, value, f"must not be given together with {INSTEAD[path]}"))
+        elif path.split(".")[0] in SECTIONS:
+            changes[path] = value
+            names[path] = name
+        elif path in ("epochs", "seed"):
+            problems.append(Problem(name, value, f"is the study's own: use {INSTEAD[path]}"))
+        elif shared_by_all(path):
+            changes[f"trial.{path}"] = value
+            names[f"trial.{path}"] = name
+        elif path.split(".")[0] not in TrialConfig.model_fields:
+            known = [*TrialConfig.model_fields, *SECTIONS]
+            problems.append(Problem(name, value, f"unknown key, {nearest(path.split('.')[0], known)}"))
+        else:
+            fixed[path] = value
+            names[f"fixed.{path}"] = name
+    for path in list(changes):
+        if above := [other for other in changes if path.startswith(f"{other}.")]:
+            rule = f"must not be given together with {names[above[0]]}"
+            problems.append(Problem(names[path], changes.pop(path), rule))
+    tree = spec.model_dump()
+    if "objective.metric" in changes and "objective.mode" not in changes:
+        tree["objective"]["mode"] = None  # it follows from the metric
+    try:
+        changed = parse_study({**merge(tree, unflatten(changes)), "fixed": fixed})
+    except ConfigError as error:
+        problems += (_named(problem, names) for problem in error.problems)
+    if problems:
+        raise ConfigError(problems)
+    return changed
+
+
+def _parsed(sets: Iterable[str], problems: list[Problem]) -> Iterable[tuple[str, Any]]:
+    seen: dict[str, Any] = {}
+    for text in sets:
+        path, equals, written = text.partition("=")
+        path = path.strip()
+        name = f"--set {path}"
+        if not equals or not written.strip() or not all(part.isidentifier() for part in path.split(".")):
+            problems.append(Problem("--set", text, "must be PATH=VALUE, for example data.train_samples=5000"))
+            continue
+        try:
+            value = parse_yaml(written, name)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        if isinstance(value, dict):
+            problems.append(Problem(name, written, "must be a scalar or a list: name the keys below by their own path"))
+        elif path in seen:
+            problems.append(Problem(name, written, "must be given once"))
+        else:
+            seen[path] = value
+    return seen.items()
+
+
+def _named(problem: Problem, names: Mapping[str, str]) -> Problem:
+    """The problem under the option that caused it, if one did."""
+    for path, name in names.items():
+        if problem.path == path or problem.path.startswith(f"{path}."):
+            return Problem(name + problem.path.removeprefix(path), problem.value, problem.rule)
+    return problem

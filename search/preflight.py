@@ -1,0 +1,101 @@
+"""Everything that can be found wrong before the first trial starts is found here, and told in a line."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from search.journal import read
+from search.study import StudySpec
+from spaces import Choice, Scalar, walk
+from trainables.config import ConfigError, SyntheticCurve, TrialConfig
+
+__all__ = ["check_inputs", "check_resources", "study_folder"]
+
+
+def study_folder(spec: StudySpec, out: Path, fresh: bool) -> StudySpec:
+    """The study under the name whose folder below `out` it may use; the folder is made.
+
+    With `fresh` that is the first free one of `<study>`, `<study>-2`, ...
+
+    Raises:
+        ConfigError: if `out` cannot be written, or holds the study already and `fresh` is false.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ConfigError.single(
+            "--out", str(out), f"must be a folder that can be written ({error.strerror})"
+        ) from None
+    name, number = spec.study, 1
+    while any(read(out / name / "journal")):
+        if not fresh:
+            rule = "must not hold this study yet; --fresh starts a new one beside it, --out chooses another folder"
+            raise ConfigError.single("--out", str(out / name), rule)
+        number += 1
+        name = f"{spec.study}-{number}"
+    (out / name).mkdir(exist_ok=True)
+    return spec.model_copy(update={"study": name})
+
+
+def _configs(spec: StudySpec) -> Iterator[TrialConfig]:
+    """Configs that between them use every recipe and every option of every choice of the space."""
+    for recipe in spec.recipes.values():
+        yield spec.trial_config(recipe.config)
+    number, most = 0, 1
+    while number < most:
+        options = 1
+
+        def pick(key: str, domain: object, number: int = number) -> Scalar:
+            nonlocal options
+            if isinstance(domain, Choice):
+                options = max(options, len(domain.options))
+                return domain.options[number % len(domain.options)]
+            return domain.low  # type: ignore[attr-defined, no-any-return]
+
+        yield spec.trial_config(walk(spec.parsed_space, pick).tree)
+        most = max(most, options)
+        number += 1
+
+
+def check_inputs(spec: StudySpec, cache: Path) -> str | None:
+    """Prepare the images and fetch the pretrained weights that any trial may use; returns the data's fingerprint.
+
+    Raises:
+        ConfigError: if images or weights cannot be had; nothing has been started then.
+    """
+    configs = [config for config in _configs(spec) if not isinstance(config.model, SyntheticCurve)]
+    if not configs:
+        return None
+    from trainables.data import load_splits  # loads torch
+    from trainables.pretrained import check_pretrained
+
+    fingerprint = None
+    for data in dict.fromkeys(config.data for config in configs):
+        fingerprint = load_splits(data, cache).store.fingerprint
+    for model in dict.fromkeys(config.model for config in configs):
+        check_pretrained(model)
+    return fingerprint
+
+
+def check_resources(spec: StudySpec, available: Mapping[str, float]) -> int:
+    """How many trials run at once, given what Ray has (`CPU`, `GPU`): as many as fit, at most `resources.concurrent`.
+
+    Raises:
+        ConfigError: if not even one trial fits.
+    """
+    asked = {"CPU": spec.resources.cpus_per_trial, "GPU": spec.resources.gpus_per_trial or 0.0}
+    fits: list[int] = []
+    for kind, amount in asked.items():
+        if amount > 0:
+            have = available.get(kind, 0.0)
+            if have < amount:
+                rule = f"must be at most {have:g}, what this Ray has"
+                raise ConfigError.single(f"--{kind.lower()}s-per-trial", amount, rule)
+            fits.append(int(have / amount + 1e-9))
+    most = min(fits, default=os.cpu_count() or 1)
+    return min(most, spec.resources.concurrent or most)

@@ -1,0 +1,161 @@
+"""What the person at the terminal sees while a search runs: a live panel, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from search.journal import Event, TrialEnded
+from search.leaderboard import leaderboard, reference
+from search.results import TrialRecord, TrialStatus, best_of
+from search.study import StudySpec
+
+__all__ = ["Progress", "print_leaderboard"]
+
+STYLES = {
+    TrialStatus.RUNNING: "cyan",
+    TrialStatus.COMPLETED: "green",
+    TrialStatus.STOPPED: "yellow",
+    TrialStatus.DIVERGED: "magenta",
+    TrialStatus.FAILED: "red",
+}
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+class Progress:
+    """A listener of the driver's events; a context manager around the search.
+
+    Args:
+        spec: the study.
+        records: the driver's records, read only.
+        console: where to draw; plain lines if it is no terminal.
+    """
+
+    def __init__(self, spec: StudySpec, records: Mapping[int, TrialRecord], console: Console) -> None:
+        self._spec, self._records, self._console = spec, records, console
+        self._started = time.monotonic()
+        self._live = (
+            Live(console=console, get_renderable=self._panel, refresh_per_second=2) if console.is_terminal else None
+        )
+
+    def __enter__(self) -> Progress:
+        self._started = time.monotonic()
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        if self._live is None:
+            line = self._line(event)
+            if line:
+                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _line(self, event: Event) -> str | None:
+        if not isinstance(event, TrialEnded):
+            return None
+        record = self._records[event.trial]
+        metric = self._spec.objective.metric
+        at = (
+            f"{metric} {record.history[-1].metrics[metric]:.4f} at epoch {record.history[-1].epoch}"
+            if record.history
+            else ""
+        )
+        reason = f" ({record.stop_reason})" if record.stop_reason not in (None, "epochs", "diverged") else ""
+        if record.error:
+            reason = f": {record.error.splitlines()[-1]}"
+        ended = f"trial {record.number:>3} {record.origin:<14} {record.status.value.lower()}{reason}"
+        return f"[{_duration(time.monotonic() - self._started):>6}] {ended:<52} {at} | {self._best()} | {self._left()}"
+
+    def _best(self) -> str:
+        best = best_of(self._records.values(), self._spec.objective.metric, self._spec.objective.mode)
+        if best is None:
+            return "no trial has ended yet"
+        value = best.value(self._spec.objective.metric)
+        text = f"best {value:.4f} (trial {best.number})"
+        baseline = reference(self._spec, self._records.values())
+        if baseline is not None and best.number != 0:
+            text += f", {value - baseline[1]:+.4f} against {baseline[0]}"
+        return text
+
+    def _left(self) -> str:
+        ended = [r for r in self._records.values() if r.ended is not None]
+        total = self._spec.budget.trials
+        if not ended:
+            return f"0 of {total} trials"
+        # Recipes run to the end and come first, so their cost says little about the rest.
+        epochs = [len(r.history) for r in ended if not r.origin.startswith("recipe:")] or [
+            len(r.history) for r in ended
+        ]
+        per_trial = sum(epochs) / len(epochs)
+        done = sum(len(r.history) for r in self._records.values())
+        remaining = max(total - len(ended), 0) * per_trial - sum(
+            len(r.history) for r in self._records.values() if r.ended is None
+        )
+        speed = done / max(time.monotonic() - self._started, 1e-9)
+        left = max(remaining, 0) / speed if speed else math.nan
+        return f"{len(ended)} of {total} trials, about {_duration(left)} left"
+
+    def _panel(self) -> Group:
+        counts = Counter(record.status for record in self._records.values())
+        states = Text("  ".join(f"{counts[s]} {s.value.lower()}" for s in STYLES if counts[s]) or "starting workers")
+        running = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("trial", "origin", "epoch", self._spec.objective.metric, "lr"):
+            running.add_column(column)
+        for record in list(self._records.values()):
+            if record.status is TrialStatus.RUNNING:
+                last = record.history[-1] if record.history else None
+                running.add_row(
+                    str(record.number), record.origin, f"{last.epoch if last else 0}/{self._spec.budget.epochs}",
+                    f"{last.metrics[self._spec.objective.metric]:.4f}" if last else "-",
+                    f"{last.metrics['lr']:.2e}" if last else "-",
+                )  # fmt: skip
+        elapsed = _duration(time.monotonic() - self._started)
+        header = Text.assemble((self._spec.study, "bold"), f"   {elapsed}   {self._left()}")
+        return Group(header, states, Text(self._best(), style="green"), running)
+
+
+def print_leaderboard(spec: StudySpec, records: Mapping[int, TrialRecord], console: Console, most: int = 10) -> None:
+    """The best trials as a table; what is not shown is counted."""
+    rows = leaderboard(spec, records.values())
+    baseline = reference(spec, records.values())
+    title = f"{spec.study}: the {min(most, len(rows))} best of {len(rows)} trials by {spec.objective.metric}"
+    heads = ["trial", "from", "epochs", "value"] + ([] if baseline is None else [f"vs {baseline[0]}"])
+    lines = []
+    for row in rows[:most]:
+        state = "" if row.status is TrialStatus.COMPLETED else f" {row.status.value.lower()}"
+        cells = [str(row.trial), row.origin.removeprefix("recipe:"), f"{row.epochs}{state}"]
+        cells.append(f"{row.value:.4f}" if math.isfinite(row.value) else "-")
+        if baseline is not None:
+            cells.append("-" if row.gain is None else f"{row.gain:+.4f}")
+        lines.append((row, cells))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for index, head in enumerate(heads):
+        # Only the last column may shrink: a leaderboard without its numbers is none.
+        table.add_column(head, no_wrap=True, min_width=max(len(head), *(len(cells[index]) for _, cells in lines)))
+    table.add_column("config", no_wrap=True, overflow="ellipsis")
+    for row, cells in lines:
+        table.add_row(*cells, row.recipe, style=None if row.status is TrialStatus.COMPLETED else STYLES[row.status])
+    console.print(table)

@@ -1,0 +1,55 @@
+"""What a search was made with: package versions and the commit of the code."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+__all__ = ["git_commit", "versions"]
+
+PACKAGES = ("resnet-search", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "pyarrow")
+
+
+def versions() -> dict[str, str]:
+    """Version by package name, and those of `python` and the `platform`. Reads metadata; imports none of them.
+
+    A package that is not installed is left out.
+    """
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit(folder: Path | None = None) -> str | None:
+    """The commit of the checkout that this code runs from, with `+dirty` if tracked files were changed.
+
+    None where the code is installed and not checked out (an environment inside somebody else's checkout is not that
+    checkout's code), where there is no commit yet, or no git. `folder` asks about another checkout of this code.
+    """
+    here = Path(__file__).resolve()
+    folder = folder or here.parent.parent
+    # Fails unless this very file is under version control there.
+    commands = (
+        ("ls-files", "--error-unmatch", "--", f"{here.parent.name}/{here.name}"),
+        ("rev-parse", "HEAD"),
+        ("status", "--porcelain", "--untracked-files=no"),
+    )
+    answers = []
+    for command in commands:
+        try:
+            done = subprocess.run(  # noqa: S603 (fixed arguments)
+                ["git", *command],  # noqa: S607 (git is wherever the user has it)
+                cwd=folder, capture_output=True, text=True, timeout=10, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        if done.returncode:
+            return None
+        answers.append(done.stdout.strip())
+    return answers[1] + ("+dirty" if answers[2] else "")

@@ -1,0 +1,149 @@
+"""`python -m search.run STUDY`: the search, from one command to a config you can trust."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from search.dry_run import calibrate, print_plan
+from search.preflight import check_inputs, check_resources, study_folder
+from search.progress import print_leaderboard
+from search.session import SessionOutcome, run_session
+from search.smoke import shrink
+from search.study import StudySpec, load_study, resolved_execution
+from search.tracking import check_reachable, default_uri
+from trainables.cli import run_verb
+
+__all__ = ["run"]
+
+
+def run(
+    study: Annotated[str, typer.Argument(help="the name of a shipped study, or the path of your own YAML")],
+    data: Annotated[
+        str | None, typer.Option(help="images: cifar10, digits, parquet:PATH, imagefolder:PATH, ...")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="how many trials, recipes included")] = None,
+    epochs: Annotated[int | None, typer.Option(help="epochs of a whole trial, and so the schedule's length")] = None,
+    hours: Annotated[float | None, typer.Option(help="stop the search gracefully after so many hours")] = None,
+    concurrent: Annotated[int | None, typer.Option(help="most trials at once [default: as many as fit]")] = None,
+    cpus_per_trial: Annotated[float | None, typer.Option(help="CPUs of one trial")] = None,
+    gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs of one trial, fractions too")] = None,
+    out: Annotated[Path | None, typer.Option(help="results folder [default: runs, with --smoke runs/smoke]")] = None,
+    seed: Annotated[int | None, typer.Option(help="the study's seed")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="a.b=c: fix any key of the trial or study")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="a few minutes on 2 cores, with the same model")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start anew as STUDY-2 where STUDY exists")] = False,
+    tracking_later: Annotated[
+        bool, typer.Option("--tracking-later", help="start though MLflow is unreachable")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be done and what it costs")] = False,
+) -> None:
+    """Search hyperparameters: recipes first, then suggestions, bad trials stopped early by ASHA."""
+    spec = load_study(study).override(
+        data=data, trials=trials, epochs=epochs, hours=hours, concurrent=concurrent, cpus_per_trial=cpus_per_trial,
+        gpus_per_trial=gpus_per_trial, seed=seed, sets=sets or [],
+    )  # fmt: skip
+    if smoke:
+        spec = shrink(spec)
+    out = (out or Path("runs", "smoke") if smoke else out or Path("runs")).absolute()
+    console = Console()
+    if dry_run:
+        _dry_run(spec, console)
+        return
+    spec = study_folder(spec, out, fresh)
+    uri = default_uri(out)
+    if not tracking_later:
+        check_reachable(uri)
+    outcome, spec = _search(spec, out, uri, console)
+    _conclude(spec, out, uri, outcome, console)
+
+
+def _cuda(spec: StudySpec) -> bool:
+    if spec.resources.gpus_per_trial == 0:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _local_resources(spec: StudySpec) -> dict[str, float]:
+    gpus = 0
+    if spec.resources.gpus_per_trial:
+        import torch
+
+        gpus = torch.cuda.device_count()
+    return {"CPU": float(os.cpu_count() or 1), "GPU": float(gpus)}
+
+
+def _dry_run(spec: StudySpec, console: Console) -> None:
+    from trainables.store import default_cache
+
+    spec = resolved_execution(spec, _cuda(spec), spec.resources.cpus_per_trial)
+    concurrent = check_resources(spec, _local_resources(spec))
+    check_inputs(spec, default_cache())
+    print_plan(spec, concurrent, calibrate(spec.trial_config({}), default_cache()), console)
+
+
+def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[SessionOutcome, StudySpec]:
+    from search.tuner import available_resources, connect, run_trials
+    from trainables.store import default_cache
+
+    spec = resolved_execution(spec, _cuda(spec), spec.resources.cpus_per_trial)
+    cache = default_cache()
+    if not os.environ.get("RAY_ADDRESS"):  # a cluster's resources are known only once it is joined
+        check_resources(spec, _local_resources(spec))
+    with console.status("preparing images"):
+        fingerprint = check_inputs(spec, cache)
+    with console.status("starting Ray"):
+        connect()
+    concurrent = check_resources(spec, available_resources())
+    console.print(
+        f"{spec.study}: {spec.budget.trials} trials of at most {spec.budget.epochs} epochs, {concurrent} at once, "
+        f"in {_shown(out / spec.study)}", markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    outcome = run_session(
+        spec, out,
+        lambda driver, folder, session: run_trials(driver, spec.resources, concurrent, folder, session, cache),
+        fingerprint=fingerprint, tracking_uri=uri, console=console,
+    )  # fmt: skip
+    return outcome, spec
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, console: Console) -> None:
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    print_leaderboard(spec, {record.number: record for record in outcome.result.trials}, console)
+    folder = _shown(out / spec.study)
+    if outcome.best is None or outcome.best_path is None:
+        say("no trial ran to its end, so there is no best config; every result is in " + folder)
+    else:
+        say(f"best config: {_shown(outcome.best_path)} (trial {outcome.best.number})")
+        say("\nnext:")
+        say(
+            f"  python -m trainables.train {_shown(outcome.best_path)}" + "   # the same trial again, to the last digit"
+        )
+        if outcome.best.checkpoint and outcome.best.config["model"]["kind"] != "synthetic":
+            checkpoint = _shown(Path(outcome.best.checkpoint))
+            say(f"  python -m trainables.evaluate {checkpoint} --split test   # once, when the choice is made")
+        shown_out = f" --out {_shown(out)}" if out != Path("runs").absolute() else ""
+        say(f"  python -m search.export {spec.study} --trial N{shown_out}   # any other trial's config")
+        store = f"sqlite:///{_shown(Path(uri.removeprefix('sqlite:///')))}" if uri.startswith("sqlite:///") else uri
+        say(f"  mlflow ui --backend-store-uri {store}   # compare the trials")
+    if not outcome.finished:
+        say("interrupted: the trials that had ended are kept")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    run_verb(run)

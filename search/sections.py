@@ -1,0 +1,130 @@
+"""The sections of a study beside trial and space: recipes, objective, searcher, scheduler, budget, resources."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from trainables.config.part import Count, Part, Positive
+from trainables.result import METRICS
+
+__all__ = [
+    "ASHA", "Budget", "GridSearch", "NoScheduler", "Objective", "RandomSearch", "Recipe", "Resources", "Scheduler",
+    "Searcher", "TPE",
+]  # fmt: skip
+
+Mode = Literal["max", "min"]
+
+# What is better: lr and grad_norm have no better side.
+DIRECTIONS: dict[str, Mode] = {
+    "train_loss": "min", "val_loss": "min", "seconds": "min", "train_accuracy": "max", "val_accuracy": "max",
+    "val_precision": "max", "val_recall": "max", "val_f1": "max", "images_per_second": "max",
+}  # fmt: skip
+
+
+class Section(Part):
+    """A section of a study."""
+
+
+class Recipe(Section):
+    """A known configuration, tried before the search: overrides of the trial's defaults, and where they come from."""
+
+    description: str = ""
+    source: str = ""
+    config: dict[str, Any]
+
+
+class Objective(Section):
+    """What is searched for: the best `metric` of a trial's last epoch; `mode` follows from the metric if left out."""
+
+    metric: str = "val_accuracy"
+    mode: Mode = None  # type: ignore[assignment]
+
+    @field_validator("metric")
+    @classmethod
+    def _reported(cls, metric: str) -> str:
+        if metric not in METRICS:
+            raise ValueError(f"must be one of {', '.join(METRICS)}")
+        return metric
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _better_side(cls, mode: object, info: ValidationInfo) -> object:
+        metric = info.data.get("metric")
+        if metric is None:  # already told
+            return mode or "max"
+        better = DIRECTIONS.get(metric)
+        if mode is None and better is None:
+            raise ValueError(f"`mode` is required with {metric}: max or min")
+        if mode in ("max", "min") and better is not None and mode != better:
+            raise ValueError(f"must be {better} with {metric}")
+        return mode or better
+
+
+class RandomSearch(Section):
+    """Independent draws."""
+
+    kind: Literal["random"] = "random"
+
+
+class GridSearch(Section):
+    """Every combination of a few values of each range and all options of each choice."""
+
+    kind: Literal["grid"] = "grid"
+
+
+class TPE(Section):
+    """Tree-structured Parzen estimator (Bergstra et al. 2011), after `startup_trials` random ones."""
+
+    kind: Literal["tpe"] = "tpe"
+    startup_trials: Count = 10
+
+
+Searcher = Annotated[RandomSearch | GridSearch | TPE, Field(discriminator="kind")]
+
+
+class NoScheduler(Section):
+    """Every trial runs all its epochs."""
+
+    kind: Literal["none"] = "none"
+
+
+class ASHA(Section):
+    """Asynchronous successive halving (Li et al. 2020): about 1/`reduction_factor` of the trials passes each rung.
+
+    Rungs lie at `grace_period` epochs and each `reduction_factor` times the one before.
+    """
+
+    kind: Literal["asha"] = "asha"
+    grace_period: Count = 1
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+
+
+Scheduler = Annotated[NoScheduler | ASHA, Field(discriminator="kind")]
+
+
+class Budget(Section):
+    """`trials` counts recipes; `epochs` is the longest a trial runs, and its schedule's length; `hours` ends it all."""
+
+    trials: Count
+    epochs: Count
+    hours: Positive | None = None
+
+
+class Resources(Section):
+    """What trials run on: null means as many at once as fit, and a GPU each where there are GPUs.
+
+    A fraction of a GPU lets several trials share one; CPUs and GPUs above 1 are whole numbers, as Ray wants them.
+    """
+
+    concurrent: Count | None = None
+    cpus_per_trial: Positive = 1.0
+    gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+    @field_validator("cpus_per_trial", "gpus_per_trial")
+    @classmethod
+    def _whole_above_one(cls, amount: float | None) -> float | None:
+        if amount is not None and amount > 1 and amount != int(amount):
+            raise ValueError("must be a whole number above 1")
+        return amount

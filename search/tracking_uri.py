@@ -1,0 +1,142 @@
+"""Where MLflow keeps its runs: the default, and whether a place can be used, told before a search starts."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from trainables.config import ConfigError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["check_reachable", "connect", "default_uri", "holds_database", "reason", "redacted"]
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SERVERS = ("http", "https", "databricks")
+SQLITE_HEADER = b"SQLite format 3\0"
+WAY_OUT = "correct or unset MLFLOW_TRACKING_URI, or start with --tracking-later"
+
+
+def default_uri(out: Path) -> str:
+    """MLFLOW_TRACKING_URI, else an SQLite file in `out`: never a folder made wherever the search was started."""
+    path = str(out.resolve() / "mlflow.db").replace("%", "%25").replace("?", "%3F")
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
+
+
+def redacted(uri: str) -> str:
+    """The URI without user and password, fit for a message."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return uri.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client that neither retries, nor prints, nor calls home; the first one imports MLflow, which takes a second.
+
+    MLflow's own retries are off: it repeats a request that was carried out and whose answer was lost, and a run would
+    be made twice. Credentials come from MLflow's environment variables only.
+    """
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what it logs as an error it raises as well
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def check_reachable(uri: str, timeout: float = 8.0) -> None:
+    """Make sure that runs can be kept at `uri`, within `timeout` seconds.
+
+    A file that does not exist yet is not made, and nothing heavy imported for it.
+
+    Raises:
+        ConfigError: for a place that MLflow cannot use, a server that does not answer or that refuses the credentials.
+    """
+    shown = redacted(uri)
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError.single("MLFLOW_TRACKING_URI", shown, f"must be a URI ({error}); {WAY_OUT}") from None
+    scheme = parts.scheme.partition("+")[0]
+    if scheme in ("", "file"):
+        rule = "must not be a folder, MLflow 3 keeps no runs there: use sqlite:////FOLDER/mlflow.db or a server's URL"
+        raise ConfigError.single("MLFLOW_TRACKING_URI", shown, rule)
+    if scheme not in DATABASES + SERVERS:
+        known = ", ".join(f"{name}:" for name in SERVERS + DATABASES)
+        raise ConfigError.single("MLFLOW_TRACKING_URI", shown, f"must begin with one of {known}")
+    if scheme in ("http", "https") and (not parts.hostname or port == 0):
+        raise ConfigError.single("MLFLOW_TRACKING_URI", shown, f"must name a host; {WAY_OUT}")
+    if scheme == "sqlite" and not holds_database(uri):
+        return
+    _ask(uri, timeout)
+
+
+def holds_database(uri: str) -> bool:
+    """Whether the SQLite file that `uri` names exists and holds something.
+
+    Raises:
+        ConfigError: if it could neither be opened nor made, or is no SQLite file.
+    """
+    path = Path(unquote(uri.partition(":///")[2].partition("?")[0]))
+    if path.name in ("", ":memory:"):
+        rule = "must name a file (sqlite:////FOLDER/mlflow.db): what is in memory is lost with the search"
+        raise ConfigError.single("MLFLOW_TRACKING_URI", uri, rule)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            with tempfile.TemporaryFile(dir=path.parent):
+                return False
+        with path.open("r+b") as file:
+            header = file.read(len(SQLITE_HEADER))
+    except OSError as error:
+        raise ConfigError.single("MLFLOW_TRACKING_URI", str(path), f"must be writable ({error.strerror})") from None
+    if header and header != SQLITE_HEADER:
+        raise ConfigError.single("MLFLOW_TRACKING_URI", str(path), "must be an SQLite file, and this one is not")
+    return bool(header)
+
+
+def _ask(uri: str, timeout: float) -> None:
+    """One real request, on a thread that can be left behind: looking up names and connecting take their own time."""
+    answers: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            connect(uri).search_experiments(max_results=1)
+        except Exception as error:  # noqa: BLE001 (stores are plug-ins and raise what they like; it is told below)
+            answers.append(error)
+        else:
+            answers.append(None)
+
+    started = time.monotonic()
+    thread = threading.Thread(target=ask, name="mlflow-check", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if not answers:
+        rule = f"must answer within {timeout:g} s and did not in {time.monotonic() - started:.0f} s; {WAY_OUT}"
+        raise ConfigError.single("MLFLOW_TRACKING_URI", redacted(uri), rule)
+    error = answers[0]
+    if isinstance(error, ImportError):
+        raise ConfigError.single("MLFLOW_TRACKING_URI", redacted(uri), f"needs a package: {error}; {WAY_OUT}") from None
+    if error is not None:
+        rule = f"must be a place where MLflow can keep runs ({reason(error)}); {WAY_OUT}"
+        raise ConfigError.single("MLFLOW_TRACKING_URI", redacted(uri), rule) from None
+
+
+def reason(error: BaseException) -> str:
+    """The root of an error of MLflow's in one line; its own text is long and repeats the URI with its credentials."""
+    while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
+        error = cause
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    lines = text.strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]

@@ -1,0 +1,126 @@
+"""`search.export`: any trial of a journal as a config, and clear refusals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from search.export import export_config
+from search.journal import Journal, SessionStarted, TrialStatus
+from search.outputs import write_text
+from search.tracking import MLflowTracker, default_uri
+from tests.search.sample_study import ENDINGS, EPOCHS, metrics, sample_events, sample_spec
+from trainables.config import ConfigError, load_config, load_yaml
+
+
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def searched(out: Path, endings: Sequence[TrialStatus] = ENDINGS) -> None:
+    spec = sample_spec()
+    write_text(out / "sample" / "study.yaml", spec.dump())
+    Journal(out / "sample" / "journal", 1).append(*sample_events(spec, endings))
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "search.export", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_best_trial_is_exported(tmp_path: Path) -> None:
+    searched(tmp_path / "runs")
+    done = run("sample", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "runs" / "sample" / "best_config.yaml"
+    assert "trial 4 (random, completed): runs/sample/best_config.yaml" in done.stdout
+    assert load_config(path).optimizer.lr == 0.005
+    assert load_yaml(path)["provenance"]["metrics"] == metrics(4, EPOCHS)
+    assert load_yaml(path)["provenance"]["mlflow_run_id"] is None
+
+
+def test_any_trial_is_exported_anywhere(tmp_path: Path) -> None:
+    searched(tmp_path / "other")
+    done = run("sample", "--trial", "1", "--out", "other", "--to", "deep/er/mine.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    provenance = load_yaml(tmp_path / "deep" / "er" / "mine.yaml")["provenance"]
+    assert (provenance["trial"], provenance["stop_epoch"], provenance["chosen"]) == (1, 2, "by hand, with --trial")
+    assert not (tmp_path / "other" / "sample" / "best_config.yaml").exists()
+
+
+def refused(out: Path, says: str, study: str = "sample", trial: int | None = None) -> None:
+    with pytest.raises(ConfigError, match=says) as error:
+        export_config(out / study, default_uri(out), trial)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", "there is none")
+    searched(tmp_path)
+    refused(tmp_path, "there are sample, got 'smaple'", study="smaple")
+    refused(tmp_path, "must be a trial of sample: 0 to 5, got 17", trial=17)
+
+
+def test_a_refusal_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    searched(tmp_path / "runs")
+    done = run("sample", "--trial", "17", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_without_a_finished_trial_there_is_no_best(tmp_path: Path) -> None:
+    searched(tmp_path, (TrialStatus.STOPPED, TrialStatus.FAILED, TrialStatus.RUNNING))
+    refused(tmp_path, "ran to its end")
+    text, record = export_config(tmp_path / "sample", default_uri(tmp_path), 2)
+    assert record.number == 2
+    assert "stop_epoch: 2" in text
+
+
+def test_a_damaged_journal_is_told(tmp_path: Path) -> None:
+    searched(tmp_path)
+    with (tmp_path / "sample" / "journal" / "000001.jsonl").open("a") as file:
+        file.write("{}\n{}\n")
+    refused(tmp_path, r"000001\.jsonl, line \d+")
+
+
+def test_the_mlflow_run_is_named(tmp_path: Path) -> None:
+    searched(tmp_path)
+    spec, uri = sample_spec(), default_uri(tmp_path)
+    tracker = MLflowTracker(uri, spec, tmp_path)
+    for event in sample_events(spec):
+        tracker.submit(event)
+    wanted = tracker.run_id(4)
+    assert tracker.close()
+    text, _ = export_config(tmp_path / "sample", uri)
+    assert wanted is not None
+    assert f"mlflow_run_id: {wanted}" in text
+
+
+def test_a_tracking_server_that_is_away_costs_only_the_run_id(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    searched(tmp_path)
+    text, _ = export_config(tmp_path / "sample", "http://127.0.0.1:1")
+    assert "mlflow_run_id: null" in text
+    assert "without the MLflow run's id" in capsys.readouterr().out
+
+
+def test_a_journal_without_a_session_is_exported_too(tmp_path: Path) -> None:
+    spec = sample_spec()
+    write_text(tmp_path / "sample" / "study.yaml", spec.dump())
+    events = [event for event in sample_events(spec) if not isinstance(event, SessionStarted)]
+    Journal(tmp_path / "sample" / "journal", 1).append(*events)
+    text, record = export_config(tmp_path / "sample", default_uri(tmp_path))
+    assert (record.number, "versions: {}" in text) == (4, True)

@@ -1,0 +1,197 @@
+"""The whole path, as a user types it: real Ray, real MLflow, real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from mlflow.tracking import MlflowClient
+
+from search.journal import SessionEnded, read
+from search.results import TrialStatus, collect
+from search.study import load_study
+from trainables.result import METRICS
+
+
+def command(tmp_path: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+    )
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    known = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    return known | {"RESNET_SEARCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "100"}
+
+
+def test_a_search_from_the_command_to_the_exported_config(tmp_path: Path) -> None:
+    done = command(tmp_path, "search.run", "synthetic", "--trials", "12", "--epochs", "9")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "synthetic"
+
+    spec = load_study(str(folder / "study.yaml"))
+    assert (spec.budget.trials, spec.budget.epochs) == (12, 9)
+    result = collect(spec, read(folder / "journal"))
+    assert [record.number for record in result.trials] == list(range(12))
+    states = {record.status for record in result.trials}
+    assert {TrialStatus.COMPLETED, TrialStatus.STOPPED} <= states
+    assert all(record.status.ended for record in result.trials)
+
+    table = pq.read_table(folder / "trials.parquet")
+    assert {"trial_id", "status", "stop_reason", "epoch", "config.optimizer.lr", *METRICS} <= set(table.column_names)
+    assert table.num_rows == sum(len(record.history) for record in result.trials)
+
+    best = result.best()
+    assert best is not None
+    exported = yaml.safe_load((folder / "best_config.yaml").read_text())
+    assert exported["provenance"]["trial"] == best.number
+    assert exported["provenance"]["value"] == best.value("val_accuracy")
+    assert exported["config"] == best.config
+
+    study = optuna.load_study(study_name="synthetic", storage=f"sqlite:///{folder}/optuna.db")
+    assert len(study.trials) == 12
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("synthetic")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 12 + 1
+    assert "RUNNING" not in {run.info.status for run in runs}
+    by_id = {run.info.run_id: run for run in runs}
+    of_best = by_id[exported["provenance"]["mlflow_run_id"]]
+    assert of_best.data.metrics["val_accuracy"] == best.value("val_accuracy")
+    assert of_best.data.params["optimizer.kind"] == best.config["optimizer"]["kind"]
+
+    assert not (tmp_path / "mlruns").exists()
+    for said in ("best config: runs/synthetic/best_config.yaml", "python -m trainables.train", "mlflow ui"):
+        assert said in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+    again = command(tmp_path, "trainables.train", "runs/synthetic/best_config.yaml")
+    assert "reproduced: all 9 recorded metrics" in again.stdout
+    other = command(tmp_path, "search.export", "synthetic", "--trial", "3", "--to", "three.yaml")
+    assert other.returncode == 0, other.stderr
+    assert yaml.safe_load((tmp_path / "three.yaml").read_text())["config"] == result.trials[3].config
+
+    refused = command(tmp_path, "search.run", "synthetic", "--trials", "12", "--epochs", "9")
+    assert refused.returncode == 2
+    assert "--fresh" in refused.stderr
+
+
+REAL: dict[str, Any] = {
+    "study": "small",
+    "trial": {
+        "model": {"kind": "cifar_resnet", "depth": 8},
+        "data": {"source": "digits", "train_samples": 200, "val_samples": 100, "train_eval_samples": 50},
+    },
+    "space": {
+        "optimizer": {"lr": {"float": [0.01, 0.3], "log": True}},
+        "augment": {"strength": {"float": [0.0, 1.0]}, "rotation": {"choice": [0.0, 15.0]}},
+    },
+    "recipes": {"plain": {"config": {"optimizer": {"kind": "sgd", "lr": 0.1}, "batch_size": 32}}},
+    "searcher": {"kind": "random"},
+    "scheduler": {"kind": "asha", "grace_period": 1, "reduction_factor": 2},
+    "budget": {"trials": 6, "epochs": 3},
+    "resources": {"cpus_per_trial": 1, "concurrent": 1},
+}
+
+
+def test_every_trial_of_a_reused_worker_is_reproduced_to_the_last_digit(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(REAL))
+    done = command(tmp_path, "search.run", "small.yaml")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "small"
+    result = collect(load_study(str(folder / "study.yaml")), read(folder / "journal"))
+    assert {record.status for record in result.trials} == {TrialStatus.COMPLETED, TrialStatus.STOPPED}
+    for record in (result.trials[0], [r for r in result.trials if r.status == "STOPPED"][-1]):
+        exported = command(tmp_path, "search.export", "small", "--trial", str(record.number), "--to", "again.yaml")
+        assert exported.returncode == 0, exported.stderr
+        again = command(tmp_path, "trainables.train", "again.yaml")
+        assert f"reproduced: all 9 recorded metrics of epoch {len(record.history)}" in again.stdout, again.stdout
+    checkpoint = result.trials[0].checkpoint
+    assert checkpoint is not None
+    scored = command(tmp_path, "trainables.evaluate", checkpoint, "--split", "val")
+    assert f"accuracy   {result.trials[0].value('val_accuracy'):.4f}" in scored.stdout, scored.stderr
+
+
+def test_a_trial_that_raises_is_told_and_the_search_goes_on(tmp_path: Path) -> None:
+    # A batch of one image whose features have shrunk to one pixel has no variance to normalize by: batch norm raises.
+    tree = REAL | {
+        "trial": {
+            "model": {"kind": "torchvision_resnet", "depth": 18, "small_images": True},
+            "data": {"source": "digits", "train_samples": 30, "val_samples": 30, "train_eval_samples": 10},
+        },
+        "space": {"batch_size": {"choice": [1, 15]}},
+        "recipes": {},
+        "searcher": {"kind": "grid"},
+        "budget": {"trials": 2, "epochs": 1},
+        "scheduler": {"kind": "none"},
+    }
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(tree))
+    done = command(tmp_path, "search.run", "small.yaml")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "small"
+    result = collect(load_study(str(folder / "study.yaml")), read(folder / "journal"))
+    assert [record.status for record in result.trials] == [TrialStatus.FAILED, TrialStatus.COMPLETED]
+    assert "more than 1 value per channel" in str(result.trials[0].error)
+    client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    assert sorted(run.info.status for run in client.search_runs([experiment.experiment_id])) == [
+        "FAILED", "FINISHED", "FINISHED",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_what_was_done(tmp_path: Path, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "search.run", "synthetic", "--set", "model.seconds_per_epoch=0.2", "--concurrent", "1"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment(tmp_path),
+    )  # fmt: skip
+    folder = tmp_path / "runs" / "synthetic"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and sum(e.event == "end" for e in read(folder / "journal")) < 1:
+        time.sleep(0.2)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    events = list(read(folder / "journal"))
+    assert isinstance(events[-1], SessionEnded)
+    assert events[-1].reason == "interrupted"
+    assert "interrupted" in out
+    assert pq.read_table(folder / "trials.parquet").num_rows > 0
+    assert (folder / "best_config.yaml").exists()
+
+
+def test_dry_run_says_what_it_would_cost_and_starts_nothing(tmp_path: Path) -> None:
+    done = command(tmp_path, "search.run", "digits_resnet8", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    for said in ("optimizer.lr", "trials that reach it", "epochs in all: about", "disk needed: about", "time: about"):
+        assert said in done.stdout
+    assert not (tmp_path / "runs").exists()
+    spec = yaml.safe_load(done.stdout.split("\n\n")[0].split("space   ")[0])
+    assert spec["study"] == "digits_resnet8"
+
+
+def test_fresh_starts_beside_what_is_there(tmp_path: Path) -> None:
+    arguments = ("synthetic", "--trials", "3", "--epochs", "4", "--out", "results", "--fresh")
+    for name in ("synthetic", "synthetic-2"):
+        done = command(tmp_path, "search.run", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert json.dumps(name)[1:-1] in done.stdout
+        assert (tmp_path / "results" / name / "best_config.yaml").exists()

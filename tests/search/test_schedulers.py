@@ -1,0 +1,156 @@
+"""Schedulers: the contract for each, and what is particular to one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from search.schedulers import (
+    SCHEDULERS,
+    Asha,
+    Decision,
+    NoStopping,
+    build_scheduler,
+    expected_survivors,
+    rung_levels,
+)
+from search.study import load_study
+from tests.contracts.scheduler_suite import EPOCHS, Make, SchedulerSuite, curves, results
+from trainables.config import ConfigError
+
+
+def asha(**changes: Any) -> Asha:
+    settings: dict[str, Any] = {"epochs": EPOCHS, "grace_period": 1, "reduction_factor": 3, "mode": "max"}
+    return Asha(**{**settings, **changes})
+
+
+class TestNoStopping(SchedulerSuite):
+    @pytest.fixture
+    def make(self) -> Make:
+        return lambda mode, exempt: NoStopping()
+
+
+class TestAsha(SchedulerSuite):
+    @pytest.fixture
+    def make(self) -> Make:
+        return lambda mode, exempt: asha(mode=mode, exempt=exempt)
+
+
+class TestAshaWithALateStart(SchedulerSuite):
+    @pytest.fixture
+    def make(self) -> Make:
+        return lambda mode, exempt: asha(mode=mode, exempt=exempt, grace_period=4, reduction_factor=2)
+
+
+def test_without_a_scheduler_nothing_stops() -> None:
+    scheduler = NoStopping()
+    assert all(decision == Decision(stop=False) for _, decision in results(scheduler, curves(10)))
+    assert scheduler.rungs == {}
+
+
+@pytest.mark.parametrize(
+    ("grace", "eta", "epochs", "levels"),
+    [
+        (1, 3, 27, (1, 3, 9)),
+        (1, 3, 28, (1, 3, 9, 27)),
+        (4, 2, 20, (4, 8, 16)),
+        (5, 4, 5, ()),
+        (9, 4, 5, ()),
+        (1, 2.5, 20, (1, 3, 7, 16)),
+        (1, 1.2, 5, (1, 2, 3, 4)),
+    ],
+)
+def test_rungs_lie_at_powers_below_the_last_epoch(grace: int, eta: float, epochs: int, levels: tuple[int, ...]) -> None:
+    assert rung_levels(grace, eta, epochs) == levels
+    assert tuple(asha(grace_period=grace, reduction_factor=eta, epochs=epochs).rungs) == levels
+
+
+def decide(scheduler: Asha, *values: float) -> str:
+    """Trials that reach the first rung one after another: `+` goes on, `-` stops."""
+    return "".join("-" if scheduler.on_result(trial, 1, value).stop else "+" for trial, value in enumerate(values))
+
+
+def test_asha_keeps_the_best_of_the_values_seen_so_far() -> None:
+    # With eta 3 one is kept of up to five values, two from the sixth, three from the ninth.
+    assert decide(asha(), 0.5, 0.4, 0.6, 0.5, 0.55, 0.52, 0.57, 0.56, 0.56) == "+-+---+-+"
+
+
+def test_asha_tells_the_value_that_had_to_be_reached() -> None:
+    scheduler = asha()
+    assert scheduler.on_result(0, 1, 0.5) == Decision(stop=False, rung=1, cutoff=0.5)
+    assert scheduler.on_result(1, 1, 0.4) == Decision(stop=True, rung=1, cutoff=0.5)
+    assert scheduler.on_result(2, 1, 0.7) == Decision(stop=False, rung=1, cutoff=0.7)
+    assert scheduler.on_result(3, 1, math.nan) == Decision(stop=True, rung=1, cutoff=0.7)
+    assert asha().on_result(0, 1, math.nan) == Decision(stop=True, rung=1, cutoff=None)
+
+
+def test_asha_lets_ties_with_the_kept_go_on() -> None:
+    assert decide(asha(), 0.5, 0.5, 0.5, 0.5) == "++++"
+    assert decide(asha(), 0.6, 0.5, 0.5, 0.6, 0.6) == "+--++"
+
+
+def test_asha_depends_on_the_order_of_values_only() -> None:
+    plain, warped = asha(), asha()
+    for (trial, epoch, value), decision in results(plain, curves(50), concurrent=4):
+        assert warped.on_result(trial, epoch, math.exp(9 * value)).stop == decision.stop
+
+
+def test_asha_keeps_a_third_in_the_long_run() -> None:
+    scheduler = asha()
+    values = [(number * 0.6180339887498949) % 1 for number in range(3000)]
+    assert decide(scheduler, *values).count("+") / 3000 == pytest.approx(1 / 3, abs=0.01)
+
+
+def test_asha_refuses_what_makes_no_sense() -> None:
+    with pytest.raises(ConfigError) as refused:
+        asha(grace_period=0, reduction_factor=1, mode="best")
+    assert [p.path for p in refused.value.problems] == [
+        "scheduler.grace_period",
+        "scheduler.reduction_factor",
+        "objective.mode",
+    ]
+    with pytest.raises(ConfigError):
+        asha(reduction_factor=math.nan)
+
+
+def test_expected_survivors_agree_with_a_long_search() -> None:
+    survival = expected_survivors(asha, trials=300, epochs=EPOCHS)
+    assert list(survival.reached) == [1, 3, 9]
+    assert survival.reached[1] == 300
+    assert survival.reached[3] == pytest.approx(100, rel=0.05)
+    assert 300 / 9 < survival.reached[9] < 300 / 9 * 1.4
+    assert 300 / 27 < survival.finished < survival.reached[9]
+    passed = [300, *list(survival.reached.values())[1:], survival.finished]
+    lengths = [1, 2, 6, 18]
+    assert survival.epochs == pytest.approx(sum(n * length for n, length in zip(passed, lengths, strict=True)))
+
+
+def test_expected_survivors_without_stopping_is_everyone() -> None:
+    survival = expected_survivors(NoStopping, trials=7, epochs=10)
+    assert (survival.reached, survival.finished, survival.epochs) == ({}, 7, 70)
+
+
+def test_expected_survivors_count_the_exempt() -> None:
+    survival = expected_survivors(lambda: asha(exempt=range(4)), trials=4, epochs=EPOCHS)
+    assert survival.finished == 4
+
+
+def test_every_row_of_the_table_builds_what_a_study_names() -> None:
+    built = {"none": NoStopping, "asha": Asha}
+    assert set(SCHEDULERS) == set(built)
+    for kind, info in SCHEDULERS.items():
+        assert info.kind == kind
+        assert type(build_scheduler(load_study("synthetic").override(sets=[f"scheduler.kind={kind}"]))) is built[kind]
+
+
+def test_a_study_s_recipes_are_never_stopped() -> None:
+    spec = load_study("synthetic")
+    scheduler = build_scheduler(spec)
+    first = next(iter(scheduler.rungs))
+    count = len(spec.recipes)
+    assert count > 0
+    worse = -1.0 if spec.objective.mode == "max" else 1.0
+    scheduler.on_result(count + 1, first, 0.0)
+    assert [scheduler.on_result(trial, first, worse).stop for trial in range(count + 1)] == [False] * count + [True]
