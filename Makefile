@@ -31,5 +31,9 @@ test: lint
 test-slow: setup
 	$(BIN)/python -m pytest -m 'slow and not gpu and not network'
 
+# Prints tables; asserts nothing.
+bench: setup
+	$(BIN)/python benchmarks/mlflow_cost.py
+
 clean:
 	rm -rf $(VENV) runs

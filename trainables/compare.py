@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated
 
@@ -33,25 +35,35 @@ def difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, fl
     return sum(a) / len(a) - sum(b) / len(b), float(interval.low), float(interval.high)
 
 
+def _final(config: TrialConfig, cache: Path, metric: str, label: str) -> float:
+    """One training from scratch; on its own in a worker process, so that several can share a machine."""
+    return rerun(config, stop_epoch=None, cache=cache, label=label).metrics()[metric]
+
+
 def compare(
     a: Annotated[Path, typer.Argument(help="config A as YAML")],
     b: Annotated[Path, typer.Argument(help="config B as YAML")],
     seeds: Annotated[int, typer.Option(min=2, help="fresh seeds for each")] = 3,
     metric: Annotated[str, typer.Option(help="which metric of the last epoch")] = "val_accuracy",
+    jobs: Annotated[int, typer.Option(min=1, help="trainings at once")] = 1,
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,
 ) -> None:
     """Retrain two configs with the same fresh seeds and say by how much A beats B on validation."""
     if metric not in METRICS:
         raise ConfigError.single("--metric", metric, f"must be one of {', '.join(METRICS)}")
-    values: list[list[float]] = []
-    for path in (a, b):
-        config = load_config(path)
-        finals = []
-        for seed in range(FIRST_SEED, FIRST_SEED + seeds):
-            typer.echo(f"{path}, seed {seed}")
-            seeded = TrialConfig.model_validate({**config.model_dump(), "seed": seed})
-            finals.append(rerun(seeded, stop_epoch=None, cache=cache or default_cache()).metrics()[metric])
-        values.append(finals)
+    configs = {path: load_config(path) for path in (a, b)}
+    folder = cache or default_cache()
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        futures = {
+            path: [
+                pool.submit(
+                    _final, config.model_copy(update={"seed": seed}), folder, metric, f"{path.name}, seed {seed}: "
+                )
+                for seed in range(FIRST_SEED, FIRST_SEED + seeds)
+            ]
+            for path, config in configs.items()
+        }
+        values = [[future.result() for future in futures[path]] for path in (a, b)]
     for path, finals in zip((a, b), values, strict=True):
         typer.echo(f"{path}: {metric} " + ", ".join(f"{v:.4f}" for v in finals) + f"; mean {sum(finals) / seeds:.4f}")
     mean, low, high = difference(*values)

@@ -15,7 +15,15 @@ from scipy.stats import binomtest
 from trainables.augment import Augmentation
 from trainables.checkpoint import config_of, load_checkpoint
 from trainables.cli import run_verb
-from trainables.config import ConfigError, Normalization, SyntheticCurve, TrialConfig, load_config
+from trainables.config import (
+    ConfigError,
+    Normalization,
+    SyntheticCurve,
+    TrialConfig,
+    load_config,
+    merge,
+    parse_config,
+)
 from trainables.data import Images, load_splits
 from trainables.evaluation import Scores, predict, score
 from trainables.feed import Feed, evaluation_batch, resize
@@ -78,11 +86,10 @@ def evaluate(
 ) -> None:
     """Score a trained model on the validation or the held-out test split."""
     config, state = _subject(subject)
-    tree = config.model_dump()
-    tree["execution"]["device"] = device
+    changes: dict[str, Any] = {"execution": {"device": device}}
     if data is not None:
-        tree["data"]["source"] = data
-    config = TrialConfig.model_validate(tree)
+        changes["data"] = {"source": data}
+    config = parse_config(merge(config.model_dump(mode="json"), changes))
     folder = cache or default_cache()
     images = open_test(config.data, folder) if split == "test" else load_splits(config.data, folder).val
     scores = score_images(config, state, images, prepare(config.data, folder))

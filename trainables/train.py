@@ -10,7 +10,7 @@ import typer
 from trainables.build import build_trainable
 from trainables.checkpoint import save_checkpoint
 from trainables.cli import run_verb
-from trainables.config import TrialConfig, load_config, load_yaml
+from trainables.config import TrialConfig, load_config, load_yaml, merge, parse_config
 from trainables.result import EpochResult
 from trainables.store import default_cache
 
@@ -21,12 +21,16 @@ SHOWN = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 MEASURED = ("seconds", "images_per_second")
 
 
-def rerun(config: TrialConfig, *, stop_epoch: int | None, cache: Path, checkpoint: Path | None = None) -> EpochResult:
+def rerun(
+    config: TrialConfig, *, stop_epoch: int | None, cache: Path, checkpoint: Path | None = None, label: str = ""
+) -> EpochResult:
     """Train `config` from scratch, up to `stop_epoch` if given; tells a line an epoch and returns the last result."""
     trainable = build_trainable(config, cache)
     for result in trainable.epochs():
         numbers = "  ".join(f"{name} {result.metrics()[name]:.4f}" for name in SHOWN)
-        typer.echo(f"epoch {result.epoch:>3}/{config.epochs}  {numbers}  lr {result.lr:.2e}  {result.seconds:.1f} s")
+        typer.echo(
+            f"{label}epoch {result.epoch:>3}/{config.epochs}  {numbers}  lr {result.lr:.2e}  {result.seconds:.1f} s"
+        )
         if result.epoch == stop_epoch:
             break
     if checkpoint is not None:
@@ -70,18 +74,17 @@ def train(
         provenance = tree["provenance"]
     changes: dict[str, Any] = {}
     if data is not None:
-        changes["data"] = {**chosen.data.model_dump(), "source": data}
+        changes["data"] = {"source": data}
     if seed is not None:
         changes["seed"] = seed
     if device is not None:
-        changes["execution"] = {**chosen.execution.model_dump(), "device": device}
-    as_recorded = not changes
+        changes["execution"] = {"device": device}
     if changes:
-        chosen = TrialConfig.model_validate({**chosen.model_dump(), **changes})
+        chosen = parse_config(merge(chosen.model_dump(mode="json"), changes))
     stop_epoch = None if full else provenance.get("stop_epoch")
     result = rerun(chosen, stop_epoch=stop_epoch, cache=cache or default_cache(), checkpoint=checkpoint)
     recorded = provenance.get("metrics")
-    if as_recorded and isinstance(recorded, dict) and result.epoch == provenance.get("stop_epoch", result.epoch):
+    if not changes and isinstance(recorded, dict) and result.epoch == provenance.get("stop_epoch", result.epoch):
         typer.echo(compare_with_record(result, recorded))
 
 

@@ -1,0 +1,78 @@
+"""train and evaluate as a user types them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from trainables.config import dump_config, parse_config
+
+TREE = {
+    "model": {"kind": "cifar_resnet", "depth": 8},
+    "data": {"source": "digits", "train_samples": 200, "val_samples": 100, "train_eval_samples": 50},
+    "optimizer": {"kind": "sgd", "lr": 0.05},
+    "batch_size": 50,
+    "epochs": 2,
+    "execution": {"device": "cpu", "threads": 1},
+}
+
+
+def verb(tmp_path: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"trainables.{name}", *arguments],
+        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"RESNET_SEARCH_CACHE": str(tmp_path / "cache")},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(parse_config(TREE)))
+    return path
+
+
+def test_a_trained_checkpoint_scores_what_training_said(tmp_path: Path, config: Path) -> None:
+    trained = verb(tmp_path, "train", str(config), "--checkpoint", "deep/trial.pt")
+    assert trained.returncode == 0, trained.stderr
+    last = next(line for line in trained.stdout.splitlines() if line.startswith("epoch   2/2"))
+    accuracy = last.split("val_accuracy ")[1].split()[0]
+    scored = verb(tmp_path, "evaluate", "deep/trial.pt")
+    assert f"accuracy   {accuracy}" in scored.stdout
+    held_out = verb(tmp_path, "evaluate", "deep/trial.pt", "--split", "test")
+    assert "test split of digits: 269 images" in held_out.stdout
+    assert "Wilson" in held_out.stdout
+
+
+def test_a_record_that_was_not_met_is_told_with_its_difference(tmp_path: Path, config: Path) -> None:
+    tree = {"config": yaml.safe_load(config.read_text()), "provenance": {"stop_epoch": 1, "metrics": {"val_loss": 0.5}}}
+    (tmp_path / "best_config.yaml").write_text(yaml.safe_dump(tree))
+    again = verb(tmp_path, "train", "best_config.yaml")
+    assert "epoch   2/2" not in again.stdout
+    assert "differs from the record of epoch 1: val_loss +" in again.stdout
+    full = verb(tmp_path, "train", "best_config.yaml", "--full")
+    assert "epoch   2/2" in full.stdout
+    assert "differs" not in full.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "absent.yaml"), "No such file"),
+        (("train", "config.yaml", "--data", "parquet"), "parquet:PATH"),
+        (("train", "config.yaml", "--seed", "-1"), "seed"),
+        (("evaluate", "config.yaml"), "model.pretrained"),
+        (("evaluate", "absent.pt"), "readable file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    tmp_path: Path, config: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    done = verb(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
