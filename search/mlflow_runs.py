@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -211,7 +212,7 @@ class RunProjection:
         params = {} if run.described else parameters(record.config)
         store.log(run, values, params, tags if status != run.status else {})
         if not run.described:
-            store.keep(run, "config.yaml", yaml.safe_dump(dict(record.config), sort_keys=False))
+            store.keep(run, "config.yaml", _as_yaml(record.config))
         run.epochs, run.described = len(record.history), True
         store.set_status(run, status, record.ended)
 
@@ -226,6 +227,11 @@ class RunProjection:
         if self._session is not None and self._session.git:
             tags["mlflow.source.git.commit"] = self._session.git
         return tags
+
+
+def _as_yaml(tree: Mapping[str, Any]) -> str:
+    # By libyaml where it was built in, ten times as fast: a config is written for every trial.
+    return str(yaml.dump(dict(tree), Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False))
 
 
 def _user() -> str:

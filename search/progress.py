@@ -151,11 +151,13 @@ def print_leaderboard(spec: StudySpec, records: Mapping[int, TrialRecord], conso
         if baseline is not None:
             cells.append("-" if row.gain is None else f"{row.gain:+.4f}")
         lines.append((row, cells))
+    widths = [max(len(head), *(len(cells[i]) for _, cells in lines)) for i, head in enumerate(heads)] if lines else []
+    # Rich shrinks any column; a leaderboard without its numbers is none, so that the last one is cut here.
+    room = max(console.width - sum(widths) - 2 * len(widths) - 2, 10)
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for index, head in enumerate(heads):
-        # Only the last column may shrink: a leaderboard without its numbers is none.
-        table.add_column(head, no_wrap=True, min_width=max(len(head), *(len(cells[index]) for _, cells in lines)))
-    table.add_column("config", no_wrap=True, overflow="ellipsis")
+    for head in [*heads, "config"]:
+        table.add_column(head, no_wrap=True)
     for row, cells in lines:
-        table.add_row(*cells, row.recipe, style=None if row.status is TrialStatus.COMPLETED else STYLES[row.status])
+        text = row.recipe if len(row.recipe) <= room else row.recipe[: room - 1] + "…"
+        table.add_row(*cells, text, style=None if row.status is TrialStatus.COMPLETED else STYLES[row.status])
     console.print(table)
