@@ -101,22 +101,17 @@ class Progress:
         return text
 
     def _left(self) -> str:
-        ended = [r for r in self._records.values() if r.ended is not None]
-        total = self._spec.budget.trials
-        if not ended:
-            return f"0 of {total} trials"
-        # Recipes run to the end and come first, so their cost says little about the rest.
-        epochs = [len(r.history) for r in ended if not r.origin.startswith("recipe:")] or [
-            len(r.history) for r in ended
-        ]
-        per_trial = sum(epochs) / len(epochs)
-        done = sum(len(r.history) for r in self._records.values())
-        remaining = max(total - len(ended), 0) * per_trial - sum(
-            len(r.history) for r in self._records.values() if r.ended is None
-        )
-        speed = done / max(time.monotonic() - self._started, 1e-9)
-        left = max(remaining, 0) / speed if speed else math.nan
-        return f"{len(ended)} of {total} trials, about {_duration(left)} left"
+        total, trained = self._spec.budget.trials, sum(len(r.history) for r in self._records.values())
+        ended = [record for record in self._records.values() if record.ended is not None]
+        if not trained or not ended:
+            return f"{len(ended)} of {total} trials"
+        # Recipes run to the end and come first, so that their cost says little about the rest.
+        suggested = [record for record in ended if not record.origin.startswith("recipe:")] or ended
+        per_trial = sum(len(record.history) for record in suggested) / len(suggested)
+        under_way = trained - sum(len(record.history) for record in ended)
+        epochs_left = max((total - len(ended)) * per_trial - under_way, 0.0)
+        left = epochs_left * (time.monotonic() - self._started) / trained
+        return f"{len(ended)} of {total} trials" + (f", about {_duration(left)} left" if left >= 1 else "")
 
     def _panel(self) -> Group:
         counts = Counter(record.status for record in self._records.values())
@@ -134,7 +129,8 @@ class Progress:
                 )  # fmt: skip
         elapsed = _duration(time.monotonic() - self._started)
         header = Text.assemble((self._spec.study, "bold"), f"   {elapsed}   {self._left()}")
-        return Group(header, states, Text(self._best(), style="green"), running)
+        lines = [header, states, Text(self._best(), style="green")]
+        return Group(*lines, running) if running.row_count else Group(*lines)
 
 
 def print_leaderboard(spec: StudySpec, records: Mapping[int, TrialRecord], console: Console, most: int = 10) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,7 @@ from rich.console import Console
 from search.dry_run import calibrate, print_plan
 from search.preflight import check_inputs, check_resources, study_folder
 from search.progress import print_leaderboard
+from search.results import TrialRecord
 from search.session import SessionOutcome, run_session
 from search.smoke import shrink
 from search.study import StudySpec, load_study, resolved_execution
@@ -119,30 +122,42 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
+def _command(name: str) -> str:
+    """How a program of this environment is typed from here: by name where the shell finds it, else by path."""
+    program = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    return name if found is not None and Path(found) == program else _shown(program)
+
+
 def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, console: Console) -> None:
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     print_leaderboard(spec, {record.number: record for record in outcome.result.trials}, console)
-    folder = _shown(out / spec.study)
     if outcome.best is None or outcome.best_path is None:
-        say("no trial ran to its end, so there is no best config; every result is in " + folder)
+        say(f"no trial ran to its end, so there is no best config; every result is in {_shown(out / spec.study)}")
     else:
-        say(f"best config: {_shown(outcome.best_path)} (trial {outcome.best.number})")
-        say("\nnext:")
-        say(
-            f"  python -m trainables.train {_shown(outcome.best_path)}" + "   # the same trial again, to the last digit"
-        )
-        if outcome.best.checkpoint and outcome.best.config["model"]["kind"] != "synthetic":
-            checkpoint = _shown(Path(outcome.best.checkpoint))
-            say(f"  python -m trainables.evaluate {checkpoint} --split test   # once, when the choice is made")
-        shown_out = f" --out {_shown(out)}" if out != Path("runs").absolute() else ""
-        say(f"  python -m search.export {spec.study} --trial N{shown_out}   # any other trial's config")
-        store = f"sqlite:///{_shown(Path(uri.removeprefix('sqlite:///')))}" if uri.startswith("sqlite:///") else uri
-        say(f"  mlflow ui --backend-store-uri {store}   # compare the trials")
+        say(f"best config: {_shown(outcome.best_path)} (trial {outcome.best.number})\n\nnext:")
+        for purpose, command in _next_commands(spec, out, uri, outcome.best, outcome.best_path):
+            say(f"  {command}   # {purpose}")
     if not outcome.finished:
         say("interrupted: the trials that had ended are kept")
         sys.exit(130)
+
+
+def _next_commands(
+    spec: StudySpec, out: Path, uri: str, best: TrialRecord, best_path: Path
+) -> Iterator[tuple[str, str]]:
+    """What a user would do now, and how it is typed."""
+    python = _command("python")
+    yield "the same trial again", f"{python} -m trainables.train {_shown(best_path)}"
+    if best.checkpoint and best.config["model"]["kind"] != "synthetic":
+        checkpoint = _shown(Path(best.checkpoint))
+        yield "once, when the choice is made", f"{python} -m trainables.evaluate {checkpoint} --split test"
+    elsewhere = f" --out {_shown(out)}" if out != Path("runs").absolute() else ""
+    yield "any other trial's config", f"{python} -m search.export {spec.study} --trial N{elsewhere}"
+    store = f"sqlite:///{_shown(Path(uri.removeprefix('sqlite:///')))}" if uri.startswith("sqlite:///") else uri
+    yield "compare the trials", f"{_command('mlflow')} ui --backend-store-uri {store}"
 
 
 if __name__ == "__main__":

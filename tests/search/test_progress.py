@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from search.driver import StudyDriver
+from search.journal import Journal
+from search.progress import Progress, print_leaderboard
+from search.schedulers import build_scheduler
+from search.searchers import build_searcher
+from search.study import load_study
+from trainables.build import build_trainable
+from trainables.config import parse_config
+
+
+def searched(tmp_path: Path, terminal: bool, width: int) -> str:
+    """What a terminal (or a pipe) of that width shows of a whole search."""
+    spec = load_study("synthetic").override(trials=12, epochs=9)
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+    heard: list[Progress] = []
+    driver = StudyDriver(
+        spec, Journal(tmp_path / "journal", 1), build_searcher(spec), build_scheduler(spec),
+        [lambda event: heard[0](event)],
+    )  # fmt: skip
+    with Progress(spec, driver.records, console) as progress:
+        heard.append(progress)
+        while (suggested := driver.next_trial()) is not None:
+            for result in build_trainable(parse_config(suggested.config), Path()).epochs():
+                if driver.on_result(suggested.trial, result.epoch, result.metrics(), result.last, result.stop_reason):
+                    break
+    print_leaderboard(spec, driver.records, console)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue()
+
+
+def test_without_a_terminal_every_trial_is_a_plain_line(tmp_path: Path) -> None:
+    shown = searched(tmp_path, terminal=False, width=200)
+    assert "\x1b" not in shown
+    lines = [line for line in shown.splitlines() if line.startswith("[")]
+    assert len(lines) == 12
+    assert "recipe:published" in lines[0]
+    assert "completed" in lines[0]
+    assert any("stopped (rung 3)" in line for line in lines)
+    assert all("best 0." in line for line in lines)
+    assert "12 of 12 trials" in lines[-1]
+
+
+def test_a_terminal_shows_the_state_of_the_search(tmp_path: Path) -> None:
+    shown = searched(tmp_path, terminal=True, width=100)
+    assert "12 of 12 trials" in shown
+    assert "completed" in shown
+
+
+def test_the_leaderboard_keeps_its_numbers_in_a_narrow_terminal(tmp_path: Path) -> None:
+    shown = searched(tmp_path, terminal=False, width=70)
+    table = shown[shown.index("the 10 best of 12 trials") :].splitlines()
+    assert "trial" in table[2]
+    assert "value" in table[2]
+    completed = [line.split() for line in table[4:] if line.strip() and "stopped" not in line]
+    values = [float(cells[3]) for cells in completed]
+    assert len(values) >= 2
+    assert values == sorted(values, reverse=True)
+    assert all(0 < value < 1 for value in values)
+    assert all(len(line) <= 70 for line in table)
