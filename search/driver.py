@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from search.journal import Decided, EpochReported, Event, Journal, TrialEnded, TrialSuggested
 from search.results import TrialRecord, TrialStatus, fold
@@ -28,6 +27,7 @@ class StudyDriver:
         spec: the study.
         journal: where each event goes first.
         searcher, scheduler: built from the spec.
+        records: empty; filled here, and read by whoever shows them.
         listeners: told every event after it is on disk, in order (MLflow, progress).
         now: seconds since the epoch; the time budget counts from the construction of the driver.
 
@@ -43,6 +43,7 @@ class StudyDriver:
         journal: Journal,
         searcher: Searcher,
         scheduler: Scheduler,
+        records: dict[int, TrialRecord],
         listeners: Iterable[Callable[[Event], None]] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -52,7 +53,7 @@ class StudyDriver:
         self._recipes = list(spec.recipes.items())
         hours = spec.budget.hours
         self._deadline = math.inf if hours is None else now() + hours * 3600
-        self.records: dict[int, TrialRecord] = {}
+        self.records = records
         self.exhausted = False
         self.running = 0
 
@@ -102,26 +103,25 @@ class StudyDriver:
             trial=trial, epoch=epoch, metrics=dict(metrics), last=last, stop_reason=stop_reason,
             checkpoint=checkpoint, time=self._now(),
         )  # fmt: skip
-        self._write(reported)
         value = metrics[self._spec.objective.metric]
         if stop_reason == "diverged" or not (math.isfinite(value) and math.isfinite(metrics["train_loss"])):
-            return self._end(trial, TrialStatus.DIVERGED, "diverged")
+            return self._end(trial, TrialStatus.DIVERGED, "diverged", before=[reported])
         decision = self._scheduler.on_result(trial, epoch, value)
         stop = decision.stop and not last
+        events: list[Event] = [reported]
         if decision.rung is not None:
-            reason = f"rung {decision.rung}"
-            action: Any = "stop" if stop else "continue"
-            self._write(
-                Decided(
-                    trial=trial, epoch=epoch, action=action, rung=decision.rung, cutoff=decision.cutoff, reason=reason
-                )
-            )
+            decided = Decided(
+                trial=trial, epoch=epoch, action="stop" if stop else "continue", rung=decision.rung,
+                cutoff=decision.cutoff, reason=f"rung {decision.rung}",
+            )  # fmt: skip
+            events.append(decided)
         if last:
-            return self._end(trial, TrialStatus.COMPLETED, stop_reason or "epochs")
+            return self._end(trial, TrialStatus.COMPLETED, stop_reason or "epochs", before=events)
         if stop:
-            return self._end(trial, TrialStatus.STOPPED, f"rung {decision.rung}")
+            return self._end(trial, TrialStatus.STOPPED, f"rung {decision.rung}", before=events)
         if self._now() >= self._deadline:
-            return self._end(trial, TrialStatus.STOPPED, "hours")
+            return self._end(trial, TrialStatus.STOPPED, "hours", before=events)
+        self._write(*events)
         return False
 
     def on_error(self, trial: int, error: str) -> None:
@@ -129,14 +129,18 @@ class StudyDriver:
         if self.records[trial].status is TrialStatus.RUNNING:
             self._end(trial, TrialStatus.FAILED, "error", error)
 
-    def _end(self, trial: int, status: TrialStatus, reason: str, error: str | None = None) -> bool:
-        self._write(TrialEnded(trial=trial, status=status, stop_reason=reason, error=error, time=self._now()))
+    def _end(
+        self, trial: int, status: TrialStatus, reason: str, error: str | None = None, before: Sequence[Event] = ()
+    ) -> bool:
+        ended = TrialEnded(trial=trial, status=status, stop_reason=reason, error=error, time=self._now())
+        self._write(*before, ended)  # together: the disk is waited for once
         self.running -= 1
         self._searcher.told(self.records[trial])
         return True
 
-    def _write(self, event: Event) -> None:
-        self._journal.append(event)
-        fold(self.records, event)
-        for listener in self._listeners:
-            listener(event)
+    def _write(self, *events: Event) -> None:
+        self._journal.append(*events)
+        for event in events:
+            fold(self.records, event)
+            for listener in self._listeners:
+                listener(event)

@@ -157,12 +157,7 @@ class RunProjection:
 
     def _write_search(self, store: RunStore, session: SessionStarted) -> StoredRun:
         """What is known before any trial: the parent run with its tags, parameters and files."""
-        tags = {
-            "resnet_search.session": str(session.session),
-            "resnet_search.fingerprint": session.fingerprint or "",
-            "resnet_search.git": session.git or "",
-            **{f"version.{name}": version for name, version in session.versions.items()},
-        }
+        tags = _made_with(session)
         if self._parent is None:
             tags |= self._own_tags(PARENT)
             self._parent = store.create(self._study.study, float(self._search), tags)
@@ -224,9 +219,21 @@ class RunProjection:
             "mlflow.user": _user(),
             "mlflow.source.name": "search.run",
         }
-        if self._session is not None and self._session.git:
-            tags["mlflow.source.git.commit"] = self._session.git
+        if self._session is not None:
+            tags |= _made_with(self._session)
+            if self._session.git:
+                tags["mlflow.source.git.commit"] = self._session.git
         return tags
+
+
+def _made_with(session: SessionStarted) -> dict[str, str]:
+    """What tells whether two runs can be compared: images, code and packages."""
+    return {
+        "resnet_search.session": str(session.session),
+        "resnet_search.fingerprint": session.fingerprint or "",
+        "resnet_search.git": session.git or "",
+        **{f"version.{name}": version for name, version in session.versions.items()},
+    }
 
 
 def _as_yaml(tree: Mapping[str, Any]) -> str:

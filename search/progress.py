@@ -30,6 +30,9 @@ STYLES = {
 }
 
 
+QUIET_SECONDS = 60.0
+
+
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -44,18 +47,17 @@ class Progress:
     Args:
         spec: the study.
         records: the driver's records, read only.
-        console: where to draw; plain lines if it is no terminal.
+        console: where to draw. Where it is no terminal, a line tells each trial's end, and one a minute how things are.
     """
 
     def __init__(self, spec: StudySpec, records: Mapping[int, TrialRecord], console: Console) -> None:
-        self._spec, self._records, self._console = spec, records, console
-        self._started = time.monotonic()
-        self._live = (
-            Live(console=console, get_renderable=self._panel, refresh_per_second=2) if console.is_terminal else None
-        )
+        self._spec, self._by_number, self._console = spec, records, console
+        self._started = self._told = time.monotonic()
+        live = console.is_terminal
+        self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=2) if live else None
 
     def __enter__(self) -> Progress:
-        self._started = time.monotonic()
+        self._started = self._told = time.monotonic()
         if self._live is not None:
             self._live.start()
         return self
@@ -68,41 +70,46 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
-        if self._live is None:
-            line = self._line(event)
-            if line:
-                self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if self._live is not None:
+            return
+        records = list(self._by_number.values())
+        if isinstance(event, TrialEnded):
+            self._say(self._ending(self._by_number[event.trial]), records)
+        elif time.monotonic() - self._told > QUIET_SECONDS:
+            self._say("", records)
 
-    def _line(self, event: Event) -> str | None:
-        if not isinstance(event, TrialEnded):
-            return None
-        record = self._records[event.trial]
+    def _say(self, what: str, records: list[TrialRecord]) -> None:
+        self._told = time.monotonic()
+        parts = [what, self._states(records), self._best(records), self._left(records)]
+        line = f"[{_duration(self._told - self._started):>6}] " + " | ".join(part for part in parts if part)
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _ending(self, record: TrialRecord) -> str:
         metric = self._spec.objective.metric
-        at = (
-            f"{metric} {record.history[-1].metrics[metric]:.4f} at epoch {record.history[-1].epoch}"
-            if record.history
-            else ""
-        )
         reason = f" ({record.stop_reason})" if record.stop_reason not in (None, "epochs", "diverged") else ""
         if record.error:
             reason = f": {record.error.splitlines()[-1]}"
-        ended = f"trial {record.number:>3} {record.origin:<14} {record.status.value.lower()}{reason}"
-        return f"[{_duration(time.monotonic() - self._started):>6}] {ended:<52} {at} | {self._best()} | {self._left()}"
+        at = f" {metric} {record.value(metric):.4f} at epoch {record.history[-1].epoch}" if record.history else ""
+        return f"{f'trial {record.number:>3} {record.origin:<14} {record.status.value.lower()}{reason}':<46}{at}"
 
-    def _best(self) -> str:
-        best = best_of(self._records.values(), self._spec.objective.metric, self._spec.objective.mode)
+    def _states(self, records: list[TrialRecord]) -> str:
+        counts = Counter(record.status for record in records)
+        return "  ".join(f"{counts[status]} {status.value.lower()}" for status in STYLES if counts[status])
+
+    def _best(self, records: list[TrialRecord]) -> str:
+        best = best_of(records, self._spec.objective.metric, self._spec.objective.mode)
         if best is None:
-            return "no trial has ended yet"
+            return "no trial has run to its end yet"
         value = best.value(self._spec.objective.metric)
         text = f"best {value:.4f} (trial {best.number})"
-        baseline = reference(self._spec, self._records.values())
+        baseline = reference(self._spec, records)
         if baseline is not None and best.number != 0:
             text += f", {value - baseline[1]:+.4f} against {baseline[0]}"
         return text
 
-    def _left(self) -> str:
-        total, trained = self._spec.budget.trials, sum(len(r.history) for r in self._records.values())
-        ended = [record for record in self._records.values() if record.ended is not None]
+    def _left(self, records: list[TrialRecord]) -> str:
+        total, trained = self._spec.budget.trials, sum(len(record.history) for record in records)
+        ended = [record for record in records if record.ended is not None]
         if not trained or not ended:
             return f"{len(ended)} of {total} trials"
         # Recipes run to the end and come first, so that their cost says little about the rest.
@@ -110,26 +117,29 @@ class Progress:
         per_trial = sum(len(record.history) for record in suggested) / len(suggested)
         under_way = trained - sum(len(record.history) for record in ended)
         epochs_left = max((total - len(ended)) * per_trial - under_way, 0.0)
-        left = epochs_left * (time.monotonic() - self._started) / trained
+        elapsed = time.monotonic() - self._started
+        left = epochs_left * elapsed / trained
+        if self._spec.budget.hours is not None:
+            left = min(left, max(self._spec.budget.hours * 3600 - elapsed, 0.0))
         return f"{len(ended)} of {total} trials" + (f", about {_duration(left)} left" if left >= 1 else "")
 
     def _panel(self) -> Group:
-        counts = Counter(record.status for record in self._records.values())
-        states = Text("  ".join(f"{counts[s]} {s.value.lower()}" for s in STYLES if counts[s]) or "starting workers")
+        records = list(self._by_number.values())  # at once: this is called from rich's own thread
+        metric = self._spec.objective.metric
         running = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("trial", "origin", "epoch", self._spec.objective.metric, "lr"):
+        for column in ("trial", "origin", "epoch", metric, "lr"):
             running.add_column(column)
-        for record in list(self._records.values()):
+        for record in records:
             if record.status is TrialStatus.RUNNING:
                 last = record.history[-1] if record.history else None
                 running.add_row(
                     str(record.number), record.origin, f"{last.epoch if last else 0}/{self._spec.budget.epochs}",
-                    f"{last.metrics[self._spec.objective.metric]:.4f}" if last else "-",
-                    f"{last.metrics['lr']:.2e}" if last else "-",
+                    f"{last.metrics[metric]:.4f}" if last else "-", f"{last.metrics['lr']:.2e}" if last else "-",
                 )  # fmt: skip
         elapsed = _duration(time.monotonic() - self._started)
-        header = Text.assemble((self._spec.study, "bold"), f"   {elapsed}   {self._left()}")
-        lines = [header, states, Text(self._best(), style="green")]
+        header = Text.assemble((self._spec.study, "bold"), f"   {elapsed}   {self._left(records)}")
+        states = Text(self._states(records) or "starting workers")
+        lines = [header, states, Text(self._best(records), style="green")]
         return Group(*lines, running) if running.row_count else Group(*lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from search.session import SessionOutcome, run_session
 from search.smoke import shrink
 from search.study import StudySpec, load_study, resolved_execution
 from search.tracking import check_reachable, default_uri
+from search.tracking_uri import redacted
 from trainables.cli import run_verb
 
 __all__ = ["run"]
@@ -66,45 +68,46 @@ def run(
     _conclude(spec, out, uri, outcome, console)
 
 
-def _cuda(spec: StudySpec) -> bool:
-    if spec.resources.gpus_per_trial == 0:
-        return False
-    import torch
+def _resources(spec: StudySpec) -> dict[str, float]:
+    """What there is to run on: the cluster that RAY_ADDRESS names (which is joined for it), else this machine."""
+    if os.environ.get("RAY_ADDRESS"):
+        from search.tuner import available_resources, connect
 
-    return torch.cuda.is_available()
-
-
-def _local_resources(spec: StudySpec) -> dict[str, float]:
+        connect()
+        return available_resources()
     gpus = 0
-    if spec.resources.gpus_per_trial:
+    if spec.resources.gpus_per_trial != 0:
         import torch
 
         gpus = torch.cuda.device_count()
     return {"CPU": float(os.cpu_count() or 1), "GPU": float(gpus)}
 
 
+def _resolve(spec: StudySpec) -> tuple[StudySpec, int]:
+    """The study with its execution decided, and how many trials run at once."""
+    resources = _resources(spec)
+    spec = resolved_execution(spec, resources.get("GPU", 0) > 0, spec.resources.cpus_per_trial)
+    return spec, check_resources(spec, resources)
+
+
 def _dry_run(spec: StudySpec, console: Console) -> None:
     from trainables.store import default_cache
 
-    spec = resolved_execution(spec, _cuda(spec), spec.resources.cpus_per_trial)
-    concurrent = check_resources(spec, _local_resources(spec))
+    spec, concurrent = _resolve(spec)
     check_inputs(spec, default_cache())
     print_plan(spec, concurrent, calibrate(spec.trial_config({}), default_cache()), console)
 
 
 def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[SessionOutcome, StudySpec]:
-    from search.tuner import available_resources, connect, run_trials
+    from search.tuner import connect, run_trials
     from trainables.store import default_cache
 
-    spec = resolved_execution(spec, _cuda(spec), spec.resources.cpus_per_trial)
+    spec, concurrent = _resolve(spec)
     cache = default_cache()
-    if not os.environ.get("RAY_ADDRESS"):  # a cluster's resources are known only once it is joined
-        check_resources(spec, _local_resources(spec))
     with console.status("preparing images"):
         fingerprint = check_inputs(spec, cache)
     with console.status("starting Ray"):
         connect()
-    concurrent = check_resources(spec, available_resources())
     console.print(
         f"{spec.study}: {spec.budget.trials} trials of at most {spec.budget.epochs} epochs, {concurrent} at once, "
         f"in {_shown(out / spec.study)}", markup=False, highlight=False, soft_wrap=True,
@@ -119,7 +122,7 @@ def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[Ses
 
 def _shown(path: Path) -> str:
     """A path as short as it can be typed from here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def _command(name: str) -> str:
@@ -156,8 +159,15 @@ def _next_commands(
         yield "once, when the choice is made", f"{python} -m trainables.evaluate {checkpoint} --split test"
     elsewhere = f" --out {_shown(out)}" if out != Path("runs").absolute() else ""
     yield "any other trial's config", f"{python} -m search.export {spec.study} --trial N{elsewhere}"
-    store = f"sqlite:///{_shown(Path(uri.removeprefix('sqlite:///')))}" if uri.startswith("sqlite:///") else uri
-    yield "compare the trials", f"{_command('mlflow')} ui --backend-store-uri {store}"
+    if uri.startswith(("http:", "https:")):
+        yield "compare the trials", f"open {redacted(uri)}"
+    else:
+        store = (
+            f"sqlite:///{_shown(Path(uri.removeprefix('sqlite:///')))}"
+            if uri.startswith("sqlite:///")
+            else redacted(uri)
+        )
+        yield "compare the trials", f"{_command('mlflow')} ui --backend-store-uri {store}"
 
 
 if __name__ == "__main__":

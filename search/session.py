@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,13 @@ from search.journal import Journal, SessionEnded, SessionStarted, lock, next_ses
 from search.outputs import best_config, write_optuna, write_text, write_trials
 from search.progress import Progress
 from search.provenance import git_commit, versions
-from search.results import StudyResult, TrialRecord
+from search.results import StudyResult, TrialRecord, fold
 from search.schedulers import build_scheduler
 from search.searchers import build_searcher
 from search.study import StudySpec
 from search.tpe import optuna_study
 from search.tracking import MLflowTracker
+from trainables.config import ConfigError
 
 __all__ = ["SessionOutcome", "run_session"]
 
@@ -54,12 +55,14 @@ def run_session(
         console: for progress and messages.
 
     Raises:
-        ConfigError: if another driver holds the study, or its folder cannot be written.
+        ConfigError: if another driver holds or held the study, or its folder cannot be written.
     """
     study = out / spec.study
     with lock(study / "journal"):
-        write_text(study / "study.yaml", spec.dump())
         session = next_session(study / "journal")
+        if session != 1:  # since it was checked, another driver came and went
+            raise ConfigError.single("--out", str(study), "must not hold this study yet; --fresh starts a new one")
+        write_text(study / "study.yaml", spec.dump())
         journal = Journal(study / "journal", session)
         tracker = MLflowTracker(tracking_uri, spec, out)
         started = SessionStarted(
@@ -67,24 +70,22 @@ def run_session(
         )
         journal.append(started)
         tracker.submit(started)
-        records: Mapping[int, TrialRecord] = {}
-        progress: Progress | None = None
-        driver = StudyDriver(
-            spec, journal, build_searcher(spec), build_scheduler(spec),
-            listeners=(tracker.submit, lambda event: progress(event) if progress else None),
-        )  # fmt: skip
-        records = driver.records
+        records: dict[int, TrialRecord] = {}
         progress = Progress(spec, records, console)
+        driver = StudyDriver(
+            spec, journal, build_searcher(spec), build_scheduler(spec), records, (tracker.submit, progress)
+        )
+        finished = False
         try:
             with progress:
                 finished = run_trials(driver, study, session)
         finally:
-            ended = SessionEnded(
-                session=session, reason="finished" if driver.exhausted else "interrupted", time=time.time()
-            )
+            reason = "finished" if finished else "interrupted"
+            ended = SessionEnded(session=session, reason=reason, time=time.time())
             journal.append(ended)
-            tracker.submit(ended)
             journal.close()
+            fold(records, ended)
+            tracker.submit(ended)
             trials = [records[number] for number in sorted(records)]
             result = StudyResult(spec, trials, started.versions, started.git, started.fingerprint)
             best, best_path = _write_outputs(spec, result, study, tracker)

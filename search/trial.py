@@ -7,9 +7,11 @@ then names a file that exists, and Ray's copy into its experiment folder is not 
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,18 @@ class ResNetTrial(tune.Trainable):
     """Runs one trial after another in the same process (`reuse_actors`), each as a fresh process would.
 
     The Ray config of a trial is `{"trial": number, "config": TrialConfig as plain data, "cache": folder of prepared
-    images, "checkpoints": folder of this trial's checkpoints}`, all paths absolute.
+    images, "checkpoints": folder of this trial's checkpoints, "version": the driver's resnet-search}`, paths absolute.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Build the trial; the first one of a process also loads torch."""
+        """Build the trial; the first one of a process also loads torch.
+
+        Raises:
+            RuntimeError: if this node has another version of the package than the driver.
+        """
+        if config["version"] != metadata.version("resnet-search"):
+            here = metadata.version("resnet-search")
+            raise RuntimeError(f"this node has resnet-search {here}, the driver {config['version']}: install the same")
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -49,8 +58,12 @@ class ResNetTrial(tune.Trainable):
         self._trainable: Trainable | None = None
         self._epochs: Iterator[EpochResult] = iter(())
         gc.collect()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # what this process caches, the others on the GPU cannot have
         self._folder = Path(config["checkpoints"])
         self._checkpoint: Path | None = None
+        self._before: Path | None = None
         self._saved_at, self._save_seconds = time.monotonic(), 0.0
         self._trainable = build_trainable(parse_config(config["config"]), Path(config["cache"]))
         self._epochs = self._trainable.epochs()
@@ -73,8 +86,10 @@ class ResNetTrial(tune.Trainable):
         path = self._folder / f"epoch-{epoch:04d}.pt"
         save_checkpoint(self._trainable.state_dict(), path)
         self._checkpoint = path
-        if previous is not None:
-            previous.unlink(missing_ok=True)
+        # The one before stays until the next: the journal names it until this epoch has been reported.
+        if self._before is not None:
+            self._before.unlink(missing_ok=True)
+        self._before = previous
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - started
 

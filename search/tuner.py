@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class DriverSearcher(TuneSearcher):
             "trial": suggested.trial,
             "config": suggested.config,
             "cache": str(self._cache),
+            "version": metadata.version("resnet-search"),
             "checkpoints": str(self._checkpoints / f"trial-{suggested.trial:04d}"),
         }
 
@@ -100,8 +102,8 @@ class DriverScheduler(FIFOScheduler):
         if self._driver is not None:
             # Ray copies the error to its storage later; here it lies beside the driver.
             file = Path(trial.error_file) if trial.error_file else None
-            text = file.read_text(errors="replace") if file is not None and file.exists() else "no error was recorded"
-            self._driver.on_error(trial.config["trial"], text.strip()[-LONGEST_ERROR:])
+            text = file.read_text(errors="replace") if file is not None and file.exists() else ""
+            self._driver.on_error(trial.config["trial"], text.strip()[-LONGEST_ERROR:] or "no error was recorded")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DriverScheduler, (None,)

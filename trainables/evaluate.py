@@ -27,7 +27,7 @@ from trainables.config import (
 from trainables.data import Images, load_splits
 from trainables.evaluation import Scores, predict, score
 from trainables.feed import Feed, evaluation_batch, resize
-from trainables.loop import normalization_for, resolve_device
+from trainables.loop import autocast, memory_format, normalization_for, resolve_device
 from trainables.models import build_model
 from trainables.store import Store, default_cache, prepare
 from trainables.test_split import open_test
@@ -66,15 +66,18 @@ def score_images(config: TrialConfig, state: dict[str, Any] | None, images: Imag
         model = build_model(untrained, store.num_classes)
         model.load_state_dict(state["ema"] or state["model"])
         normalization = Normalization.model_validate(state["normalization"])
-    model = model.to(device)
+    layout = memory_format(config.execution)
+    model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     augmentation = Augmentation(config.augment, normalization.mean, normalization.std, store.num_classes)
     feed = Feed(images, device)
 
     def load(indices: torch.Tensor) -> torch.Tensor:
-        return resize(augmentation.normalize(feed.pixels(indices)), config.data.resolution)
+        images = augmentation.normalize(feed.pixels(indices))
+        return resize(images, config.data.resolution).contiguous(memory_format=layout)
 
-    side = config.data.resolution or 32
-    return score(predict(model, load, len(feed), evaluation_batch(side, device)), feed.labels)
+    side = config.data.resolution or max(images.size)
+    with autocast(config.execution, device):
+        return score(predict(model, load, len(feed), evaluation_batch(side, device)), feed.labels)
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from trainables.augment import Augmentation, Batch
-from trainables.config import Normalization, TrialConfig
+from trainables.config import ConfigError, Execution, Normalization, TrialConfig
 from trainables.data import Splits
 from trainables.evaluation import predict, score
 from trainables.feed import Feed, evaluation_batch, resize
@@ -29,14 +29,33 @@ from trainables.pretrained import pretrained_normalization
 from trainables.result import EpochResult
 from trainables.seeds import derived_seed
 
-__all__ = ["Run", "normalization_for", "resolve_device"]
+__all__ = ["Run", "autocast", "memory_format", "normalization_for", "resolve_device"]
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device for `execution.device`; `auto` is the GPU where there is one."""
+    """The device for `execution.device`; `auto` is the GPU where there is one.
+
+    Raises:
+        ConfigError: for a GPU that is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        rule = "must be a device of this machine, which has no CUDA device: give --device cpu (last digits will differ)"
+        raise ConfigError.single("execution.device", name, rule)
     return torch.device(name)
+
+
+def memory_format(execution: Execution) -> torch.memory_format:
+    """The layout of images and weights; `auto` is channels_last, a fifth faster on CPUs too."""
+    return torch.contiguous_format if execution.memory_format == "contiguous" else torch.channels_last
+
+
+def autocast(execution: Execution, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """The precision of forward passes."""
+    if execution.precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
 
 
 def normalization_for(config: TrialConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization:
@@ -49,11 +68,12 @@ def normalization_for(config: TrialConfig, mean: tuple[float, ...], std: tuple[f
     return from_weights or Normalization.model_validate({"mean": mean, "std": std})
 
 
-def _ema_update(decay: float) -> Any:
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+def _ema_update(decay: float, steps: Callable[[], int]) -> Any:
+    # torch hands its own count over on the device, where reading it would wait.
+    def update(averaged: list[Tensor], current: list[Tensor], _: Tensor) -> None:
         # The first steps' weights are noise: average over about the last tenth of the steps until that exceeds the
         # window of `decay` (the warm-up of TensorFlow's ExponentialMovingAverage).
-        n = int(count)
+        n = steps()
         weight = 1 - min(decay, (1 + n) / (10 + n))
         if averaged[0].is_floating_point():  # lists come grouped by dtype
             torch._foreach_lerp_(averaged, current, weight)
@@ -95,17 +115,20 @@ class Run:
         self._sample_weights, self._class_weights = self._imbalance(splits.train.labels, store.num_classes)
 
         torch.manual_seed(derived_seed(config.seed, "weights"))
-        contiguous = config.execution.memory_format == "contiguous"  # a fifth slower, on CPUs too
-        self._memory_format = torch.contiguous_format if contiguous else torch.channels_last
+        self._memory_format = memory_format(config.execution)
         model = build_model(config.model, store.num_classes)
         self._model = model.to(device=self._device, memory_format=self._memory_format)  # type: ignore[call-overload]
         self._forward: nn.Module = self._model
         if config.execution.compile:
+            torch.compiler.reset()  # or a worker's ninth trial would run uncompiled, and sizes turn dynamic
             self._forward = torch.compile(self._model)  # type: ignore[assignment]
         self._optimizer = build_optimizer(config.optimizer, self._model)
         self._trained = [p for group in self._optimizer.param_groups for p in group["params"]]
         decay = config.regularization.ema_decay
-        self._ema = AveragedModel(self._model, multi_avg_fn=_ema_update(decay), use_buffers=True) if decay else None
+        self._ema, self._ema_steps = None, 0
+        if decay:
+            average = _ema_update(decay, lambda: self._ema_steps)
+            self._ema = AveragedModel(self._model, multi_avg_fn=average, use_buffers=True)
         self._epoch = 0
         self._val_history: list[float] = []
 
@@ -166,7 +189,7 @@ class Run:
         for group in self._optimizer.param_groups:
             group["lr"] = lr * group["lr_ratio"]
         images = resize(batch.images, self._config.data.resolution).contiguous(memory_format=self._memory_format)
-        with self._precision():
+        with autocast(self._config.execution, self._device):
             loss = self._loss(self._forward(images).float(), batch)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -176,6 +199,7 @@ class Run:
         self._optimizer.step()
         if self._ema is not None:
             self._ema.update_parameters(self._model)
+            self._ema_steps += 1
         return loss.detach(), norm
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -196,13 +220,8 @@ class Run:
             return resize(images, self._config.data.resolution).contiguous(memory_format=self._memory_format)
 
         side = self._config.data.resolution or feed.pixels(subset[:1]).shape[-1]
-        with self._precision():
+        with autocast(self._config.execution, self._device):
             return predict(self.model, load, len(subset), evaluation_batch(side, self._device))
-
-    def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        if self._config.execution.precision == "bf16":
-            return torch.autocast(self._device.type, dtype=torch.bfloat16)
-        return contextlib.nullcontext()
 
     def _order(self, epoch: int) -> Tensor:
         generator = torch.Generator().manual_seed(derived_seed(self._config.seed, "order", epoch))
@@ -243,7 +262,7 @@ class Run:
             "val_history": list(self._val_history),
             "model": self._model.state_dict(),
             "ema": None if self._ema is None else self._ema.module.state_dict(),
-            "ema_updates": 0 if self._ema is None else int(self._ema.n_averaged),
+            "ema_steps": self._ema_steps,
             "optimizer": self._optimizer.state_dict(),
             "normalization": self._normalization.model_dump(mode="json"),
             "class_names": self._class_names,
@@ -257,4 +276,5 @@ class Run:
         self._optimizer.load_state_dict(state["optimizer"])
         if self._ema is not None:
             self._ema.module.load_state_dict(state["ema"])
-            self._ema.n_averaged.fill_(state["ema_updates"])
+            self._ema_steps = state["ema_steps"]
+            self._ema.n_averaged.fill_(self._ema_steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,7 +44,11 @@ def compare_with_record(result: EpochResult, recorded: dict[str, float]) -> str:
     """One line: whether the numbers equal the recorded ones, or by how much they differ."""
     metrics = result.metrics()
     differences = {k: metrics[k] - v for k, v in recorded.items() if k in metrics and k not in MEASURED}
-    off = {name: difference for name, difference in differences.items() if difference}
+    off = {
+        name: difference
+        for name, difference in differences.items()
+        if difference and not (math.isnan(metrics[name]) and math.isnan(recorded[name]))
+    }
     if not off:
         return (
             f"reproduced: all {len(differences)} recorded metrics of epoch {result.epoch} are equal to the last digit"

@@ -39,6 +39,7 @@ def driver_for(
         Journal(tmp_path / "journal", session),
         build_searcher(spec),
         build_scheduler(spec),
+        {},
         [heard.append],
         now=now,
     )
@@ -80,11 +81,11 @@ def test_an_event_is_on_disk_before_anybody_hears_of_it(tmp_path: Path) -> None:
     behind: list[Event] = []
 
     def listener(event: Event) -> None:
-        if lines(read(tmp_path / "journal"))[-1:] != lines([event]):
+        if lines([event])[0] not in lines(read(tmp_path / "journal")):
             behind.append(event)
 
     journal = Journal(tmp_path / "journal", 1)
-    driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), [listener], now=lambda: 1.0)
+    driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), {}, [listener], now=lambda: 1.0)
     search_through(driver)
     assert not behind
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from search.driver import StudyDriver
 from search.journal import Journal
 from search.progress import Progress, print_leaderboard
+from search.results import TrialRecord
 from search.schedulers import build_scheduler
 from search.searchers import build_searcher
 from search.study import load_study
@@ -19,13 +20,12 @@ def searched(tmp_path: Path, terminal: bool, width: int) -> str:
     """What a terminal (or a pipe) of that width shows of a whole search."""
     spec = load_study("synthetic").override(trials=12, epochs=9)
     console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
-    heard: list[Progress] = []
+    records: dict[int, TrialRecord] = {}
+    progress = Progress(spec, records, console)
     driver = StudyDriver(
-        spec, Journal(tmp_path / "journal", 1), build_searcher(spec), build_scheduler(spec),
-        [lambda event: heard[0](event)],
+        spec, Journal(tmp_path / "journal", 1), build_searcher(spec), build_scheduler(spec), records, [progress]
     )  # fmt: skip
-    with Progress(spec, driver.records, console) as progress:
-        heard.append(progress)
+    with progress:
         while (suggested := driver.next_trial()) is not None:
             for result in build_trainable(parse_config(suggested.config), Path()).epochs():
                 if driver.on_result(suggested.trial, result.epoch, result.metrics(), result.last, result.stop_reason):
@@ -43,7 +43,7 @@ def test_without_a_terminal_every_trial_is_a_plain_line(tmp_path: Path) -> None:
     assert len(lines) == 12
     assert "recipe:published" in lines[0]
     assert "completed" in lines[0]
-    assert any("stopped (rung 3)" in line for line in lines)
+    assert any("stopped (rung 1)" in line for line in lines)
     assert all("best 0." in line for line in lines)
     assert "12 of 12 trials" in lines[-1]
 
