@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from search.progress import duration
 from search.schedulers import Survival, build_scheduler, expected_survivors
 from search.study import StudySpec
 from spaces.table import space_rows
@@ -76,7 +77,9 @@ def print_plan(spec: StudySpec, concurrent: int, calibration: Calibration, conso
     console.print(space)
     survival = expected_survivors(lambda: build_scheduler(spec), spec.budget.trials, spec.budget.epochs)
     console.print(_survivors(spec, survival))
-    seconds = survival.epochs * calibration.epoch_seconds / concurrent
+    # Trials that share a GPU share its speed, too.
+    shared = spec.resources.gpus_per_trial or 1.0
+    seconds = survival.epochs * calibration.epoch_seconds / max(concurrent * min(shared, 1.0), 1.0)
     disk = calibration.checkpoint_bytes * spec.budget.trials
     console.print(
         f"epochs in all: about {survival.epochs:.0f} (of {spec.budget.trials * spec.budget.epochs} without stopping)"
@@ -86,18 +89,8 @@ def print_plan(spec: StudySpec, concurrent: int, calibration: Calibration, conso
     )
     hours = f", cut off after {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
     console.print(
-        f"time: about {_time(seconds)} with {concurrent} at once ({calibration.epoch_seconds:.2f} s an epoch of the "
+        f"time: about {duration(seconds)} with {concurrent} at once ({calibration.epoch_seconds:.2f} s an epoch of the "
         f"trial defaults, timed alone on this machine){hours}"
-    )
-
-
-def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
     )
 
 

@@ -19,7 +19,7 @@ from search.leaderboard import leaderboard, reference
 from search.results import TrialRecord, TrialStatus, best_of
 from search.study import StudySpec
 
-__all__ = ["Progress", "print_leaderboard"]
+__all__ = ["Progress", "duration", "print_leaderboard"]
 
 STYLES = {
     TrialStatus.RUNNING: "cyan",
@@ -33,7 +33,8 @@ STYLES = {
 QUIET_SECONDS = 60.0
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words, in the unit that reads best."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
@@ -81,7 +82,7 @@ class Progress:
     def _say(self, what: str, records: list[TrialRecord]) -> None:
         self._told = time.monotonic()
         parts = [what, self._states(records), self._best(records), self._left(records)]
-        line = f"[{_duration(self._told - self._started):>6}] " + " | ".join(part for part in parts if part)
+        line = f"[{duration(self._told - self._started):>6}] " + " | ".join(part for part in parts if part)
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _ending(self, record: TrialRecord) -> str:
@@ -121,7 +122,7 @@ class Progress:
         left = epochs_left * elapsed / trained
         if self._spec.budget.hours is not None:
             left = min(left, max(self._spec.budget.hours * 3600 - elapsed, 0.0))
-        return f"{len(ended)} of {total} trials" + (f", about {_duration(left)} left" if left >= 1 else "")
+        return f"{len(ended)} of {total} trials" + (f", about {duration(left)} left" if left >= 1 else "")
 
     def _panel(self) -> Group:
         records = list(self._by_number.values())  # at once: this is called from rich's own thread
@@ -136,7 +137,7 @@ class Progress:
                     str(record.number), record.origin, f"{last.epoch if last else 0}/{self._spec.budget.epochs}",
                     f"{last.metrics[metric]:.4f}" if last else "-", f"{last.metrics['lr']:.2e}" if last else "-",
                 )  # fmt: skip
-        elapsed = _duration(time.monotonic() - self._started)
+        elapsed = duration(time.monotonic() - self._started)
         header = Text.assemble((self._spec.study, "bold"), f"   {elapsed}   {self._left(records)}")
         states = Text(self._states(records) or "starting workers")
         lines = [header, states, Text(self._best(records), style="green")]
