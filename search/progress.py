@@ -22,7 +22,9 @@ from search.study import StudySpec
 __all__ = ["Progress", "duration", "print_leaderboard"]
 
 STYLES = {
+    TrialStatus.PENDING: "dim",
     TrialStatus.RUNNING: "cyan",
+    TrialStatus.PAUSED: "blue",
     TrialStatus.COMPLETED: "green",
     TrialStatus.STOPPED: "yellow",
     TrialStatus.DIVERGED: "magenta",
