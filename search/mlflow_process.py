@@ -27,7 +27,7 @@ __all__ = ["Service", "main"]
 LONGEST_WAIT = 60.0  # seconds between two attempts while MLflow is away
 ORPHAN_PATIENCE = 30.0
 INCOMPLETE = 3  # exit status
-NICENESS = 19  # behind everything: what it writes can wait, trials can not
+NICENESS = 19
 
 
 class Service:
@@ -126,9 +126,17 @@ class Service:
         self._answers.flush()
 
 
+def _give_way() -> None:
+    """Behind everything: what MLflow is told can wait, trials cannot, and Ray runs them at a nice value of 15."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError):  # not Linux, or a container that forbids it
+        os.nice(NICENESS)
+
+
 def main() -> None:
     """Serve on stdin and stdout."""
-    os.nice(NICENESS)
+    _give_way()
     # Of MLflow's imports and first queries nothing is garbage, and looking for it takes an eighth of all the time.
     gc.disable()
     gc.set_threshold(20_000)

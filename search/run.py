@@ -20,7 +20,7 @@ from search.results import TrialRecord
 from search.session import SessionOutcome, run_session
 from search.smoke import shrink
 from search.study import StudySpec, load_study, resolved_execution
-from search.tracking import check_reachable, default_uri
+from search.tracking import MLflowTracker, check_reachable, default_uri
 from search.tracking_uri import redacted
 from trainables.cli import run_verb
 
@@ -106,6 +106,7 @@ def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[Ses
     cache = default_cache()
     with console.status("preparing images"):
         fingerprint = check_inputs(spec, cache)
+    tracker = MLflowTracker(uri, spec, out)  # loads MLflow in a process of its own, while Ray starts
     with console.status("starting Ray"):
         connect()
     console.print(
@@ -115,7 +116,7 @@ def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[Ses
     outcome = run_session(
         spec, out,
         lambda driver, folder, session: run_trials(driver, spec.resources, concurrent, folder, session, cache),
-        fingerprint=fingerprint, tracking_uri=uri, console=console,
+        fingerprint=fingerprint, tracker=tracker, console=console,
     )  # fmt: skip
     return outcome, spec
 

@@ -41,7 +41,7 @@ def run_session(
     run_trials: Callable[[StudyDriver, Path, int], bool],
     *,
     fingerprint: str | None,
-    tracking_uri: str,
+    tracker: MLflowTracker,
     console: Console,
 ) -> SessionOutcome:
     """Search until the budget is used up or an interrupt comes, then write every output.
@@ -51,7 +51,7 @@ def run_session(
         out: absolute; the study's folder is `out/<study>`.
         run_trials: runs the driver's trials in the study's folder under a session number; false if interrupted.
         fingerprint: that of the prepared images, None without images.
-        tracking_uri: MLflow's.
+        tracker: told every event, and closed at the end.
         console: for progress and messages.
 
     Raises:
@@ -64,7 +64,6 @@ def run_session(
             raise ConfigError.single("--out", str(study), "must not hold this study yet; --fresh starts a new one")
         write_text(study / "study.yaml", spec.dump())
         journal = Journal(study / "journal", session)
-        tracker = MLflowTracker(tracking_uri, spec, out)
         started = SessionStarted(
             session=session, time=time.time(), versions=versions(), git=git_commit(), fingerprint=fingerprint
         )

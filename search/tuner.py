@@ -23,6 +23,7 @@ from ray.tune.search import Searcher as TuneSearcher
 from search.driver import StudyDriver
 from search.study import Resources
 from search.trial import ResNetTrial
+from search.warm_workers import keep_workers
 from trainables.result import METRICS
 
 LONGEST_ERROR = 4000  # characters; the end of a traceback says most
@@ -72,13 +73,17 @@ class DriverSearcher(TuneSearcher):
 class DriverScheduler(FIFOScheduler):
     """Brings every result to the driver, and its decision back."""
 
-    def __init__(self, driver: StudyDriver | None) -> None:
+    def __init__(self, driver: StudyDriver | None, concurrent: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._driver = driver
+        self._driver, self._concurrent = driver, concurrent
         self._waiting: dict[str, Trial] = {}
+        self._keeps_workers = False
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         self._waiting[trial.trial_id] = trial
+        if not self._keeps_workers:
+            keep_workers(tune_controller, trial, self._concurrent)
+            self._keeps_workers = True
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         # FIFO without a walk through every finished trial at each step.
@@ -106,7 +111,7 @@ class DriverScheduler(FIFOScheduler):
             self._driver.on_error(trial.config["trial"], text.strip()[-LONGEST_ERROR:] or "no error was recorded")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return DriverScheduler, (None,)
+        return DriverScheduler, (None, self._concurrent)
 
 
 def connect() -> None:
@@ -151,7 +156,7 @@ def run_trials(
             tune.with_resources(ResNetTrial, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial or 0.0}),
             tune_config=tune.TuneConfig(
                 search_alg=DriverSearcher(driver, concurrent, cache, study / "checkpoints" / name),
-                scheduler=DriverScheduler(driver),
+                scheduler=DriverScheduler(driver, concurrent),
                 num_samples=-1,
                 reuse_actors=True,
             ),

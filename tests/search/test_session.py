@@ -13,6 +13,7 @@ from search.journal import SessionEnded, read
 from search.results import TrialStatus, collect
 from search.session import SessionOutcome, run_session
 from search.study import StudySpec, load_study
+from search.tracking import MLflowTracker
 from trainables.config import ConfigError
 
 METRICS = {"val_accuracy": 0.5, "train_loss": 1.0}
@@ -30,7 +31,8 @@ def session(tmp_path: Path, spec: StudySpec) -> SessionOutcome:
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     console = Console(file=io.StringIO())
-    return run_session(spec, tmp_path, run_trials, fingerprint=None, tracking_uri=uri, console=console)
+    tracker = MLflowTracker(uri, spec, tmp_path)
+    return run_session(spec, tmp_path, run_trials, fingerprint=None, tracker=tracker, console=console)
 
 
 def test_an_interrupt_after_the_last_suggestion_is_told_as_one(tmp_path: Path) -> None:
