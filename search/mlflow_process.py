@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from search.journal import EVENTS
+from search.events import EVENTS
 from search.mlflow_runs import RunProjection, TrackedStudy
 from search.tracking_uri import reason
 

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.journal import Event, TrialEnded
+from search.events import Event, TrialEnded
 from search.leaderboard import leaderboard, reference
 from search.results import TrialRecord, TrialStatus, best_of
 from search.study import StudySpec

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from search.journal import Event
+from search.events import Event
 from search.mlflow_process import INCOMPLETE
 from search.mlflow_runs import TrackedStudy
 from search.mlflow_values import parameters

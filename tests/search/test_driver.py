@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from search.driver import StudyDriver
-from search.journal import Decided, EpochReported, Event, Journal, TrialEnded, TrialSuggested, read
+from search.events import Decided, EpochReported, Event, TrialEnded, TrialSuggested
+from search.journal import Journal, read
 from search.results import TrialStatus
 from search.schedulers import build_scheduler
 from search.searchers import build_searcher

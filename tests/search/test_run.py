@@ -17,7 +17,8 @@ import pytest
 import yaml
 from mlflow.tracking import MlflowClient
 
-from search.journal import SessionEnded, read
+from search.events import SessionEnded
+from search.journal import read
 from search.results import TrialStatus, collect
 from search.study import load_study
 from trainables.result import METRICS

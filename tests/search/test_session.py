@@ -9,7 +9,8 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 
 from search.driver import StudyDriver
-from search.journal import SessionEnded, read
+from search.events import SessionEnded
+from search.journal import read
 from search.results import TrialStatus, collect
 from search.session import SessionOutcome, run_session
 from search.study import StudySpec, load_study
