@@ -2,7 +2,7 @@
 
 `tracking.MLflowTracker` starts it and tells it through stdin, a line at a time: first what to track, then `E` and an
 event of the journal, or `C` and a command. It answers on stdout in JSON lines. When stdin ends without a `close`, its
-driver was killed: it writes what it was told, if MLflow can be reached, and ends.
+driver was killed: it writes what it was told, if MLflow can be reached, and ends. The next driver's waits for that.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from typing import IO, Any
 from search.events import EVENTS
 from search.mlflow_runs import RunProjection, TrackedStudy
 from search.tracking_uri import reason
+from search.writer_lock import WriterLock
 
 __all__ = ["Service", "main"]
 
 LONGEST_WAIT = 60.0  # seconds between two attempts while MLflow is away
 ORPHAN_PATIENCE = 30.0
+TURN = 0.2  # seconds between two looks whether the process of a driver that was killed is through
 INCOMPLETE = 3  # exit status
 NICENESS = 19
 
@@ -48,17 +50,27 @@ class Service:
             Path(start["artifact_root"]),
             lambda text: self._say(warn=text),
         )
+        self._lock = WriterLock(Path(start["journal"]))
         self._lines, self._inbox = lines, queue.SimpleQueue[bytes]()
         self._wake = threading.Event()
         self._flushes: list[int] = []
         self._told: dict[int, str] = {}
-        self._closing, self._deadline = False, float("inf")
+        self._closing, self._orphaned, self._deadline = False, False, float("inf")
 
     def run(self) -> bool:
         """Serve until closed; whether MLflow holds everything."""
         threading.Thread(target=self._receive, name="inbox", daemon=True).start()
         failures = 0
         while time.monotonic() < self._deadline:
+            if not self._lock.acquire():
+                self._take()
+                if self._orphaned:
+                    return False  # the next driver tells it all again
+                if self._closing and not self._projection.missing:
+                    return True  # a driver that was refused the study has nothing to tell
+                self._wake.wait(TURN)
+                self._wake.clear()
+                continue
             try:
                 self._projection.prepare()  # takes seconds the first time, while events come in
                 if not gc.isenabled():
@@ -106,6 +118,7 @@ class Service:
                 self._projection.take(EVENTS.validate_json(line[1:]))
                 continue
             if not line:
+                self._orphaned = True
                 self._deadline = time.monotonic() + ORPHAN_PATIENCE
             command: dict[str, Any] = json.loads(line[1:]) if line else {"close": True}
             self._closing = self._closing or "close" in command

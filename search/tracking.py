@@ -56,7 +56,7 @@ class MLflowTracker:
     Args:
         uri: MLflow's tracking URI; its credentials come from MLflow's environment variables.
         spec: the study; its name is the experiment's.
-        out: where `mlartifacts/` is put if `uri` is a database; a server keeps artifacts itself.
+        out: where the study's folder is, and `mlartifacts/` if `uri` is a database; a server keeps artifacts itself.
         warn: shows the user one line; called from a thread. None: as a log record.
         interval: seconds between two batches.
     """
@@ -87,6 +87,7 @@ class MLflowTracker:
             "uri": uri,
             "study": asdict(tracked_study(spec)),
             "artifact_root": str(out.resolve() / "mlartifacts"),
+            "journal": str(out.resolve() / spec.study / "journal"),
             "interval": interval,
         }
         self._queue: queue.SimpleQueue[Event | dict[str, Any]] = queue.SimpleQueue()

@@ -1,0 +1,40 @@
+"""Studies as they lie on disk: found by name or path, and read back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from search.events import Event
+from search.journal import read, segments
+from search.study import StudySpec, load_study
+from trainables.config import ConfigError
+
+__all__ = ["find_study", "read_study"]
+
+
+def find_study(study: str, out: Path) -> Path:
+    """The folder of a study that has been begun: `out/<study>`, or a path if `study` has a slash or is `.` or `..`.
+
+    Raises:
+        ConfigError: naming the studies that are there, if this is none.
+    """
+    separators = {"/", os.sep, os.altsep} - {None}
+    is_path = study in (".", "..") or any(str(mark) in study for mark in separators)
+    folder = Path(study).expanduser().absolute() if is_path else out / study
+    folder = Path(os.path.normpath(folder))  # `.` and `..` have no name to look beside
+    if study and segments(folder / "journal"):
+        return folder
+    parent = folder.parent if study else out
+    known = sorted({path.parent.parent.name for path in parent.glob("*/journal/*.jsonl")}) if parent.is_dir() else []
+    there = f"there are {', '.join(known)}" if known else "there is none; --out names the folder of another search"
+    raise ConfigError.single("STUDY", study, f"must be a study in {parent}: {there}")
+
+
+def read_study(folder: Path) -> tuple[StudySpec, list[Event]]:
+    """The study in a folder, and its journal. Takes no lock and writes nothing: a driver may be at work.
+
+    Raises:
+        ConfigError: naming the file, and the line of a journal, that cannot be read.
+    """
+    return load_study(str(folder / "study.yaml")), list(read(folder / "journal"))
