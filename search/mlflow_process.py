@@ -7,6 +7,7 @@ driver was killed: it writes what it was told, if MLflow can be reached, and end
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import json
 import os
@@ -48,6 +49,7 @@ class Service:
             Path(start["artifact_root"]),
             lambda text: self._say(warn=text),
         )
+        self._lock = Path(start["lock"])
         self._lines, self._inbox = lines, queue.SimpleQueue[bytes]()
         self._wake = threading.Event()
         self._flushes: list[int] = []
@@ -57,6 +59,7 @@ class Service:
     def run(self) -> bool:
         """Serve until closed; whether MLflow holds everything."""
         threading.Thread(target=self._receive, name="inbox", daemon=True).start()
+        self._wait_for_turn()
         failures = 0
         while time.monotonic() < self._deadline:
             try:
@@ -87,6 +90,12 @@ class Service:
             self._wake.wait(pause)
             self._wake.clear()
         return False
+
+    def _wait_for_turn(self) -> None:
+        """Until no other process writes this study: that of a killed driver may still do so, and both make its runs."""
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        self._turn = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
 
     def _receive(self) -> None:
         while line := self._lines.readline():

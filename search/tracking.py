@@ -87,6 +87,7 @@ class MLflowTracker:
             "uri": uri,
             "study": asdict(tracked_study(spec)),
             "artifact_root": str(out.resolve() / "mlartifacts"),
+            "lock": str(out.resolve() / spec.study / "journal" / "tracking"),
             "interval": interval,
         }
         self._queue: queue.SimpleQueue[Event | dict[str, Any]] = queue.SimpleQueue()
