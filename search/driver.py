@@ -300,5 +300,5 @@ class StudyDriver:
 
     def _leaves(self, trial: int, rung: int) -> None:
         """A trial that goes on, or has ended, does not wait at its rung any more."""
-        if trial in self._scheduler.rungs.get(rung, {}):
+        if self._scheduler.pauses and trial in self._scheduler.rungs.get(rung, {}):
             self._scheduler.promoted(trial, rung)

@@ -7,6 +7,7 @@ driver was killed: it writes what it was told, if MLflow can be reached, and end
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import json
@@ -118,6 +119,8 @@ class Service:
                 self._deadline = time.monotonic() + ORPHAN_PATIENCE
             command: dict[str, Any] = json.loads(line[1:]) if line else {"close": True}
             self._closing = self._closing or "close" in command
+            if self._closing or "flush" in command:
+                _stop_giving_way()
             if "attach" in command:
                 name, text = command["attach"]
                 self._projection.attach(name, text)
@@ -141,6 +144,12 @@ def _give_way() -> None:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     except (AttributeError, OSError):  # not Linux, or a container that forbids it
         os.nice(NICENESS)
+
+
+def _stop_giving_way() -> None:
+    """Now somebody waits."""
+    with contextlib.suppress(AttributeError, OSError):  # not everybody may; the trials are over, so it matters little
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def main() -> None:

@@ -1,4 +1,6 @@
-"""`search.run` with trials that have accidents: `python -m tests.search.faulty_search FAULT TRIAL EPOCH TIMES FOLDER ...`
+"""`search.run` with trials that have accidents.
+
+    python -m tests.search.faulty_search FAULT TRIAL EPOCH TIMES FOLDER ...
 
 The rest of the arguments are those of `search.run`. The fault happens in the worker, after TRIAL was asked for EPOCH,
 at most TIMES times, which is counted by files in FOLDER.
