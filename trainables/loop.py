@@ -7,7 +7,6 @@ device: sums stay there and are read once, at its end.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +18,10 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from trainables.augment import Augmentation, Batch
-from trainables.config import ConfigError, Execution, Normalization, TrialConfig
+from trainables.config import Normalization, TrialConfig
 from trainables.data import Splits
 from trainables.evaluation import predict, score
+from trainables.execution import autocast, memory_format, resolve_device
 from trainables.feed import Feed, evaluation_batch, resize
 from trainables.models import build_model
 from trainables.optim import build_optimizer, lr_at
@@ -29,33 +29,7 @@ from trainables.pretrained import pretrained_normalization
 from trainables.result import EpochResult
 from trainables.seeds import derived_seed
 
-__all__ = ["Run", "autocast", "memory_format", "normalization_for", "resolve_device"]
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device for `execution.device`; `auto` is the GPU where there is one.
-
-    Raises:
-        ConfigError: for a GPU that is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        rule = "must be a device of this machine, which has no CUDA device: give --device cpu (last digits will differ)"
-        raise ConfigError.single("execution.device", name, rule)
-    return torch.device(name)
-
-
-def memory_format(execution: Execution) -> torch.memory_format:
-    """The layout of images and weights; `auto` is channels_last, a fifth faster on CPUs too."""
-    return torch.contiguous_format if execution.memory_format == "contiguous" else torch.channels_last
-
-
-def autocast(execution: Execution, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """The precision of forward passes."""
-    if execution.precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
+__all__ = ["Run", "normalization_for"]
 
 
 def normalization_for(config: TrialConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization:
