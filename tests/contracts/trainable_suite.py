@@ -58,7 +58,7 @@ def train_in_legs(
             if len(points) == stop:
                 path = folder / f"point-{stop}.pt"
                 save_checkpoint(trial.state_dict(), path)
-                state = load_checkpoint(path)
+                state = load_checkpoint(path, config)
                 trial = build(config_of(state))
                 trial.load_state_dict(state)
                 break
@@ -104,7 +104,7 @@ class TrainableSuite:
             if result.epoch == stop:
                 break
         save_checkpoint(interrupted.state_dict(), path)
-        state = load_checkpoint(path)
+        state = load_checkpoint(path, config)
         resumed = build(config_of(state))
         resumed.load_state_dict(state)
         assert [numbers(r) for r in resumed.epochs()] == straight[stop:]
