@@ -14,14 +14,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from mlflow.tracking import MlflowClient
 
-from search.events import Decided
-from search.journal import read
+from search.driver import StudyDriver
+from search.events import Decided, SessionStarted
+from search.journal import Journal, read
+from search.outputs import write_text
 from search.results import StudyResult, collect
 from search.schedulers import build_scheduler
-from search.study import StudySpec, load_study
+from search.searchers import build_searcher
+from search.study import StudySpec, load_study, resolved_execution
+from trainables.build import build_trainable
+from trainables.config import parse_config
 
 TIMEOUT = 240  # seconds for one session
 TIMES = ("seconds", "images_per_second")  # what no two runs have in common
@@ -73,6 +79,24 @@ def run(study: Path, out: Path, *options: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def uninterrupted(study: Path, out: Path) -> None:
+    """The same search, one trial at a time, as the driver alone makes it: without Ray, in this process."""
+    spec = load_study(str(study))
+    spec = resolved_execution(spec, torch.cuda.is_available(), spec.resources.cpus_per_trial)
+    folder = out / spec.study
+    write_text(folder / "study.yaml", spec.dump())
+    journal = Journal(folder / "journal", 1)
+    driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), {})
+    driver.record(SessionStarted(session=1, time=0.0, versions={}))
+    while (leg := driver.next_leg()) is not None:
+        config = parse_config(leg.config)
+        fast = config.model.model_copy(update={"seconds_per_epoch": 0.0})
+        for epoch in build_trainable(config.model_copy(update={"model": fast}), Path()).epochs():
+            if driver.on_result(leg.trial, epoch.epoch, epoch.metrics(), epoch.last, epoch.stop_reason):
+                break
+    journal.close()
 
 
 def run_with_kills(study: Path, out: Path, kills: int, seed: int, *options: str, most: int = 12) -> None:

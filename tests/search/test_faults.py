@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.cluster_utils import Cluster
 
 from search.checkpoint_files import checkpoints
 from search.events import TrialLost
@@ -75,7 +76,14 @@ def assert_undisturbed(out: Path, undisturbed: Path) -> None:
     assert list(trials(result(out))) == list(trials(result(undisturbed)))
 
 
-@pytest.mark.parametrize(("fault", "cause"), [("raise", "error"), ("die", "preempted"), ("hang", "silent")])
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("raise", "error"),
+        ("die", "preempted"),
+        pytest.param("hang", "silent", marks=pytest.mark.slow),
+    ],
+)
 def test_a_trial_that_loses_its_worker_once_gets_another_and_ends_as_if_nothing_had_happened(
     tmp_path: Path, undisturbed: Path, fault: str, cause: str
 ) -> None:
@@ -87,6 +95,7 @@ def test_a_trial_that_loses_its_worker_once_gets_another_and_ends_as_if_nothing_
     assert f"trial   1 tpe            lost its worker ({cause})" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_error_that_stays_fails_the_trial_after_max_failures_and_the_others_go_on(tmp_path: Path) -> None:
     done = run_faulty(written(small_study(max_failures=1), tmp_path), tmp_path, "raise", times=99)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -121,6 +130,7 @@ def test_a_trial_that_takes_all_memory_is_ended_and_tells_so(tmp_path: Path) -> 
     assert first(tmp_path).status is TrialStatus.COMPLETED
 
 
+@pytest.mark.slow
 def test_a_value_that_is_infinite_ends_the_trial_and_is_not_tried_again(tmp_path: Path) -> None:
     done = run_faulty(written(small_study(), tmp_path), tmp_path, "infinity", times=1)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -152,7 +162,14 @@ def halfway(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     return out, waiting[0]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "of another config", "not a checkpoint"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "of another config",
+        pytest.param("truncated", marks=pytest.mark.slow),
+        pytest.param("not a checkpoint", marks=pytest.mark.slow),
+    ],
+)
 def test_a_checkpoint_that_cannot_be_used_costs_the_epochs_since_the_one_before(
     tmp_path: Path, halfway: tuple[Path, int], damage: str
 ) -> None:
@@ -196,6 +213,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_interrupts_the_search_and_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
     tree = small_study()
     tree["trial"]["model"]["seconds_per_epoch"] = 0.4
@@ -236,3 +254,36 @@ def test_too_little_disk_is_told_before_the_search(small_disk: Path, tmp_path: P
     assert done.returncode == 2
     assert "must have about" in done.stderr
     assert not journal_lines(small_disk / "runs" / "killed")
+
+
+@pytest.mark.slow
+def test_the_trials_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
+    tree = small_study(epochs=40, concurrent=2)
+    tree["trial"]["model"]["seconds_per_epoch"] = 0.5
+    tree["recipes"] = {}
+    study = written(tree, tmp_path)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        lost = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        process = subprocess.Popen(
+            command(study, tmp_path), env=environment() | {"RAY_ADDRESS": cluster.address}, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        while process.poll() is None and not both_under_way(tmp_path):
+            time.sleep(0.2)
+        cluster.remove_node(lost, allow_graceful=False)
+        text, _ = process.communicate(timeout=300)
+    finally:
+        cluster.shutdown()
+    assert process.returncode == 0, text
+    assert {loss.cause for loss in losses(tmp_path)} == {"preempted"}
+    found = result(tmp_path).trials
+    assert [record.status for record in found] == [TrialStatus.COMPLETED] * 3
+    for record in found:
+        assert [epoch.epoch for epoch in record.history] == list(range(1, 41))
+
+
+def both_under_way(out: Path) -> bool:
+    """Whether the first two trials have come so far that there are checkpoints of both."""
+    return all(checkpoints(out / "killed", trial) for trial in (0, 1))
