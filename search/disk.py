@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from search.schedulers import Survival
 from search.study import StudySpec
+from search.survival import Survival
 from trainables.config import ConfigError, SyntheticCurve, TrialConfig
 
 __all__ = ["RESERVE", "checkpoint_bytes", "needed_bytes", "reserve_bytes", "check_space"]

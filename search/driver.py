@@ -292,6 +292,13 @@ class StudyDriver:
             case Decided(action="pause"):
                 self._searcher.told(record)
             case Decided(action="promote", rung=int(rung)):
-                self._scheduler.promoted(event.trial, rung)
+                self._leaves(event.trial, rung)
             case TrialEnded():
                 self._searcher.told(record)
+                if record.history:
+                    self._leaves(event.trial, record.history[-1].epoch)
+
+    def _leaves(self, trial: int, rung: int) -> None:
+        """A trial that goes on, or has ended, does not wait at its rung any more."""
+        if self._scheduler.pauses and trial in self._scheduler.rungs.get(rung, {}):
+            self._scheduler.promoted(trial, rung)

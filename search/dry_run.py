@@ -11,8 +11,9 @@ from rich.table import Table
 
 from search.disk import needed_bytes
 from search.progress import duration
-from search.schedulers import Survival, build_scheduler, expected_survivors
+from search.schedulers import build_scheduler
 from search.study import StudySpec
+from search.survival import Survival, expected_survivors
 from spaces.table import space_rows
 from trainables.config import SyntheticCurve, TrialConfig
 

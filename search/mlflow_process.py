@@ -7,6 +7,7 @@ driver was killed: it writes what it was told, if MLflow can be reached, and end
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -60,17 +61,10 @@ class Service:
     def run(self) -> bool:
         """Serve until closed; whether MLflow holds everything."""
         threading.Thread(target=self._receive, name="inbox", daemon=True).start()
+        if not self._wait_for_turn():
+            return not self._projection.missing
         failures = 0
         while time.monotonic() < self._deadline:
-            if not self._lock.acquire():
-                self._take()
-                if self._orphaned:
-                    return False  # the next driver tells it all again
-                if self._closing and not self._projection.missing:
-                    return True  # a driver that was refused the study has nothing to tell
-                self._wake.wait(TURN)
-                self._wake.clear()
-                continue
             try:
                 self._projection.prepare()  # takes seconds the first time, while events come in
                 if not gc.isenabled():
@@ -100,6 +94,22 @@ class Service:
             self._wake.clear()
         return False
 
+    def _wait_for_turn(self) -> bool:
+        """Until no other process writes this study; false if there is nothing to wait for any more.
+
+        The process of a driver that was killed may still write, and so may `search.track`: both would make a run for
+        the same trial.
+        """
+        while not self._lock.acquire():
+            self._take()
+            # Orphaned, it leaves the rest to whoever comes next, who tells all of it. A driver that was refused the
+            # study closes with nothing to tell.
+            if self._orphaned or (self._closing and not self._projection.missing):
+                return False
+            self._wake.wait(TURN)
+            self._wake.clear()
+        return True
+
     def _receive(self) -> None:
         while line := self._lines.readline():
             self._inbox.put(line)
@@ -122,6 +132,8 @@ class Service:
                 self._deadline = time.monotonic() + ORPHAN_PATIENCE
             command: dict[str, Any] = json.loads(line[1:]) if line else {"close": True}
             self._closing = self._closing or "close" in command
+            if self._closing or "flush" in command:
+                _stop_giving_way()
             if "attach" in command:
                 name, text = command["attach"]
                 self._projection.attach(name, text)
@@ -145,6 +157,12 @@ def _give_way() -> None:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     except (AttributeError, OSError):  # not Linux, or a container that forbids it
         os.nice(NICENESS)
+
+
+def _stop_giving_way() -> None:
+    """Now somebody waits."""
+    with contextlib.suppress(AttributeError, OSError):  # not everybody may; the trials are over, so it matters little
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def main() -> None:

@@ -19,10 +19,11 @@ from search.dry_run import calibrate, print_plan
 from search.preflight import check_inputs, check_resources, study_folder
 from search.progress import print_leaderboard
 from search.results import TrialRecord
-from search.schedulers import build_scheduler, expected_survivors
+from search.schedulers import build_scheduler
 from search.session import SessionOutcome, run_session
 from search.smoke import shrink
 from search.study import StudySpec, load_study, resolved_execution
+from search.survival import expected_survivors
 from search.tracking import MLflowTracker, check_reachable, default_uri
 from search.tracking_uri import redacted
 from trainables.cli import run_verb

@@ -67,7 +67,10 @@ def run_trials(session: Session, trainable: type[tune.Trainable] = ResNetTrial) 
             search_alg=DriverSearcher(session), scheduler=DriverScheduler(session), num_samples=-1, reuse_actors=True
         ),
         run_config=tune.RunConfig(
-            name=f"session-{session.number:04d}", storage_path=str(session.study / "ray"), verbose=0
+            name=f"session-{session.number:04d}",
+            storage_path=str(session.study / "ray"),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the trials' own are in `checkpoints/`
+            verbose=0,
         ),
     )
     with _interruptible(session):

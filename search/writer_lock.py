@@ -17,31 +17,29 @@ class WriterLock:
     """The right to write a study to MLflow; it ends with the process, however that ends.
 
     Args:
-        directory: the study's journal, beside which the lock lies.
+        journal: the study's journal, in whose folder the lock lies. Where nothing can be written or locked no driver
+            can run either, and everybody may read the journal and write to MLflow.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "mlflow.lock"
+    def __init__(self, journal: Path) -> None:
+        self._path = journal / "mlflow.lock"
         self._file: int | None = None
-        self._free_for_all = False
 
     def acquire(self) -> bool:
         """Take it, without waiting; whether this process has it."""
-        if self._file is not None or self._free_for_all:
+        if self._file is not None:
             return True
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError:
-            self._free_for_all = True  # where no lock can be made, no driver can run either
             return True
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(handle)
-            self._free_for_all = not isinstance(error, BlockingIOError)  # likewise without locks
-            return self._free_for_all
-        self._file = handle
+            os.close(file)
+            return not isinstance(error, BlockingIOError)
+        self._file = file
         return True
 
     def release(self) -> None:
