@@ -7,8 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from search.error_text import last_line
-from search.events import TrialLost
+from search.events import TrialLost, gist
 from search.results import Mode, TrialRecord, TrialStatus
 from trainables.config import flatten
 
@@ -48,7 +47,7 @@ def tags_of(record: TrialRecord, lost: Mapping[int, TrialLost]) -> dict[str, str
     if lost:
         last = lost[max(lost)]
         tags["losses"] = str(len(lost))
-        tags["last_loss"] = f"{last.cause}: {last_line(last.error)}"[:MAX_TAG]
+        tags["last_loss"] = f"{last.cause}: {gist(last.error)}"[:MAX_TAG]
     if record.stop_reason:
         tags["stop_reason"] = record.stop_reason
     if record.error:

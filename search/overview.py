@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import textwrap
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.error_text import last_line
-from search.events import EpochReported, Event, TrialLost, TrialResumed, TrialStatus, TrialSuggested
-from search.holder import holder
+from search.events import EpochReported, Event, TrialLost, TrialResumed, TrialStatus, TrialSuggested, gist
+from search.journal import holder
 from search.results import TrialRecord, best_of, fold
-from search.sessions import SessionRecord, is_over, missing_end, sessions
-from search.stored import read_study
+from search.stored import SessionRecord, is_over, missing_end, read_study, sessions
 from search.study import StudySpec
 
 __all__ = ["Overview", "Trouble", "look"]
 
-MOST_CAUSE = 300  # characters
+MOST_CAUSE = 160  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +120,13 @@ def _trouble(trials: Iterable[TrialRecord], losses: Mapping[int, list[TrialLost]
         counted = f"{len(lost)} loss{'es' * (len(lost) > 1)} ({causes})"
         if record.status is TrialStatus.FAILED and record.error:
             what = f"failed after {counted}" if lost else "failed"
-            yield Trouble(record.number, record.ended or 0.0, what, last_line(record.error)[:MOST_CAUSE])
+            yield Trouble(record.number, record.ended or 0.0, what, _cause(record.error))
         elif lost:
-            yield Trouble(record.number, lost[-1].time, counted, last_line(lost[-1].error)[:MOST_CAUSE])
+            yield Trouble(record.number, lost[-1].time, counted, _cause(lost[-1].error))
+
+
+def _cause(error: str) -> str:
+    return textwrap.shorten(gist(error), MOST_CAUSE, placeholder=" …")
 
 
 def _size(folder: Path) -> tuple[int, int]:

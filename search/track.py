@@ -14,11 +14,10 @@ from rich.text import Text
 
 from search.commands import open_mlflow
 from search.events import Event
-from search.holder import holder
+from search.journal import holder
 from search.mlflow_runs import RunProjection
 from search.results import collect
-from search.sessions import is_over, missing_end
-from search.stored import find_study, read_study
+from search.stored import find_study, is_over, missing_end, read_study
 from search.study import StudySpec
 from search.tracking import check_reachable, default_uri, tracked_study
 from search.tracking_uri import VARIABLE, reason, redacted
@@ -42,6 +41,7 @@ def track(
     """Write a study to MLflow from its journal. What is there already stays, so that twice gives the same."""
     console = Console()
     folder = find_study(study, out)
+    _refuse_running(folder)  # MLflow takes seconds to load
     uri = tracking_uri or default_uri(folder.parent)
     option = "--tracking-uri" if tracking_uri else VARIABLE
     check_reachable(uri, option=option, way_out=f"correct {option}, or start that server")
@@ -73,15 +73,16 @@ def track_study(folder: Path, uri: str, option: str, console: Console) -> tuple[
     """
     lock = WriterLock(folder / "journal")
     _refuse_running(folder)
-    spec, events = read_study(folder)
     started = time.monotonic()
-    while not lock.acquire():
-        _refuse_running(folder)
-        if time.monotonic() - started > TURN:
-            rule = "must not be written to MLflow by another process meanwhile, and is: try again when that has ended"
-            raise ConfigError.single("STUDY", spec.study, rule)
-        time.sleep(0.2)
+    with console.status("another process still writes this study to MLflow"):
+        while not lock.acquire():
+            _refuse_running(folder)
+            if time.monotonic() - started > TURN:
+                rule = "must not be written to MLflow by another process meanwhile, and is: try again when it has ended"
+                raise ConfigError.single("STUDY", folder.name, rule)
+            time.sleep(0.2)
     try:
+        spec, events = read_study(folder)
         return spec, _project(spec, folder, _ended(spec, events), uri, option, console)
     finally:
         lock.release()
@@ -90,8 +91,8 @@ def track_study(folder: Path, uri: str, option: str, console: Console) -> tuple[
 def _refuse_running(folder: Path) -> None:
     if held := holder(folder / "journal"):
         rule = (
-            f"must not be searched meanwhile, and {held} does: it keeps its own MLflow up to date, and two that write "
-            "could make two runs of a trial. Wait for its end, or stop it"
+            f"must not be searched meanwhile, and {held} does, which keeps its MLflow up to date itself: wait for its "
+            "end, or stop it"
         )
         raise ConfigError.single("STUDY", folder.name, rule)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from search.events import Event, SessionEnded, TrialStatus
-from search.holder import holder
-from search.journal import lock
+from search.journal import holder, lock
 from search.overview import look
 from tests.search.sample_study import START, sample_spec, troubled_events, write_study
 from trainables.config import ConfigError
