@@ -70,7 +70,7 @@ class MLflowTracker:
         warn: Callable[[str], None] | None = None,
         interval: float = INTERVAL,
     ) -> None:
-        self._shown = redacted(uri)
+        self._study, self._shown = spec.study, redacted(uri)
         self._warn = warn or logging.getLogger(__name__).warning
         self._run_ids: dict[int, str] = {}
         self._missing, self._written, self._flushes = 0, 0, 0
@@ -135,9 +135,10 @@ class MLflowTracker:
         self._sender.join()
         self._listener.join()
         if status == INCOMPLETE or self._given_up:
+            lacks = f"{self._missing} trials are incomplete there" if self._missing else "it lacks the search's end"
             self._warn(
-                f"MLflow at {self._shown} did not catch up within {timeout:.0f} s, {self._missing} trials are "
-                "incomplete there; the journal has everything"
+                f"MLflow at {self._shown} did not catch up within {timeout:.0f} s, {lacks}; the journal has "
+                f"everything, and `search.track {self._study}` writes it"
             )
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             with contextlib.suppress(BrokenPipeError):  # lines that nobody reads any more
