@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from search.track import track_study
 from search.tracking import MLflowTracker, tracked_study
 from search.tracking_uri import connect
 from search.writer_lock import WriterLock
+from tests.search import killed_search
 from tests.search.mlflow_contents import Server, contents, runs_of
 from tests.search.sample_study import sample_events, sample_spec, troubled_events, write_study
 from trainables.config import ConfigError
@@ -107,7 +109,8 @@ def test_a_study_that_is_searched_now_is_refused(store: str, tmp_path: Path) -> 
     with lock(folder / "journal"):
         done = run("sample", "--tracking-uri", store, cwd=tmp_path)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
-    assert "keeps its own MLflow up to date" in done.stderr
+    assert "wait for its end, or stop it, got 'sample'" in done.stderr
+    assert f"process {os.getpid()}" in done.stderr
     assert connect(store).get_experiment_by_name("sample") is None
 
 
@@ -127,15 +130,9 @@ def test_another_writer_is_waited_for(store: str, tmp_path: Path, monkeypatch: p
 
 def test_an_unreachable_server_is_told_in_a_line(tmp_path: Path) -> None:
     write_study(tmp_path / "runs" / "sample", SPEC, EVENTS)
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        done = run("sample", "--tracking-uri", uri, cwd=tmp_path)
+    done = run("sample", "--tracking-uri", "http://127.0.0.1:1", cwd=tmp_path)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
-    assert f"must answer within 8 s and did not in 8 s; correct --tracking-uri, or start that server, got '{uri}'" in (
-        done.stderr
-    )
+    assert "Connection refused); correct --tracking-uri, or start that server, got 'http://127.0.0.1:1'" in done.stderr
 
 
 def test_a_store_that_goes_away_is_told(store: str, tmp_path: Path) -> None:
@@ -161,6 +158,45 @@ def test_what_mlflow_refuses_is_told_and_the_rest_written(store: str, tmp_path: 
     assert "MLflow refuses trial 1" in done.stdout
     assert "holds 5 trials as the journal does" in done.stdout
     assert "it refused 1: 1" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_real_search_is_told_of_while_it_runs_killed_and_ended(tmp_path: Path) -> None:
+    tree = killed_search.synthetic_study("asha_promote", trials=6, epochs=3, study="sample")
+    tree["trial"]["model"]["seconds_per_epoch"] = 0.5
+    study, out = killed_search.written(tree, tmp_path), tmp_path / "runs"
+    default, other = f"sqlite:///{out}/mlflow.db", f"sqlite:///{tmp_path}/other.db"
+
+    def told() -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "search.status", "sample"], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    driver = subprocess.Popen(killed_search.command(study, out), env=killed_search.environment())
+    while driver.poll() is None and killed_search.journal_lines(out / "sample") < 8:
+        time.sleep(0.05)
+    assert "running: session 1 for " in told()
+    refused = run("sample", "--tracking-uri", other, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"process {driver.pid}" in refused.stderr
+    driver.kill()
+    driver.wait()
+    assert "killed: session 1 was last heard of " in told()
+    for uri in (default, other):
+        done = run("sample", "--tracking-uri", uri, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        parent, children = runs_of(uri)
+        assert (parent.info.status, len(children)) == ("KILLED", len(killed_search.result(out, "sample").trials))
+        assert not [run for run in children.values() if run.info.status == "RUNNING"]
+    assert contents(default) == contents(other)
+
+    killed_search.run(out / "sample" / "study.yaml", out)
+    assert "finished: session 2 ended " in told()
+    for _ in range(2):
+        track(out / "sample", other)
+        assert contents(other) == contents(default)
+    assert len(runs_of(other)[1]) == 6
 
 
 @pytest.mark.slow  # the server takes ten seconds to start
