@@ -71,6 +71,11 @@ class AshaPromote:
         """Every rung, by its epoch, lowest first: the value that each trial had there."""
         return {epoch: rung.values for epoch, rung in self._rungs.items()}
 
+    @property
+    def pauses(self) -> bool:
+        """True."""
+        return True
+
     def on_result(self, trial: int, epoch: int, value: float) -> Decision:
         """Enter a result and decide; see the class for the rule."""
         if epoch not in self._rungs:

@@ -60,6 +60,11 @@ class Scheduler(Protocol):
         """Every rung, by its epoch, lowest first: the value that each trial had there."""
         ...
 
+    @property
+    def pauses(self) -> bool:
+        """Whether a trial may be paused at a rung, so that it needs a checkpoint there."""
+        ...
+
     def on_result(self, trial: int, epoch: int, value: float) -> Decision:
         """Enter the objective's value of `trial` after `epoch` epochs (1 is the first) and decide.
 
@@ -90,6 +95,8 @@ class Scheduler(Protocol):
 
 class _NeverPausing:
     """The part of a scheduler that pauses no trial."""
+
+    pauses = False
 
     def promotion(self, final: bool = False) -> Promotion | None:
         """None: no trial waits."""

@@ -130,11 +130,17 @@ class Resources(Section):
     """What trials run on: null means as many at once as fit, and a GPU each where there are GPUs.
 
     A fraction of a GPU lets several trials share one; CPUs and GPUs above 1 are whole numbers, as Ray wants them.
+    A trial that raised an error is tried again `max_failures` times; one that has shown no sign of life for
+    `silent_minutes` (no epoch, no checkpoint) is taken to hang, and gets another worker; within a long epoch a
+    checkpoint is written every `checkpoint_minutes`.
     """
 
     concurrent: Count | None = None
     cpus_per_trial: Positive = 1.0
     gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    max_failures: Annotated[int, Field(ge=0)] = 1
+    silent_minutes: Positive = 60.0
+    checkpoint_minutes: Positive = 10.0
 
     @field_validator("cpus_per_trial", "gpus_per_trial")
     @classmethod
