@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.curves import SYNTHETIC, Family, Synthetic
+from benchmarks.curves import IN_ORDER, SYNTHETIC, Family, Synthetic
 from benchmarks.ray_search import RaySearch
 from benchmarks.record_curves import FILE, STUDY
 from benchmarks.recorded import Recorded
@@ -69,6 +69,7 @@ SYSTEMS: dict[str, Callable[[Family, int, int | None], System]] = {
 def families() -> Iterator[Family]:
     """Every family, the recorded one last."""
     yield from SYNTHETIC
+    yield IN_ORDER
     yield Recorded(FILE, load_study(STUDY).parsed_space, "recorded_digits")
 
 
@@ -215,7 +216,7 @@ def _print(results: Mapping[Task, Mapping[str, float]], names: list[str], budget
 
 def main() -> None:
     """Run every search that was asked for, and print the tables."""
-    every = [family.name for family in SYNTHETIC] + ["recorded_digits"]
+    every = [family.name for family in families()]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)
