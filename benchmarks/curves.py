@@ -8,7 +8,7 @@ stay as they were before the first comparison: whatever it shows, they are not t
 - `early_overfitters`: large networks without regularization lead for some epochs, and then their accuracy falls.
 - `edge_of_divergence`: the best learning rates lie close to those that diverge, which lead until they do; noisy.
 
-A fourth, `in_order`, came after the first comparison, to see what is paid where nothing crosses: the final accuracies of
+A fourth, `in_order`, came after the first comparison, to see what is paid where nothing crosses: final accuracies of
 `late_bloomers`, reached along one common curve.
 """
 
