@@ -98,7 +98,7 @@ class ASHA(Section):
 
     kind: Literal["asha"] = "asha"
     grace_period: Count = 1
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    reduction_factor: Annotated[int, Field(ge=2, le=1000)] = 3
 
 
 Scheduler = Annotated[NoScheduler | ASHA, Field(discriminator="kind")]

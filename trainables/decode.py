@@ -24,6 +24,12 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 
 Pixels = NDArray[np.uint8]
 
+# A progressive JPEG repeats a whole image in a few bytes a scan; encoders write about ten scans.
+MOST_SCANS = 500
+_SCAN = b"\xff\xda"
+
+WIDEST = 4  # long over short side beyond which the ends are cut off before a square is made
+
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -79,6 +85,8 @@ def _open(encoded: bytes, at_least: int | None = None) -> tuple[Image.Image, tup
     """
     if not encoded:
         raise UnreadableImage("empty")
+    if encoded.startswith(b"\xff\xd8") and encoded.count(_SCAN) > MOST_SCANS:
+        raise UnreadableImage(f"a JPEG of {encoded.count(_SCAN):,} scans, above the limit of {MOST_SCANS}")
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             width, height = image.size
@@ -97,6 +105,14 @@ def _open(encoded: bytes, at_least: int | None = None) -> tuple[Image.Image, tup
         raise UnreadableImage(f"not a {', '.join(FORMATS)} image") from None
     except _DAMAGE as error:
         raise UnreadableImage(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+
+
+def _without_ends(image: Image.Image) -> Image.Image:
+    """The middle of a very long image: as large as `side` asks, the whole could take any amount of memory."""
+    width, height = image.size
+    longest = WIDEST * min(width, height)
+    left, top = max(width - longest, 0) // 2, max(height - longest, 0) // 2
+    return image.crop((left, top, width - left, height - top)) if left or top else image
 
 
 def _pixels(image: Image.Image) -> Pixels:
@@ -119,6 +135,7 @@ def decode_square(encoded: bytes, side: int) -> Pixels:
         UnreadableImage: as `decode`.
     """
     image, _ = _open(encoded, at_least=2 * side)
+    image = _without_ends(image)
     width, height = image.size
     scale = side / min(width, height)
     width, height = max(side, round(width * scale)), max(side, round(height * scale))
