@@ -8,19 +8,23 @@ content counts, not its extension.
 from __future__ import annotations
 
 import io
+import stat
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["FORMATS", "Pixels", "UnreadableImage", "decode", "decode_square", "quiet", "thumbnail"]
+__all__ = ["FORMATS", "Pixels", "UnreadableImage", "decode", "decode_square", "quiet", "read_encoded", "thumbnail"]
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+
+LARGEST_FILE = 512 * 2**20  # bytes; the largest image that Pillow takes has 256 MiB of pixels
 
 Pixels = NDArray[np.uint8]
 
@@ -58,6 +62,21 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", module="PIL")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
+
+
+def read_encoded(path: Path) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        UnreadableImage: if it is no regular file (a pipe or device may never end), or too large.
+        OSError: if it can't be read.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise UnreadableImage("no regular file")
+    if found.st_size > LARGEST_FILE:
+        raise UnreadableImage(f"{found.st_size:,} bytes, above the limit of {LARGEST_FILE:,}")
+    return path.read_bytes()
 
 
 def _orientation(image: Image.Image) -> int:

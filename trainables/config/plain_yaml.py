@@ -18,6 +18,13 @@ MAX_YAML_BYTES = 200_000  # fifty real studies; PyYAML needs two seconds for it
 DEEPEST = 60  # what reads the data after this may recurse
 
 
+class PlainDumper(yaml.SafeDumper):
+    """SafeDumper that writes what `parse_yaml` reads back to an equal tree."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 class _Loader(yaml.SafeLoader):
     """SafeLoader for plain scalars, lists and mappings alone.
 
@@ -65,7 +72,8 @@ _Loader.yaml_implicit_resolvers = {
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 for _kind, _pattern in (("int", _INT), ("float", _FLOAT)):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})\Z"), _NUMBER)
+    for _reader_or_writer in (_Loader, PlainDumper):
+        _reader_or_writer.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"(?:{_pattern})\Z"), _NUMBER)
 
 
 def parse_yaml(text: str, name: str) -> Any:
@@ -106,22 +114,6 @@ def load_yaml(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise ConfigError.single(str(path), f"byte {error.start}", "must be UTF-8 text") from None
     return parse_yaml(text, str(path))
-
-
-class PlainDumper(yaml.SafeDumper):
-    """SafeDumper that writes what `parse_yaml` reads back to an equal tree."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _text(dumper: PlainDumper, text: str) -> yaml.ScalarNode:
-    # The loader reads more numbers than PyYAML knows of, 1e-5 for one.
-    quotes = "'" if text[:1] in tuple("+-.0123456789") else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=quotes)
-
-
-PlainDumper.add_representer(str, _text)
 
 
 def dump_yaml(tree: Mapping[str, Any]) -> str:
