@@ -44,9 +44,8 @@ class NoTracking:
 
 def child(arguments: argparse.Namespace) -> None:
     """One search in this process; what it measured goes to `--report`."""
-    import search.session
-    from search.journal import EpochReported, Event
-    from search.run import run
+    import search.run
+    from search.events import EpochReported, Event
     from search.tracking import MLflowTracker
     from trainables.result import METRICS
 
@@ -68,8 +67,8 @@ def child(arguments: argparse.Namespace) -> None:
             told["close"] = time.perf_counter() - started
             return done
 
-    vars(search.session)["MLflowTracker"] = Timed if arguments.tracked else NoTracking
-    run(
+    vars(search.run)["MLflowTracker"] = Timed if arguments.tracked else NoTracking
+    search.run.run(
         "synthetic", trials=arguments.trials, epochs=arguments.epochs, out=arguments.out, sets=["scheduler.kind=none"],
     )  # fmt: skip
     told["cpu"] = time.process_time()

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from search.journal import Event, SessionStarted, read, segments
+from search.events import Event, SessionStarted
+from search.journal import read, segments
 from search.outputs import best_config, write_text
 from search.results import StudyResult, TrialRecord, collect
 from search.study import StudySpec, load_study

@@ -7,6 +7,8 @@ driver was killed: it writes what it was told, if MLflow can be reached, and end
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gc
 import json
 import os
@@ -18,7 +20,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from search.journal import EVENTS
+from search.events import EVENTS
 from search.mlflow_runs import RunProjection, TrackedStudy
 from search.tracking_uri import reason
 
@@ -27,7 +29,7 @@ __all__ = ["Service", "main"]
 LONGEST_WAIT = 60.0  # seconds between two attempts while MLflow is away
 ORPHAN_PATIENCE = 30.0
 INCOMPLETE = 3  # exit status
-NICENESS = 19  # behind everything: what it writes can wait, trials can not
+NICENESS = 19
 
 
 class Service:
@@ -48,6 +50,7 @@ class Service:
             Path(start["artifact_root"]),
             lambda text: self._say(warn=text),
         )
+        self._lock = Path(start["lock"])
         self._lines, self._inbox = lines, queue.SimpleQueue[bytes]()
         self._wake = threading.Event()
         self._flushes: list[int] = []
@@ -57,6 +60,7 @@ class Service:
     def run(self) -> bool:
         """Serve until closed; whether MLflow holds everything."""
         threading.Thread(target=self._receive, name="inbox", daemon=True).start()
+        self._wait_for_turn()
         failures = 0
         while time.monotonic() < self._deadline:
             try:
@@ -88,6 +92,12 @@ class Service:
             self._wake.clear()
         return False
 
+    def _wait_for_turn(self) -> None:
+        """Until no other process writes this study: that of a killed driver may still do so, and both make its runs."""
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        self._turn = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
+
     def _receive(self) -> None:
         while line := self._lines.readline():
             self._inbox.put(line)
@@ -109,6 +119,8 @@ class Service:
                 self._deadline = time.monotonic() + ORPHAN_PATIENCE
             command: dict[str, Any] = json.loads(line[1:]) if line else {"close": True}
             self._closing = self._closing or "close" in command
+            if self._closing or "flush" in command:
+                _stop_giving_way()
             if "attach" in command:
                 name, text = command["attach"]
                 self._projection.attach(name, text)
@@ -126,9 +138,23 @@ class Service:
         self._answers.flush()
 
 
+def _give_way() -> None:
+    """Behind everything: what MLflow is told can wait, trials cannot, and Ray runs them at a nice value of 15."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError):  # not Linux, or a container that forbids it
+        os.nice(NICENESS)
+
+
+def _stop_giving_way() -> None:
+    """Now somebody waits."""
+    with contextlib.suppress(AttributeError, OSError):  # not everybody may; the trials are over, so it matters little
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def main() -> None:
     """Serve on stdin and stdout."""
-    os.nice(NICENESS)
+    _give_way()
     # Of MLflow's imports and first queries nothing is garbage, and looking for it takes an eighth of all the time.
     gc.disable()
     gc.set_threshold(20_000)

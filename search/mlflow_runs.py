@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from search.journal import Event, SessionEnded, SessionStarted
+from search.events import Event, SessionEnded, SessionStarted
 from search.mlflow_store import ENDED, SEARCH, TRIAL, RunStore, StoredRun, Value
 from search.mlflow_values import STATUSES, parameters, summary, tags_of
 from search.results import Mode, TrialRecord, best_of, fold

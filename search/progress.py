@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.journal import Event, TrialEnded
+from search.events import Event, TrialEnded, TrialLost
 from search.leaderboard import leaderboard, reference
 from search.results import TrialRecord, TrialStatus, best_of
 from search.study import StudySpec
@@ -56,11 +56,13 @@ class Progress:
     def __init__(self, spec: StudySpec, records: Mapping[int, TrialRecord], console: Console) -> None:
         self._spec, self._by_number, self._console = spec, records, console
         self._started = self._told = time.monotonic()
+        self._before = 0
         live = console.is_terminal
         self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=2) if live else None
 
     def __enter__(self) -> Progress:
         self._started = self._told = time.monotonic()
+        self._before = sum(len(record.history) for record in self._by_number.values())  # an earlier session's
         if self._live is not None:
             self._live.start()
         return self
@@ -78,6 +80,8 @@ class Progress:
         records = list(self._by_number.values())
         if isinstance(event, TrialEnded):
             self._say(self._ending(self._by_number[event.trial]), records)
+        elif isinstance(event, TrialLost) and self._by_number[event.trial].status is TrialStatus.PENDING:
+            self._say(self._loss(event, self._by_number[event.trial]), records)
         elif time.monotonic() - self._told > QUIET_SECONDS:
             self._say("", records)
 
@@ -94,6 +98,9 @@ class Progress:
             reason = f": {record.error.splitlines()[-1]}"
         at = f" {metric} {record.value(metric):.4f} at epoch {record.history[-1].epoch}" if record.history else ""
         return f"{f'trial {record.number:>3} {record.origin:<14} {record.status.value.lower()}{reason}':<46}{at}"
+
+    def _loss(self, event: TrialLost, record: TrialRecord) -> str:
+        return f"trial {record.number:>3} {record.origin:<14} lost its worker ({event.cause}), gets another"
 
     def _states(self, records: list[TrialRecord]) -> str:
         counts = Counter(record.status for record in records)
@@ -113,7 +120,8 @@ class Progress:
     def _left(self, records: list[TrialRecord]) -> str:
         total, trained = self._spec.budget.trials, sum(len(record.history) for record in records)
         ended = [record for record in records if record.ended is not None]
-        if not trained or not ended:
+        here = trained - self._before
+        if here <= 0 or not ended:
             return f"{len(ended)} of {total} trials"
         # Recipes run to the end and come first, so that their cost says little about the rest.
         suggested = [record for record in ended if not record.origin.startswith("recipe:")] or ended
@@ -121,7 +129,7 @@ class Progress:
         under_way = trained - sum(len(record.history) for record in ended)
         epochs_left = max((total - len(ended)) * per_trial - under_way, 0.0)
         elapsed = time.monotonic() - self._started
-        left = epochs_left * elapsed / trained
+        left = epochs_left * elapsed / here
         if self._spec.budget.hours is not None:
             left = min(left, max(self._spec.budget.hours * 3600 - elapsed, 0.0))
         return f"{len(ended)} of {total} trials" + (f", about {duration(left)} left" if left >= 1 else "")

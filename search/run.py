@@ -13,18 +13,24 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from search.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
+from search.driver import StudyDriver
 from search.dry_run import calibrate, print_plan
 from search.preflight import check_inputs, check_resources, study_folder
 from search.progress import print_leaderboard
 from search.results import TrialRecord
+from search.schedulers import build_scheduler
 from search.session import SessionOutcome, run_session
 from search.smoke import shrink
 from search.study import StudySpec, load_study, resolved_execution
-from search.tracking import check_reachable, default_uri
+from search.survival import expected_survivors
+from search.tracking import MLflowTracker, check_reachable, default_uri
 from search.tracking_uri import redacted
 from trainables.cli import run_verb
 
 __all__ = ["run"]
+
+AT_ONCE = 1.0  # seconds that MLflow still gets when something went wrong, or the user does not want to wait
 
 
 def run(
@@ -42,7 +48,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="the study's seed")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="a.b=c: fix any key of the trial or study")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="a few minutes on 2 cores, with the same model")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="start anew as STUDY-2 where STUDY exists")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start anew as STUDY-2, instead of going on")] = False,
     tracking_later: Annotated[
         bool, typer.Option("--tracking-later", help="start though MLflow is unreachable")
     ] = False,
@@ -60,9 +66,9 @@ def run(
     if dry_run:
         _dry_run(spec, console)
         return
-    spec = study_folder(spec, out, fresh)
+    spec, resumed = study_folder(spec, out, fresh)
     uri = default_uri(out)
-    if not tracking_later:
+    if not (tracking_later or resumed):  # a study that goes on is not kept waiting: MLflow catches up
         check_reachable(uri)
     outcome, spec = _search(spec, out, uri, console)
     _conclude(spec, out, uri, outcome, console)
@@ -99,24 +105,40 @@ def _dry_run(spec: StudySpec, console: Console) -> None:
 
 
 def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[SessionOutcome, StudySpec]:
-    from search.tuner import connect, run_trials
     from trainables.store import default_cache
 
     spec, concurrent = _resolve(spec)
     cache = default_cache()
     with console.status("preparing images"):
         fingerprint = check_inputs(spec, cache)
-    with console.status("starting Ray"):
+    checkpoint = checkpoint_bytes(spec.trial_config({}), cache)
+    survival = expected_survivors(lambda: build_scheduler(spec), spec.budget.trials, spec.budget.epochs)
+    check_space(out, needed_bytes(spec, survival, concurrent, checkpoint))
+
+    def warn(line: str) -> None:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def run_trials(driver: StudyDriver, folder: Path, number: int) -> str | None:
+        from search.tune_adapters import Session
+        from search.tuner import connect, run_trials
+
         connect()
+        session = Session(
+            driver, folder, number, spec.resources, concurrent, cache, reserve_bytes(concurrent, checkpoint), warn
+        )
+        run_trials(session)
+        return session.trouble
+
     console.print(
         f"{spec.study}: {spec.budget.trials} trials of at most {spec.budget.epochs} epochs, {concurrent} at once, "
         f"in {_shown(out / spec.study)}", markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
-    outcome = run_session(
-        spec, out,
-        lambda driver, folder, session: run_trials(driver, spec.resources, concurrent, folder, session, cache),
-        fingerprint=fingerprint, tracking_uri=uri, console=console,
-    )  # fmt: skip
+    tracker = MLflowTracker(uri, spec, out, warn=warn)  # loads MLflow in a process of its own, while Ray starts
+    try:
+        outcome = run_session(spec, out, run_trials, fingerprint=fingerprint, tracker=tracker, console=console)
+    except BaseException:
+        tracker.close(timeout=AT_ONCE)
+        raise
     return outcome, spec
 
 
@@ -143,9 +165,18 @@ def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, con
         say(f"best config: {_shown(outcome.best_path)} (trial {outcome.best.number})\n\nnext:")
         for purpose, command in _next_commands(spec, out, uri, outcome.best, outcome.best_path):
             say(f"  {command}   # {purpose}")
-    if not outcome.finished:
-        say("interrupted: the trials that had ended are kept")
-        sys.exit(130)
+    if outcome.finished:
+        return
+    python, study = _command("python"), _shown(out / spec.study / "study.yaml")
+    waiting = sum(not record.status.ended for record in outcome.result.trials)
+    why = outcome.trouble or "interrupted"
+    say(f"{why}: what was done is kept, {waiting} trials wait to go on. The same command goes on, or")
+    say(f"  {python} -m search.run {study}{_elsewhere(out)}")
+    sys.exit(1 if outcome.trouble else 130)
+
+
+def _elsewhere(out: Path) -> str:
+    return f" --out {_shown(out)}" if out != Path("runs").absolute() else ""
 
 
 def _next_commands(
@@ -157,8 +188,7 @@ def _next_commands(
     if best.checkpoint and best.config["model"]["kind"] != "synthetic":
         checkpoint = _shown(Path(best.checkpoint))
         yield "once, when the choice is made", f"{python} -m trainables.evaluate {checkpoint} --split test"
-    elsewhere = f" --out {_shown(out)}" if out != Path("runs").absolute() else ""
-    yield "any other trial's config", f"{python} -m search.export {spec.study} --trial N{elsewhere}"
+    yield "any other trial's config", f"{python} -m search.export {spec.study} --trial N{_elsewhere(out)}"
     if uri.startswith(("http:", "https:")):
         yield "compare the trials", f"open {redacted(uri)}"
     else:

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from search.journal import Event
+from search.events import Event
 from search.mlflow_process import INCOMPLETE
 from search.mlflow_runs import TrackedStudy
 from search.mlflow_values import parameters
@@ -87,6 +87,7 @@ class MLflowTracker:
             "uri": uri,
             "study": asdict(tracked_study(spec)),
             "artifact_root": str(out.resolve() / "mlartifacts"),
+            "lock": str(out.resolve() / spec.study / "journal" / "tracking"),
             "interval": interval,
         }
         self._queue: queue.SimpleQueue[Event | dict[str, Any]] = queue.SimpleQueue()

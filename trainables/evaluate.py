@@ -26,8 +26,9 @@ from trainables.config import (
 )
 from trainables.data import Images, load_splits
 from trainables.evaluation import Scores, predict, score
+from trainables.execution import autocast, memory_format, resolve_device
 from trainables.feed import Feed, evaluation_batch, resize
-from trainables.loop import autocast, memory_format, normalization_for, resolve_device
+from trainables.loop import normalization_for
 from trainables.models import build_model
 from trainables.store import Store, default_cache, prepare
 from trainables.test_split import open_test

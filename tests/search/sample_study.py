@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from search.journal import (
+from search.events import (
     Decided,
     EpochReported,
     Event,

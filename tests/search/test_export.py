@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from search.events import SessionStarted, TrialStatus
 from search.export import export_config
-from search.journal import Journal, SessionStarted, TrialStatus
+from search.journal import Journal
 from search.outputs import write_text
 from search.tracking import MLflowTracker, default_uri
 from tests.search.sample_study import ENDINGS, EPOCHS, metrics, sample_events, sample_spec

@@ -15,19 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.journal import (
-    EpochReported,
-    Event,
-    Journal,
-    SessionStarted,
-    TrialEnded,
-    TrialStatus,
-    TrialSuggested,
-    lock,
-    next_session,
-    read,
-    segments,
-)
+from search.events import EpochReported, Event, SessionStarted, TrialEnded, TrialStatus, TrialSuggested
+from search.journal import Journal, lock, next_session, read, segments
 from tests.search.sample_study import sample_events, sample_spec
 from trainables.config import ConfigError
 
@@ -77,7 +66,8 @@ def test_values_that_are_not_finite_survive(tmp_path: Path) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from search.journal import EpochReported, Journal
+from search.events import EpochReported
+from search.journal import Journal
 
 journal = Journal(Path(sys.argv[1]), 1)
 epoch = 0
@@ -120,7 +110,7 @@ def test_a_line_without_its_newline_was_never_finished(tmp_path: Path, torn: byt
     ("line", "says"),
     [
         (b"not json", "Invalid JSON"),
-        (b"[]", "object"),
+        (b"[]", "at least 1"),
         (b'{"event":"explode"}', "explode"),
         (b'{"event":"result","trial":0,"epoch":0,"metrics":{},"time":1}', "epoch"),
         (b'{"event":"result","trial":true,"epoch":1,"metrics":{},"time":1}', "trial"),
@@ -161,6 +151,18 @@ def test_a_changed_journal_is_read_or_refused_but_never_crashes(
         assert "000001.jsonl, line" in str(error)  # noqa: PT017 (the other outcome is fine as well)
     else:
         assert all(isinstance(event, Event) for event in events)
+
+
+def test_events_written_at_once_are_all_there_or_none(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 1)
+    journal.append(result(1))
+    whole = journal.path.stat().st_size
+    journal.append(result(2), result(3))
+    assert list(read(tmp_path)) == [result(1), result(2), result(3)]
+    torn = journal.path.stat().st_size - 1
+    for size in (torn, (whole + torn) // 2, whole + 1):
+        os.truncate(journal.path, size)
+        assert list(read(tmp_path)) == [result(1)]
 
 
 def test_segments_are_read_in_order_and_other_files_are_none(tmp_path: Path) -> None:
@@ -243,7 +245,7 @@ def test_any_error_text_can_be_written(tmp_path: Path) -> None:
 
 def test_an_event_that_could_not_be_read_back_is_refused(tmp_path: Path) -> None:
     journal = Journal(tmp_path, 1)
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="fewer than"):
         journal.append(result(1), TrialSuggested(trial=0, origin="x" * 2_000_000, values={}, config={}, time=1))
     assert list(read(tmp_path)) == []
 

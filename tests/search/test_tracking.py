@@ -20,16 +20,8 @@ import pytest
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from search.journal import (
-    EpochReported,
-    Event,
-    Journal,
-    SessionEnded,
-    SessionStarted,
-    TrialEnded,
-    TrialStatus,
-    TrialSuggested,
-)
+from search.events import EpochReported, Event, SessionEnded, SessionStarted, TrialEnded, TrialStatus, TrialSuggested
+from search.journal import Journal
 from search.mlflow_runs import RunProjection
 from search.mlflow_values import parameters, summary
 from search.results import Epoch, TrialRecord
