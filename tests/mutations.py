@@ -6,13 +6,17 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from trainables.config import ConfigError
 
-__all__ = ["ODD", "check_clear", "damaged", "mutated", "read_or_refused"]
+__all__ = ["COSTLY", "ODD", "check_clear", "damaged", "mutated", "read_or_refused"]
 
 T = TypeVar("T")
+
+# For properties that take a hundredth of a second or more an example: a third of the profile's examples.
+COSTLY = settings(max_examples=settings().max_examples // 3)
 
 LONGEST_LINE = 3000  # characters of one mistake; thousands of them, or a megabyte, help nobody
 MOST_LINES = 101
