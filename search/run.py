@@ -159,9 +159,9 @@ def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, con
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     print_leaderboard(spec, {record.number: record for record in outcome.result.trials}, console)
-    if outcome.best is None or outcome.best_path is None:
+    if outcome.best is None:
         say(f"no trial ran to its end, so there is no best config; every result is in {_shown(out / spec.study)}")
-    else:
+    elif outcome.best_path is not None:
         say(f"best config: {_shown(outcome.best_path)} (trial {outcome.best.number})\n\nnext:")
         for purpose, command in _next_commands(spec, out, uri, outcome.best, outcome.best_path):
             say(f"  {command}   # {purpose}")

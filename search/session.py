@@ -24,6 +24,7 @@ from search.searchers import build_searcher
 from search.study import StudySpec
 from search.tpe import optuna_study
 from search.tracking import MLflowTracker
+from trainables.config import ConfigError
 
 __all__ = ["SessionOutcome", "run_session"]
 
@@ -118,9 +119,13 @@ def _conclude(
     spec: StudySpec, result: StudyResult, study: Path, tracker: MLflowTracker, finished: bool,
     trouble: str | None = None,
 ) -> SessionOutcome:  # fmt: skip
-    best, best_path = _write_outputs(spec, result, study, tracker)
+    best, best_path = result.best(), None
+    try:
+        best_path = _write_outputs(spec, result, best, study, tracker)
+    except ConfigError as error:  # the journal has everything; the same command writes them when there is room
+        trouble = trouble or f"the search's files cannot be written ({error})"
     tracker.close(best_path)
-    return SessionOutcome(result, finished, best, best_path, trouble)
+    return SessionOutcome(result, finished and trouble is None, best, best_path, trouble)
 
 
 def _is_over(spec: StudySpec, result: StudyResult, past: Sequence[Event]) -> bool:
@@ -158,13 +163,12 @@ def _tell_resumed(before: StudyResult, started: SessionStarted, console: Console
 
 
 def _write_outputs(
-    spec: StudySpec, result: StudyResult, study: Path, tracker: MLflowTracker
-) -> tuple[TrialRecord | None, Path | None]:
+    spec: StudySpec, result: StudyResult, best: TrialRecord | None, study: Path, tracker: MLflowTracker
+) -> Path | None:
     write_trials(result.trials, study / "trials.parquet")
     write_optuna(optuna_study(spec, result.trials), study / "optuna.db")
-    best = result.best()
     if best is None:
-        return None, None
+        return None
     path = study / "best_config.yaml"
     write_text(path, best_config(result, best, mlflow_run_id=tracker.run_id(best.number)))
-    return best, path
+    return path

@@ -22,6 +22,7 @@ from ray.tune.search import Searcher as TuneSearcher
 
 from search.checkpoint_files import checkpoints, interrupt_file, leg_folder
 from search.driver import Cause, StudyDriver
+from search.lost_workers import survive_lost_workers
 from search.study import Resources
 from search.warm_workers import keep_workers
 from trainables.result import METRICS
@@ -148,6 +149,7 @@ class DriverScheduler(FIFOScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         if not self._session.heard:
             keep_workers(tune_controller, trial, self._session.concurrent)
+            survive_lost_workers(tune_controller)
         self._live[trial.trial_id] = trial
         self._session.heard[trial.config["trial"]] = time.monotonic()
 

@@ -60,6 +60,8 @@ def run_trials(session: Session, trainable: type[tune.Trainable] = ResNetTrial) 
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # prints a table whatever `verbose` says
     os.environ["TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S"] = "60"
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    # Tune's snapshot fails with a traceback where the disk is full; nobody reads it back.
+    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     resources = {"cpu": session.resources.cpus_per_trial, "gpu": session.resources.gpus_per_trial or 0.0}
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),

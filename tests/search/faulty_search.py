@@ -23,7 +23,7 @@ from search.tune_adapters import Session
 from trainables.cli import run_verb
 
 FAULTS = ("raise", "die", "hang", "memory", "infinity")
-MEMORY = 4 << 30  # bytes; a machine with less is not spared
+MEMORY = 8 << 30  # bytes
 
 
 class FaultyTrial(ResNetTrial):

@@ -202,7 +202,7 @@ def test_a_finished_study_grows_by_more_trials_and_keeps_what_it_has(tmp_path: P
         command(study, tmp_path, "--trials", "5"), env=environment(), capture_output=True, text=True, check=False
     )
     assert shrunk.returncode == 2
-    assert "--trials may grow but not shrink" in shrunk.stderr
+    assert "--trials: may grow but not shrink" in shrunk.stderr
     other = subprocess.run(
         command(study, tmp_path, "--trials", "6", "--epochs", "5"), env=environment(), capture_output=True, text=True,
         check=False,
