@@ -90,8 +90,9 @@ class PartialEpoch:
         sums = [check_tensor(state[key], self._loss_sum, f"partial_epoch.{key}") for key in ("loss_sum", "norm_sum")]
         self._loss_sum, self._norm_sum = (value.to(self._device) for value in sums)
         self.generator.set_state(check_random_stream(state["augment_stream"], "partial_epoch.augment_stream"))
-        streams = check_keys(state["global_streams"], ["cpu"], "partial_epoch.global_streams")
-        self._global_streams["cpu"] = check_random_stream(streams["cpu"], "partial_epoch.global_streams.cpu")
+        streams = check_keys(state["global_streams"], [], "partial_epoch.global_streams")
+        if "cpu" in streams:
+            self._global_streams["cpu"] = check_random_stream(streams["cpu"], "partial_epoch.global_streams.cpu")
         if "cuda" in streams and "cuda" in self._global_streams:
             own = self._global_streams["cuda"]
             self._global_streams["cuda"] = check_tensor(streams["cuda"], own, "partial_epoch.global_streams.cuda")

@@ -161,6 +161,10 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "another weight decay": (
         into("optimizer", "param_groups", 0, "weight_decay", value=99.0), "weight_decay: must be .* as the config says",
     ),
+    "parameters nested without end": (
+        into("optimizer", "param_groups", 0, "params", value=lambda params: [[[params]]] * len(params)),
+        "param_groups.0.params: must be",
+    ),
     "a group too few": (into("optimizer", "param_groups", value=[]), "must be a list of"),
     "an epoch to come": (into("epoch", value=10**9), "epoch: must be a whole number from 0 to 3"),
     "an epoch before the first": (into("epoch", value=-1), "epoch: must be a whole number"),
@@ -192,7 +196,7 @@ def test_what_does_not_fit_is_refused_by_name(
 
 
 def test_another_optimizer_is_refused(trial: Trial, sgd: Trial) -> None:
-    with pytest.raises(ConfigError, match=r"checkpoint: optimizer\.param_groups\.0\.\w+: ") as caught:
+    with pytest.raises(ConfigError, match=r"checkpoint: optimizer\.state\.0\.momentum_buffer: ") as caught:
         sgd.fresh().load_state_dict({**sgd.midway, "optimizer": trial.midway["optimizer"]})
     check_clear(caught.value)
 
