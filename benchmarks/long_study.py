@@ -22,10 +22,10 @@ from pathlib import Path
 STUDY = "synthetic"
 
 
-def ended_and_reported(folder: Path) -> tuple[int, int]:
-    """How many trials have ended and how many results were written, counted in the journal's bytes."""
+def begun_and_reported(folder: Path) -> tuple[int, int]:
+    """How many trials have begun and how many results were written, counted in the journal's bytes."""
     text = b"".join(path.read_bytes() for path in sorted((folder / "journal").glob("*.jsonl")))
-    return text.count(b'"event":"end"'), text.count(b'"event":"result"')
+    return text.count(b'"event":"suggest"'), text.count(b'"event":"result"')
 
 
 def resident(process: int) -> float:
@@ -42,9 +42,9 @@ def watched(command: list[str], folder: Path, trials: int) -> Iterator[tuple[int
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     wanted = 100
     while process.poll() is None and wanted <= trials:
-        ended, results = ended_and_reported(folder)
-        if ended >= wanted:
-            yield ended, results, time.perf_counter() - started, resident(process.pid)
+        begun, results = begun_and_reported(folder)
+        if begun >= wanted:
+            yield begun, results, time.perf_counter() - started, resident(process.pid)
             wanted += 100
         time.sleep(0.25)
     if process.wait():
@@ -63,28 +63,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as out:
         base = [sys.executable, "-m", "search.run", STUDY, "--out", out, "--epochs", str(arguments.epochs)]
         base += ["--set", f"scheduler.kind={arguments.scheduler}"]
-        print("| trials ended | results | ms a result since the row before | driver, MB |")
+        print("| trials begun | results | ms a result since the row before | driver, MB |")
         print("| --- | --- | --- | --- |")
         before = (0, 0.0)
         rows: list[tuple[float, float]] = []
         folder = Path(out, STUDY)
-        for ended, results, seconds, memory in watched(
+        for begun, results, seconds, memory in watched(
             [*base, "--trials", str(arguments.trials)], folder, arguments.trials
         ):
             each = (seconds - before[1]) / max(results - before[0], 1) * 1000
             before = (results, seconds)
             rows.append((each, memory))
-            print(f"| {ended} | {results} | {each:.1f} | {memory:.0f} |", flush=True)
+            print(f"| {begun} | {results} | {each:.1f} | {memory:.0f} |", flush=True)
         if len(rows) > 2:
             (_, memory), (early, _), (late, now) = rows[0], rows[1], rows[-1]
             print(f"\nfrom the 100th trial to the last: time a result {late / early - 1:+.0%}, "
                   f"memory {now / memory - 1:+.0%}")  # fmt: skip
-        ended, _ = ended_and_reported(folder)
+        begun, _ = begun_and_reported(folder)
         started = time.perf_counter()
-        process = subprocess.Popen([*base, "--trials", str(ended + 1)], stdout=subprocess.DEVNULL)
-        while process.poll() is None and ended_and_reported(folder)[0] == ended:
+        process = subprocess.Popen([*base, "--trials", str(begun + 1)], stdout=subprocess.DEVNULL)
+        while process.poll() is None and begun_and_reported(folder)[0] == begun:
             time.sleep(0.1)
-        print(f"\ngoing on with {ended} trials: {time.perf_counter() - started:.1f} s to the end of the next one")
+        print(f"\ngoing on with {begun} trials: {time.perf_counter() - started:.1f} s until the next one began")
         process.wait()
 
 

@@ -28,7 +28,7 @@ def checkpoint_bytes(config: TrialConfig, cache: Path) -> int:
 
     classes = load_splits(config.data, cache).store.num_classes
     with torch.device("meta"):  # shapes without memory
-        model = build_model(config.model.model_copy(update={"pretrained": None}), classes)
+        model = build_model(config.model.model_copy(update={"pretrained": "none"}), classes)
     weights: int = sum(tensor.numel() for tensor in model.state_dict().values())
     copies = 1 + SLOTS[config.optimizer.kind] + (1 if config.regularization.ema_decay else 0)
     return 4 * weights * copies + 100_000

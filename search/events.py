@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -9,10 +10,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 __all__ = [
     "EVENTS", "TOGETHER", "Decided", "EpochReported", "Event", "SessionEnded", "SessionStarted", "TrialEnded",
-    "TrialLost", "TrialResumed", "TrialStatus", "TrialSuggested",
+    "TrialLost", "TrialResumed", "TrialStatus", "TrialSuggested", "gist",
 ]  # fmt: skip
 
 MAX_ERROR = 20_000  # characters
+ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+DEATH = "The actor died"  # the worker's particulars follow, indented, and then what is known
+LOW_MEMORY = "running low on memory"
 
 Number = Annotated[int, Field(ge=0, lt=2**31)]
 Epoch = Annotated[int, Field(ge=1, lt=2**31)]
@@ -27,6 +31,23 @@ def _writable(text: object) -> object:
 
 
 ErrorText = Annotated[str, BeforeValidator(_writable)]
+
+
+def gist(error: str) -> str:
+    """The line that says most of an error's text, which may be a coloured traceback of pages; printable.
+
+    It is the last one, but where Ray tells why a worker is gone it comes earlier, before pages of advice.
+    """
+    lines = [line.rstrip() for line in ESCAPE.sub("", error).splitlines() if line.strip()] or ["no message"]
+    chosen = lines[-1]
+    for number, line in enumerate(lines):
+        if LOW_MEMORY in line:
+            chosen = line
+            break
+        if line.startswith(DEATH):
+            chosen = next((line for line in lines[number + 1 :] if not line.startswith("\t")), line)
+            break
+    return "".join(mark if mark.isprintable() else " " for mark in chosen).strip()
 
 
 class TrialStatus(StrEnum):

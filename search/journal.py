@@ -13,6 +13,7 @@ import fcntl
 import os
 import platform
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +24,10 @@ from pydantic import ValidationError
 from search.events import EVENTS, TOGETHER, Event
 from trainables.config import ConfigError
 
-__all__ = ["Journal", "lock", "next_session", "read", "read_places", "segments"]
+__all__ = ["Journal", "holder", "lock", "next_session", "read", "read_places", "segments"]
 
 MAX_LINE_BYTES = 1_000_000  # a config and its values take a few thousand
+ASKING = 0.1  # seconds, of which `holder` takes a thousandth
 SEGMENT = re.compile(r"\d{6}\.jsonl")
 
 
@@ -174,11 +176,14 @@ def lock(directory: Path) -> Iterator[None]:
         raise ConfigError.single(str(directory), error.strerror, "must be a writable folder") from None
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(ASKING)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
             rule = "is held by a running search: wait for it, stop it, or choose another --out"
-            raise ConfigError.single(str(directory), holder, rule) from None
+            raise ConfigError.single(str(directory), _named(handle), rule) from None
         except OSError as error:
             raise ConfigError.single(str(path), error.strerror, "must be on a file system with locks") from None
         os.ftruncate(handle, 0)
@@ -186,3 +191,28 @@ def lock(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def holder(directory: Path) -> str | None:
+    """Process and machine of the driver that holds the study; None if nobody does.
+
+    Asking takes the lock for a moment: shared, so that several that ask do not see each other, and `lock` waits for
+    it.
+    """
+    try:
+        handle = os.open(directory / "lock", os.O_RDONLY)
+    except OSError:
+        return None  # no driver has been here
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _named(handle)
+    except OSError:
+        return None  # a file system without locks, on which no driver can run
+    finally:
+        os.close(handle)
+    return None
+
+
+def _named(handle: int) -> str:
+    return os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"

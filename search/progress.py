@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
 from rich import box
@@ -14,12 +14,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.events import Event, TrialEnded, TrialLost
+from search.events import Event, TrialEnded, TrialLost, gist
 from search.leaderboard import leaderboard, reference
 from search.results import TrialRecord, TrialStatus, best_of
 from search.study import StudySpec
 
-__all__ = ["Progress", "duration", "print_leaderboard"]
+__all__ = ["Progress", "counted", "duration", "print_leaderboard"]
 
 STYLES = {
     TrialStatus.PENDING: "dim",
@@ -42,6 +42,12 @@ def duration(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def counted(records: Iterable[TrialRecord]) -> list[str]:
+    """How many trials are in each state, in words; states without any are left out."""
+    counts = Counter(record.status for record in records)
+    return [f"{counts[status]} {status.value.lower()}" for status in STYLES if counts[status]]
 
 
 class Progress:
@@ -87,7 +93,7 @@ class Progress:
 
     def _say(self, what: str, records: list[TrialRecord]) -> None:
         self._told = time.monotonic()
-        parts = [what, self._states(records), self._best(records), self._left(records)]
+        parts = [what, "  ".join(counted(records)), self._best(records), self._left(records)]
         line = f"[{duration(self._told - self._started):>6}] " + " | ".join(part for part in parts if part)
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -95,16 +101,12 @@ class Progress:
         metric = self._spec.objective.metric
         reason = f" ({record.stop_reason})" if record.stop_reason not in (None, "epochs", "diverged") else ""
         if record.error:
-            reason = f": {record.error.splitlines()[-1]}"
+            reason = f": {gist(record.error)}"
         at = f" {metric} {record.value(metric):.4f} at epoch {record.history[-1].epoch}" if record.history else ""
         return f"{f'trial {record.number:>3} {record.origin:<14} {record.status.value.lower()}{reason}':<46}{at}"
 
     def _loss(self, event: TrialLost, record: TrialRecord) -> str:
         return f"trial {record.number:>3} {record.origin:<14} lost its worker ({event.cause}), gets another"
-
-    def _states(self, records: list[TrialRecord]) -> str:
-        counts = Counter(record.status for record in records)
-        return "  ".join(f"{counts[status]} {status.value.lower()}" for status in STYLES if counts[status])
 
     def _best(self, records: list[TrialRecord]) -> str:
         best = best_of(records, self._spec.objective.metric, self._spec.objective.mode)
@@ -150,7 +152,7 @@ class Progress:
                 )  # fmt: skip
         elapsed = duration(time.monotonic() - self._started)
         header = Text.assemble((self._spec.study, "bold"), f"   {elapsed}   {self._left(records)}")
-        states = Text(self._states(records) or "starting workers")
+        states = Text("  ".join(counted(records)) or "starting workers")
         lines = [header, states, Text(self._best(records), style="green")]
         return Group(*lines, running) if running.row_count else Group(*lines)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from search.commands import elsewhere, open_mlflow, program, resume, shown
 from search.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
 from search.driver import StudyDriver
 from search.dry_run import calibrate, print_plan
@@ -25,7 +24,6 @@ from search.smoke import shrink
 from search.study import StudySpec, load_study, resolved_execution
 from search.survival import expected_survivors
 from search.tracking import MLflowTracker, check_reachable, default_uri
-from search.tracking_uri import redacted
 from trainables.cli import run_verb
 
 __all__ = ["run"]
@@ -131,7 +129,7 @@ def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[Ses
 
     console.print(
         f"{spec.study}: {spec.budget.trials} trials of at most {spec.budget.epochs} epochs, {concurrent} at once, "
-        f"in {_shown(out / spec.study)}", markup=False, highlight=False, soft_wrap=True,
+        f"in {shown(out / spec.study)}", markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
     tracker = MLflowTracker(uri, spec, out, warn=warn)  # loads MLflow in a process of its own, while Ray starts
     try:
@@ -142,62 +140,37 @@ def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[Ses
     return outcome, spec
 
 
-def _shown(path: Path) -> str:
-    """A path as short as it can be typed from here."""
-    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
-
-
-def _command(name: str) -> str:
-    """How a program of this environment is typed from here: by name where the shell finds it, else by path."""
-    program = Path(sys.executable).with_name(name)
-    found = shutil.which(name)
-    return name if found is not None and Path(found) == program else _shown(program)
-
-
 def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, console: Console) -> None:
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     print_leaderboard(spec, {record.number: record for record in outcome.result.trials}, console)
     if outcome.best is None:
-        say(f"no trial ran to its end, so there is no best config; every result is in {_shown(out / spec.study)}")
+        say(f"no trial ran to its end, so there is no best config; every result is in {shown(out / spec.study)}")
     elif outcome.best_path is not None:
-        say(f"best config: {_shown(outcome.best_path)} (trial {outcome.best.number})\n\nnext:")
+        say(f"best config: {shown(outcome.best_path)} (trial {outcome.best.number})\n\nnext:")
         for purpose, command in _next_commands(spec, out, uri, outcome.best, outcome.best_path):
             say(f"  {command}   # {purpose}")
     if outcome.finished:
         return
-    python, study = _command("python"), _shown(out / spec.study / "study.yaml")
     waiting = sum(not record.status.ended for record in outcome.result.trials)
     why = outcome.trouble or "interrupted"
     say(f"{why}: what was done is kept, {waiting} trials wait to go on. The same command goes on, or")
-    say(f"  {python} -m search.run {study}{_elsewhere(out)}")
+    say(f"  {resume(out / spec.study)}")
     sys.exit(1 if outcome.trouble else 130)
-
-
-def _elsewhere(out: Path) -> str:
-    return f" --out {_shown(out)}" if out != Path("runs").absolute() else ""
 
 
 def _next_commands(
     spec: StudySpec, out: Path, uri: str, best: TrialRecord, best_path: Path
 ) -> Iterator[tuple[str, str]]:
     """What a user would do now, and how it is typed."""
-    python = _command("python")
-    yield "the same trial again", f"{python} -m trainables.train {_shown(best_path)}"
+    python = program("python")
+    yield "the same trial again", f"{python} -m trainables.train {shown(best_path)}"
     if best.checkpoint and best.config["model"]["kind"] != "synthetic":
-        checkpoint = _shown(Path(best.checkpoint))
+        checkpoint = shown(Path(best.checkpoint))
         yield "once, when the choice is made", f"{python} -m trainables.evaluate {checkpoint} --split test"
-    yield "any other trial's config", f"{python} -m search.export {spec.study} --trial N{_elsewhere(out)}"
-    if uri.startswith(("http:", "https:")):
-        yield "compare the trials", f"open {redacted(uri)}"
-    else:
-        store = (
-            f"sqlite:///{_shown(Path(uri.removeprefix('sqlite:///')))}"
-            if uri.startswith("sqlite:///")
-            else redacted(uri)
-        )
-        yield "compare the trials", f"{_command('mlflow')} ui --backend-store-uri {store}"
+    yield "any other trial's config", f"{python} -m search.export {spec.study} --trial N{elsewhere(out)}"
+    yield "compare the trials", open_mlflow(uri)
 
 
 if __name__ == "__main__":

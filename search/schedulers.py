@@ -147,11 +147,13 @@ class Asha(_NeverPausing):
     """Asynchronous successive halving, stopping variant (Li et al. 2020, "A System for Massively Parallel
     Hyperparameter Tuning"): a trial is judged the moment it reaches a rung and is never revived.
 
-    At a rung that n trials have reached so far, the judged one among them, a trial goes on while fewer than
-    max(1, floor(n / reduction_factor)) of them are strictly better; so the best so far always goes on, and so does one
-    that equals it. This is the paper's top-1/eta rank, which depends on the order of values only. Ray compares with an
-    interpolated percentile of the others instead, which let some 40 % more trials run to the end on simulated curves;
-    with the same epochs in all, the rank found better configurations there, unless it ran out of trials.
+    At a rung that n trials have reached so far, the judged one among them, a trial is stopped when it is not among the
+    best 1/eta by more than one standard error: when at least n p + sqrt(n p (1 - p)) of them are strictly better, with
+    p = 1/eta. So many of n draws lie in the best 1/eta, give or take what chance moves: a rung with few trials, which
+    says little about where the best 1/eta begin, stops few, and one with many stops the rest as in the paper. Only the
+    order of values counts; the best so far always goes on, and so does one that equals it. Without the standard error,
+    a search of some hundred trials finds less in the same time, unless the order at the first rung is already that of
+    the end (docs/search_quality.md). Ray judges by an interpolated percentile of the other values.
 
     A value that is not finite enters no rung and stops the trial there. Only a result of exactly a rung's epoch enters
     it: a trial that was resumed past a rung is not entered with its later, better value.
@@ -159,7 +161,7 @@ class Asha(_NeverPausing):
     Args:
         epochs: the longest a trial runs; rungs lie below it.
         grace_period: epochs before the first decision.
-        reduction_factor: eta, the factor between rungs; 1/eta of the trials pass each.
+        reduction_factor: eta, the factor between rungs; 1/eta of many trials pass each.
         mode: whether the objective is to be `max`imized or `min`imized.
         exempt: trials that enter the rungs but are never stopped, such as recipes.
 
@@ -204,7 +206,8 @@ class Asha(_NeverPausing):
         if finite:
             insort(scores, score)
             self._rungs[epoch][trial] = value
-        kept = max(1, math.floor(len(scores) / self._eta + 1e-9))
+        best = len(scores) / self._eta
+        kept = min(math.ceil(best + math.sqrt(best * (1 - 1 / self._eta)) - 1e-9), len(scores))
         passes = finite and len(scores) - bisect_right(scores, score) < kept
         cutoff = self._sign * scores[-kept] if scores else None
         goes_on = passes or trial in self._exempt

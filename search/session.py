@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from rich.console import Console
 
 from search.checkpoint_files import Retention
 from search.driver import StudyDriver
-from search.events import Event, SessionEnded, SessionStarted
+from search.events import SessionEnded, SessionStarted
 from search.history import checked
 from search.journal import Journal, lock, next_session, read_places
 from search.outputs import best_config, write_optuna, write_text, write_trials
@@ -21,6 +21,7 @@ from search.provenance import git_commit, version_changes, versions
 from search.results import StudyResult, TrialRecord, collect
 from search.schedulers import build_scheduler
 from search.searchers import build_searcher
+from search.stored import is_over, seconds_used
 from search.study import StudySpec
 from search.tpe import optuna_study
 from search.tracking import MLflowTracker
@@ -80,7 +81,7 @@ def run_session(
         before = collect(spec, past)
         for event in past:
             tracker.submit(event)
-        if _is_over(spec, before, past):
+        if is_over(spec, before.trials, past):
             return _conclude(spec, before, study, tracker, finished=True)
         write_text(study / "study.yaml", spec.dump())
         number = next_session(study / "journal")
@@ -95,7 +96,7 @@ def run_session(
         retention = Retention(study, records, spec.objective.metric, spec.objective.mode)
         driver = StudyDriver(
             spec, journal, build_searcher(spec), build_scheduler(spec), records,
-            (tracker.submit, retention, progress), used=_seconds_used(past),
+            (tracker.submit, retention, progress), used=seconds_used(past),
         )  # fmt: skip
         driver.replay(past)
         driver.record(started)
@@ -126,26 +127,6 @@ def _conclude(
         trouble = trouble or f"the search's files cannot be written ({error})"
     tracker.close(best_path)
     return SessionOutcome(result, finished and trouble is None, best, best_path, trouble)
-
-
-def _is_over(spec: StudySpec, result: StudyResult, past: Sequence[Event]) -> bool:
-    if not result.trials or not all(record.status.ended for record in result.trials):
-        return False
-    hours = spec.budget.hours
-    out_of_time = hours is not None and _seconds_used(past) >= hours * 3600
-    return len(result.trials) >= spec.budget.trials or out_of_time
-
-
-def _seconds_used(past: Sequence[Event]) -> float:
-    """How long the study's sessions have run; a killed one ran until the last thing that it wrote."""
-    used, began, latest = 0.0, 0.0, 0.0
-    for event in past:
-        if isinstance(event, SessionStarted):
-            used, began = used + latest - began, event.time
-            latest = began
-        else:
-            latest = max(latest, getattr(event, "time", latest))
-    return used + latest - began
 
 
 def _tell_resumed(before: StudyResult, started: SessionStarted, console: Console) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.events import EpochReported, Event, SessionStarted, TrialEnded, TrialStatus, TrialSuggested
-from search.journal import Journal, lock, next_session, read, segments
+from search.journal import Journal, holder, lock, next_session, read, segments
 from tests.search.sample_study import sample_events, sample_spec
 from trainables.config import ConfigError
 
@@ -214,24 +216,38 @@ def test_it_is_read_while_it_is_written(tmp_path: Path) -> None:
 
 
 def test_a_second_driver_is_refused_and_told_who_holds_the_study(tmp_path: Path) -> None:
-    holder = subprocess.Popen(
+    assert holder(tmp_path) is None
+    first = subprocess.Popen(
         [sys.executable, "-c", "import sys; from pathlib import Path; from search.journal import lock\n"
          "with lock(Path(sys.argv[1])): print('held', flush=True); input()", str(tmp_path)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    with (
-        pytest.raises(ConfigError, match=rf"running search.*process {holder.pid} on {os.uname().nodename}"),
-        lock(tmp_path),
-    ):
+    assert first.stdout is not None
+    assert first.stdout.readline() == "held\n"
+    named = f"process {first.pid} on {os.uname().nodename}"
+    with pytest.raises(ConfigError, match=f"running search.*{named}"), lock(tmp_path):
         pass
-    holder.kill()
-    holder.wait()
+    assert holder(tmp_path) == named
+    first.kill()
+    first.communicate()
+    assert holder(tmp_path) is None
     with lock(tmp_path):  # a driver that was killed holds nothing
         assert f"process {os.getpid()}" in (tmp_path / "lock").read_text()
     with lock(tmp_path):
         pass
+
+
+def test_whoever_asks_for_the_holder_keeps_nobody_out(tmp_path: Path) -> None:
+    with lock(tmp_path):
+        pass
+    with (tmp_path / "lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        assert holder(tmp_path) is None
+        ends = threading.Timer(0.02, asking.close)
+        ends.start()
+        with lock(tmp_path):
+            assert holder(tmp_path) is not None
+        ends.join()
 
 
 def test_any_error_text_can_be_written(tmp_path: Path) -> None:

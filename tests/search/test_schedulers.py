@@ -73,22 +73,36 @@ def decide(scheduler: Asha, *values: float) -> str:
 
 
 def test_asha_keeps_the_best_of_the_values_seen_so_far() -> None:
-    # With eta 3 one is kept of up to five values, two from the sixth, three from the ninth.
-    assert decide(asha(), 0.5, 0.4, 0.6, 0.5, 0.55, 0.52, 0.57, 0.56, 0.56) == "+-+---+-+"
+    # With eta 3 two are kept of two and three values, three of four and five, four of six and seven, five of eight.
+    assert decide(asha(), 0.5, 0.4, 0.3, 0.35, 0.45, 0.36, 0.355, 0.46) == "++-+++-+"
 
 
 def test_asha_tells_the_value_that_had_to_be_reached() -> None:
     scheduler = asha()
     assert scheduler.on_result(0, 1, 0.5) == Decision("continue", rung=1, cutoff=0.5)
-    assert scheduler.on_result(1, 1, 0.4) == Decision("stop", rung=1, cutoff=0.5)
-    assert scheduler.on_result(2, 1, 0.7) == Decision("continue", rung=1, cutoff=0.7)
-    assert scheduler.on_result(3, 1, math.nan) == Decision("stop", rung=1, cutoff=0.7)
+    assert scheduler.on_result(1, 1, 0.4) == Decision("continue", rung=1, cutoff=0.4)
+    assert scheduler.on_result(2, 1, 0.3) == Decision("stop", rung=1, cutoff=0.4)
+    assert scheduler.on_result(3, 1, 0.7) == Decision("continue", rung=1, cutoff=0.4)
+    assert scheduler.on_result(4, 1, math.nan) == Decision("stop", rung=1, cutoff=0.4)
     assert asha().on_result(0, 1, math.nan) == Decision("stop", rung=1, cutoff=None)
 
 
 def test_asha_lets_ties_with_the_kept_go_on() -> None:
     assert decide(asha(), 0.5, 0.5, 0.5, 0.5) == "++++"
-    assert decide(asha(), 0.6, 0.5, 0.5, 0.6, 0.6) == "+--++"
+    assert decide(asha(), 0.6, 0.5, 0.4, 0.5, 0.5) == "++-++"
+
+
+@pytest.mark.parametrize("eta", [2, 3, 4])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 9, 16, 50, 200])
+def test_asha_stops_where_more_are_better_than_one_standard_error_above_the_share(n: int, eta: int) -> None:
+    share = 1 / eta
+    bound = n * share + math.sqrt(n * share * (1 - share))
+    for better in range(n):
+        scheduler = asha(reduction_factor=eta)
+        others = [1.0] * better + [0.0] * (n - 1 - better)
+        for trial, value in enumerate(others):
+            scheduler.on_result(trial, 1, value)
+        assert scheduler.on_result(n, 1, 0.5).stop == (better >= bound), (better, bound)
 
 
 def test_asha_depends_on_the_order_of_values_only() -> None:
@@ -100,7 +114,7 @@ def test_asha_depends_on_the_order_of_values_only() -> None:
 def test_asha_keeps_a_third_in_the_long_run() -> None:
     scheduler = asha()
     values = [(number * 0.6180339887498949) % 1 for number in range(3000)]
-    assert decide(scheduler, *values).count("+") / 3000 == pytest.approx(1 / 3, abs=0.01)
+    assert decide(scheduler, *values).count("+") / 3000 == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_asha_refuses_what_makes_no_sense() -> None:
@@ -131,6 +145,7 @@ def test_a_study_s_recipes_always_go_on(kind: str) -> None:
     count = len(spec.recipes)
     assert count > 0
     worse = -1.0 if spec.objective.mode == "max" else 1.0
-    scheduler.on_result(count + 1, first, 0.0)
+    for trial in range(count + 1, count + 5):
+        scheduler.on_result(trial, first, 0.0)
     decisions = [scheduler.on_result(trial, first, worse) for trial in range(count + 1)]
     assert [decision.action == "continue" for decision in decisions] == [True] * count + [False]

@@ -26,9 +26,9 @@ def test_expected_survivors_agree_with_a_long_search() -> None:
     survival = expected_survivors(asha, trials=300, epochs=EPOCHS)
     assert list(survival.reached) == [1, 3, 9]
     assert survival.reached[1] == 300
-    assert survival.reached[3] == pytest.approx(100, rel=0.05)
-    assert 300 / 9 < survival.reached[9] < 300 / 9 * 1.4
-    assert 300 / 27 < survival.finished < survival.reached[9]
+    assert 300 / 3 < survival.reached[3] < 300 / 3 * 1.25  # above the share by the standard error of each rung so far
+    assert survival.reached[3] / 3 < survival.reached[9] < survival.reached[3] * 0.6
+    assert survival.reached[9] / 3 < survival.finished < survival.reached[9] * 0.8
     passed = [300, *list(survival.reached.values())[1:], survival.finished]
     lengths = [1, 2, 6, 18]
     assert survival.epochs == pytest.approx(sum(n * length for n, length in zip(passed, lengths, strict=True)))
