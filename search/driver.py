@@ -29,7 +29,7 @@ from search.events import (
     TrialSuggested,
 )
 from search.journal import Journal
-from search.results import TrialRecord, TrialStatus, fold
+from search.results import TrialRecord, TrialStatus, diverged, fold
 from search.schedulers import Scheduler
 from search.searchers import Searcher
 from search.study import StudySpec
@@ -260,8 +260,7 @@ class StudyDriver:
         return result.metrics.get(self._spec.objective.metric, math.nan)
 
     def _diverged(self, result: EpochReported) -> bool:
-        watched = (self._value(result), result.metrics.get("train_loss", math.nan))
-        return result.stop_reason == "diverged" or not all(map(math.isfinite, watched))
+        return diverged(result, self._spec.objective.metric)
 
     def _ending(self, trial: int, status: TrialStatus, reason: str, error: str | None = None) -> TrialEnded:
         return TrialEnded(trial=trial, status=status, stop_reason=reason, error=error, time=self._now())
@@ -291,7 +290,7 @@ class StudyDriver:
                 self._scheduler.on_result(event.trial, event.epoch, self._value(event))
             case Decided(action="pause"):
                 self._searcher.told(record)
-            case Decided(action="promote", rung=int(rung)):
+            case Decided(rung=int(rung)):  # what the journal says counts, whatever the scheduler would say today
                 self._leaves(event.trial, rung)
             case TrialEnded():
                 self._searcher.told(record)

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from search.events import EVENTS, TOGETHER, Event
 from trainables.config import ConfigError
 
-__all__ = ["Journal", "holder", "lock", "next_session", "read", "segments"]
+__all__ = ["Journal", "holder", "lock", "next_session", "read", "read_places", "segments"]
 
 MAX_LINE_BYTES = 1_000_000  # a config and its values take a few thousand
 ASKING = 0.1  # seconds, of which `holder` takes a thousandth
@@ -123,8 +123,19 @@ def read(directory: Path) -> Iterator[Event]:
     Raises:
         ConfigError: naming file and line, for any other line that is no event.
     """
+    return (event for _, event in read_places(directory))
+
+
+def read_places(directory: Path) -> Iterator[tuple[str, Event]]:
+    """As `read`, each event with its place: file and line, for `history.checked` to name.
+
+    Raises:
+        ConfigError: as `read`.
+    """
     for path in segments(directory):
         try:
+            if not path.is_file():  # a pipe may never end
+                raise IsADirectoryError(0, "a folder, pipe or device")
             with path.open("rb") as file:
                 for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
                     if not line.endswith(b"\n"):
@@ -132,7 +143,8 @@ def read(directory: Path) -> Iterator[Event]:
                             rule = f"must be shorter than {MAX_LINE_BYTES:,} bytes"
                             raise ConfigError.single(f"{path}, line {number}", line[:40], rule)
                         break
-                    yield from _parse(line, path, number)
+                    for event in _parse(line, path, number):
+                        yield f"{path}, line {number}", event
         except OSError as error:
             raise ConfigError.single(str(path), error.strerror, "must be a readable journal segment") from None
 

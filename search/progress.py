@@ -147,7 +147,8 @@ class Progress:
                 last = record.history[-1] if record.history else None
                 running.add_row(
                     str(record.number), record.origin, f"{last.epoch if last else 0}/{self._spec.budget.epochs}",
-                    f"{last.metrics[metric]:.4f}" if last else "-", f"{last.metrics['lr']:.2e}" if last else "-",
+                    f"{last.metrics[metric]:.4f}" if last else "-",
+                    f"{last.metrics.get('lr', math.nan):.2e}" if last else "-",
                 )  # fmt: skip
         elapsed = duration(time.monotonic() - self._started)
         header = Text.assemble((self._spec.study, "bold"), f"   {elapsed}   {self._left(records)}")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BEST_RULE", "Epoch", "Mode", "Objective", "Study", "StudyResult", "TrialRecord", "TrialStatus", "best_of",
-    "collect", "fold", "rows",
+    "collect", "diverged", "fold", "rows",
 ]  # fmt: skip
 
 Mode = Literal["min", "max"]
@@ -165,6 +165,12 @@ def _after(record: TrialRecord, event: Event) -> TrialRecord:
                 ended=event.time,
             )
     return record
+
+
+def diverged(result: EpochReported, metric: str) -> bool:
+    """Whether the trial ends with this result as DIVERGED: `metric`, its objective, or its loss is not finite."""
+    watched = (result.metrics.get(metric, math.nan), result.metrics.get("train_loss", math.nan))
+    return result.stop_reason == "diverged" or not all(map(math.isfinite, watched))
 
 
 def best_of(records: Iterable[TrialRecord], metric: str, mode: Mode) -> TrialRecord | None:

@@ -98,7 +98,7 @@ class SuccessiveHalving(Section):
 
     kind: str
     grace_period: Count = 1
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    reduction_factor: Annotated[int, Field(ge=2, le=1000)] = 3
 
 
 class ASHA(SuccessiveHalving):

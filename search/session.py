@@ -12,7 +12,8 @@ from rich.console import Console
 from search.checkpoint_files import Retention
 from search.driver import StudyDriver
 from search.events import SessionEnded, SessionStarted
-from search.journal import Journal, lock, next_session, read
+from search.history import checked
+from search.journal import Journal, lock, next_session, read_places
 from search.outputs import best_config, write_optuna, write_text, write_trials
 from search.preflight import continued
 from search.progress import Progress
@@ -73,9 +74,10 @@ def run_session(
     """
     study = out / spec.study
     with lock(study / "journal"):
-        past = list(read(study / "journal"))
-        if past:
+        told = list(read_places(study / "journal"))
+        if told:
             spec = continued(spec, study)  # since it was checked, another driver may have come and gone
+        past = checked(spec, told)
         before = collect(spec, past)
         for event in past:
             tracker.submit(event)

@@ -70,7 +70,9 @@ def read_tensors(path: Path, name: str, *, checksums: bool = False) -> object:
             _check_content(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats: what matters here is whether it can be read
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
+        _check_methods(content)
+        return content
     except OSError as error:
         rule = f"must be the path of a readable file with weights ({error.strerror or error})"
         raise ConfigError.single(name, str(path), rule) from None
@@ -96,6 +98,22 @@ def _check_content(path: Path) -> None:
         if error.errno != errno.EINVAL:
             raise
         raise zipfile.BadZipFile("an entry lies outside the file") from None
+
+
+def _check_methods(content: object) -> None:
+    # torch runs no code, but lets a file give an OrderedDict or tensor attributes, by the names of methods too.
+    waiting, seen = [content], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if any(hasattr(type(node), name) for name in getattr(node, "__dict__", ())):
+            raise ValueError("an attribute hides a method")
+        if isinstance(node, dict):
+            waiting += node.values()
+        elif isinstance(node, list | tuple):
+            waiting += node
 
 
 def load_checkpoint(path: Path, expected: TrialConfig | None = None) -> dict[str, Any]:

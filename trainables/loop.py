@@ -28,6 +28,8 @@ from trainables.optim import build_optimizer, lr_at
 from trainables.partial_epoch import PartialEpoch
 from trainables.pretrained import pretrained_normalization
 from trainables.result import EpochResult, Trainable
+from trainables.saved_state import check_float, check_keys, check_whole, refusal
+from trainables.saved_tensors import check_optimizer, check_tensors
 from trainables.seeds import derived_seed
 
 __all__ = ["Run", "normalization_for"]
@@ -251,15 +253,28 @@ class Run(Trainable):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`, a `state_dict` of a run with the same config."""
-        self._epoch, self._step, self._partial = state["epoch"], state["step"], None
-        if state["partial_epoch"] is not None:
+        """Continue from `state`, a `state_dict` of a run with the same config.
+
+        Raises:
+            ConfigError: if it is none, naming what does not fit; take another run then, or train from the beginning.
+        """
+        own = self.state_dict()
+        state = check_keys(state, list(own), "")
+        self._epoch = check_whole(state["epoch"], "epoch", 0, self._config.epochs)
+        begun = state["partial_epoch"] is not None
+        self._step = check_whole(state["step"], "step", int(begun), self._steps_per_epoch if begun else 0)
+        history = state["val_history"]
+        if type(history) is not list or len(history) != self._epoch:
+            raise refusal("val_history", history, f"must be a list of {self._epoch} losses")
+        self._val_history = [check_float(loss, "val_history") for loss in history]
+        self._partial = None
+        if begun:
             self._partial = PartialEpoch(self._config.seed, self._epoch, self._device)
             self._partial.load_state_dict(state["partial_epoch"])
-        self._val_history = list(state["val_history"])
-        self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._model.load_state_dict(check_tensors(state["model"], own["model"], "model"))
+        self._optimizer.load_state_dict(check_optimizer(state["optimizer"], self._optimizer))
         if self._ema is not None:
-            self._ema.module.load_state_dict(state["ema"])
-            self._ema_steps = state["ema_steps"]
+            self._ema.module.load_state_dict(check_tensors(state["ema"], own["ema"], "ema"))
+            most = self._config.epochs * self._steps_per_epoch
+            self._ema_steps = check_whole(state["ema_steps"], "ema_steps", 0, most)
             self._ema.n_averaged.fill_(self._ema_steps)

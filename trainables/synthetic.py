@@ -16,6 +16,7 @@ import numpy as np
 
 from trainables.config import ConfigError, SyntheticCurve, TrialConfig
 from trainables.result import EpochResult, Trainable
+from trainables.saved_state import check_float, check_keys, check_whole
 from trainables.seeds import derived_seed
 
 __all__ = ["SyntheticRun"]
@@ -38,14 +39,14 @@ class SyntheticRun(Trainable):
             raise ConfigError.single("model.kind", config.model.kind, "must be synthetic for this trainable")
         self._config = config
         self._curve = config.model
+        self._steps_per_epoch = math.ceil(self._curve.seconds_per_epoch / LONGEST_STEP)
         self._epoch, self._step = 0, 0
         self._best_loss = math.inf
         self._epochs_without_gain = 0
 
     def steps(self) -> Iterator[EpochResult | None]:
         """One closed-form result an epoch, slept for in steps; see `trainables.result.Trainable`."""
-        seconds = self._curve.seconds_per_epoch
-        steps_per_epoch = math.ceil(seconds / LONGEST_STEP)
+        seconds, steps_per_epoch = self._curve.seconds_per_epoch, self._steps_per_epoch
         last = self._stop_reason() is not None if self._epoch else False
         while not last:
             while self._step < steps_per_epoch:
@@ -104,7 +105,13 @@ class SyntheticRun(Trainable):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        self._epoch, self._step = state["epoch"], state["step"]
-        self._best_loss = state["best_loss"]
-        self._epochs_without_gain = state["epochs_without_gain"]
+        """Continue from `state`.
+
+        Raises:
+            ConfigError: if it is not what `state_dict` gives.
+        """
+        state = check_keys(state, list(self.state_dict()), "")
+        self._epoch = check_whole(state["epoch"], "epoch", 0, self._config.epochs)
+        self._step = check_whole(state["step"], "step", 0, self._steps_per_epoch)
+        self._best_loss = check_float(state["best_loss"], "best_loss")
+        self._epochs_without_gain = check_whole(state["epochs_without_gain"], "epochs_without_gain", 0, self._epoch)
