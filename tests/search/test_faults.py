@@ -80,8 +80,8 @@ def assert_undisturbed(out: Path, undisturbed: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [
-        ("raise", "error"),
         ("die", "preempted"),
+        pytest.param("raise", "error", marks=pytest.mark.slow),
         pytest.param("hang", "silent", marks=pytest.mark.slow),
     ],
 )
@@ -165,14 +165,8 @@ def halfway(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     return out, waiting[0]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "of another config",
-        pytest.param("truncated", marks=pytest.mark.slow),
-        pytest.param("not a checkpoint", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["of another config", "truncated", "not a checkpoint"])
 def test_a_checkpoint_that_cannot_be_used_costs_the_epochs_since_the_one_before(
     tmp_path: Path, halfway: tuple[Path, int], damage: str
 ) -> None:

@@ -185,6 +185,7 @@ def made_with_another_torch(segment: Path) -> None:
     segment.write_bytes(json.dumps(event).encode() + b"\n" + rest)
 
 
+@pytest.mark.slow
 def test_a_finished_study_grows_by_more_trials_and_keeps_what_it_has(tmp_path: Path) -> None:
     study = written(synthetic_study("asha", trials=4), tmp_path)
     run(study, tmp_path, "--concurrent", "1")
