@@ -114,8 +114,11 @@ class Service:
         while line := self._lines.readline():
             self._inbox.put(line)
             if line.startswith(b"C"):
+                if {"flush", "close"} & json.loads(line[1:]).keys():
+                    _stop_giving_way()  # while MLflow still loads, too
                 self._wake.set()
         self._inbox.put(b"")
+        _stop_giving_way()
         self._wake.set()
 
     def _take(self) -> None:
@@ -132,8 +135,6 @@ class Service:
                 self._deadline = time.monotonic() + ORPHAN_PATIENCE
             command: dict[str, Any] = json.loads(line[1:]) if line else {"close": True}
             self._closing = self._closing or "close" in command
-            if self._closing or "flush" in command:
-                _stop_giving_way()
             if "attach" in command:
                 name, text = command["attach"]
                 self._projection.attach(name, text)
@@ -162,7 +163,7 @@ def _give_way() -> None:
 def _stop_giving_way() -> None:
     """Now somebody waits."""
     with contextlib.suppress(AttributeError, OSError):  # not everybody may; the trials are over, so it matters little
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        os.sched_setscheduler(os.getpid(), os.SCHED_OTHER, os.sched_param(0))  # the main thread, whoever calls
 
 
 def main() -> None:
