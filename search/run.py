@@ -90,8 +90,8 @@ def _resources(spec: StudySpec) -> dict[str, float]:
 def _resolve(spec: StudySpec) -> tuple[StudySpec, int]:
     """The study with its execution decided, and how many trials run at once."""
     resources = _resources(spec)
-    spec = resolved_execution(spec, resources.get("GPU", 0) > 0, spec.resources.cpus_per_trial)
-    return spec, check_resources(spec, resources)
+    concurrent = check_resources(spec, resources)
+    return resolved_execution(spec, resources.get("GPU", 0) > 0, spec.resources.cpus_per_trial), concurrent
 
 
 def _dry_run(spec: StudySpec, console: Console) -> None:
