@@ -45,7 +45,7 @@ class NoTracking:
 def child(arguments: argparse.Namespace) -> None:
     """One search in this process; what it measured goes to `--report`."""
     import search.run
-    from search.journal import EpochReported, Event
+    from search.events import EpochReported, Event
     from search.tracking import MLflowTracker
     from trainables.result import METRICS
 

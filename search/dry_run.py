@@ -9,9 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from search.disk import needed_bytes
 from search.progress import duration
-from search.schedulers import Survival, build_scheduler, expected_survivors
+from search.schedulers import build_scheduler
 from search.study import StudySpec
+from search.survival import Survival, expected_survivors
 from spaces.table import space_rows
 from trainables.config import SyntheticCurve, TrialConfig
 
@@ -80,12 +82,12 @@ def print_plan(spec: StudySpec, concurrent: int, calibration: Calibration, conso
     # Trials that share a GPU share its speed, too.
     shared = spec.resources.gpus_per_trial or 1.0
     seconds = survival.epochs * calibration.epoch_seconds / max(concurrent * min(shared, 1.0), 1.0)
-    disk = calibration.checkpoint_bytes * spec.budget.trials
+    disk = needed_bytes(spec, survival, concurrent, calibration.checkpoint_bytes)
     console.print(
         f"epochs in all: about {survival.epochs:.0f} (of {spec.budget.trials * spec.budget.epochs} without stopping)"
     )
     console.print(
-        f"disk needed: about {disk / 1e6:,.0f} MB for checkpoints of {calibration.checkpoint_bytes / 1e6:.1f} MB"
+        f"disk needed: about {disk / 1e6:,.0f} MB, with checkpoints of {calibration.checkpoint_bytes / 1e6:.1f} MB"
     )
     hours = f", cut off after {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
     console.print(

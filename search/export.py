@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from search.journal import Event, SessionStarted, read, segments
+from search.events import Event, SessionStarted
 from search.outputs import best_config, write_text
 from search.results import StudyResult, TrialRecord, collect
-from search.study import StudySpec, load_study
+from search.stored import find_study, read_study
+from search.study import StudySpec
 from search.tracking_uri import check_reachable, default_uri, holds_database
 from trainables.cli import run_verb
 from trainables.config import ConfigError
@@ -24,14 +25,9 @@ def export_config(study: Path, uri: str, trial: int | None = None) -> tuple[str,
     `uri` is MLflow's, asked for the run's id; what it does not know, or cannot be asked, is null.
 
     Raises:
-        ConfigError: if there is no such study or trial, or no trial has run to its end.
+        ConfigError: if the study cannot be read, has no such trial, or no trial that has run to its end.
     """
-    if not segments(study / "journal"):
-        known = sorted(path.parent.name for path in study.parent.glob("*/journal")) if study.parent.is_dir() else []
-        there = f"there are {', '.join(known)}" if known else "there is none; --out names the folder of another search"
-        raise ConfigError.single("STUDY", study.name, f"must be a study in {study.parent}: {there}")
-    spec = load_study(str(study / "study.yaml"))
-    events = list(read(study / "journal"))
+    spec, events = read_study(study)
     result = collect(spec, events)
     record, chosen = _chosen(result, trial)
     text = best_config(result, record, chosen=chosen, mlflow_run_id=_run_id(uri, spec, events, record.number))
@@ -70,7 +66,7 @@ def _run_id(uri: str, spec: StudySpec, events: list[Event], trial: int) -> str |
 
 
 def export(
-    study: Annotated[str, typer.Argument(help="the study's name: its folder below --out")],
+    study: Annotated[str, typer.Argument(help="the study's name: its folder below --out; or the folder's path")],
     trial: Annotated[int | None, typer.Option(min=0, help="this trial instead of the best")] = None,
     out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
     to: Annotated[
@@ -79,8 +75,8 @@ def export(
     ] = None,
 ) -> None:
     """Write one trial's config and where it comes from; `python -m trainables.train FILE` trains it again."""
-    folder = out / study
-    text, record = export_config(folder, default_uri(out), trial)
+    folder = find_study(study, out)
+    text, record = export_config(folder, default_uri(folder.parent), trial)
     path = to or folder / ("best_config.yaml" if trial is None else f"trial-{trial:04d}.yaml")
     write_text(path, text)
     typer.echo(f"trial {record.number} ({record.origin}, {record.status.value.lower()}): {path}")

@@ -2,11 +2,12 @@
 
 `tracking.MLflowTracker` starts it and tells it through stdin, a line at a time: first what to track, then `E` and an
 event of the journal, or `C` and a command. It answers on stdout in JSON lines. When stdin ends without a `close`, its
-driver was killed: it writes what it was told, if MLflow can be reached, and ends.
+driver was killed: it writes what it was told, if MLflow can be reached, and ends. The next driver's waits for that.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -18,14 +19,16 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-from search.journal import EVENTS
+from search.events import EVENTS
 from search.mlflow_runs import RunProjection, TrackedStudy
 from search.tracking_uri import reason
+from search.writer_lock import WriterLock
 
 __all__ = ["Service", "main"]
 
 LONGEST_WAIT = 60.0  # seconds between two attempts while MLflow is away
 ORPHAN_PATIENCE = 30.0
+TURN = 0.2  # seconds between two looks whether the process of a driver that was killed is through
 INCOMPLETE = 3  # exit status
 NICENESS = 19
 
@@ -48,15 +51,18 @@ class Service:
             Path(start["artifact_root"]),
             lambda text: self._say(warn=text),
         )
+        self._lock = WriterLock(Path(start["journal"]))
         self._lines, self._inbox = lines, queue.SimpleQueue[bytes]()
         self._wake = threading.Event()
         self._flushes: list[int] = []
         self._told: dict[int, str] = {}
-        self._closing, self._deadline = False, float("inf")
+        self._closing, self._orphaned, self._deadline = False, False, float("inf")
 
     def run(self) -> bool:
         """Serve until closed; whether MLflow holds everything."""
         threading.Thread(target=self._receive, name="inbox", daemon=True).start()
+        if not self._wait_for_turn():
+            return not self._projection.missing
         failures = 0
         while time.monotonic() < self._deadline:
             try:
@@ -88,12 +94,31 @@ class Service:
             self._wake.clear()
         return False
 
+    def _wait_for_turn(self) -> bool:
+        """Until no other process writes this study; false if there is nothing to wait for any more.
+
+        The process of a driver that was killed may still write, and so may `search.track`: both would make a run for
+        the same trial.
+        """
+        while not self._lock.acquire():
+            self._take()
+            # Orphaned, it leaves the rest to whoever comes next, who tells all of it. A driver that was refused the
+            # study closes with nothing to tell.
+            if self._orphaned or (self._closing and not self._projection.missing):
+                return False
+            self._wake.wait(TURN)
+            self._wake.clear()
+        return True
+
     def _receive(self) -> None:
         while line := self._lines.readline():
             self._inbox.put(line)
             if line.startswith(b"C"):
+                if {"flush", "close"} & json.loads(line[1:]).keys():
+                    _stop_giving_way()  # while MLflow still loads, too
                 self._wake.set()
         self._inbox.put(b"")
+        _stop_giving_way()
         self._wake.set()
 
     def _take(self) -> None:
@@ -106,6 +131,7 @@ class Service:
                 self._projection.take(EVENTS.validate_json(line[1:]))
                 continue
             if not line:
+                self._orphaned = True
                 self._deadline = time.monotonic() + ORPHAN_PATIENCE
             command: dict[str, Any] = json.loads(line[1:]) if line else {"close": True}
             self._closing = self._closing or "close" in command
@@ -132,6 +158,12 @@ def _give_way() -> None:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     except (AttributeError, OSError):  # not Linux, or a container that forbids it
         os.nice(NICENESS)
+
+
+def _stop_giving_way() -> None:
+    """Now somebody waits."""
+    with contextlib.suppress(AttributeError, OSError):  # not everybody may; the trials are over, so it matters little
+        os.sched_setscheduler(os.getpid(), os.SCHED_OTHER, os.sched_param(0))  # the main thread, whoever calls
 
 
 def main() -> None:

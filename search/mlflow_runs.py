@@ -7,7 +7,7 @@ run gets its end status last: one that has it is complete and is not written aga
 from __future__ import annotations
 
 import getpass
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from search.journal import Event, SessionEnded, SessionStarted
+from search.events import Event, SessionEnded, SessionStarted, TrialLost, TrialSuggested
 from search.mlflow_store import ENDED, SEARCH, TRIAL, RunStore, StoredRun, Value
 from search.mlflow_values import STATUSES, parameters, summary, tags_of
 from search.results import Mode, TrialRecord, best_of, fold
@@ -51,6 +51,7 @@ class RunProjection:
 
     Attributes:
         run_ids: MLflow's run id by trial.
+        written: the trials that this projection has written; the others were complete before.
     """
 
     def __init__(self, uri: str, study: TrackedStudy, artifact_root: Path, warn: Callable[[str], None]) -> None:
@@ -58,6 +59,8 @@ class RunProjection:
         self._records: dict[int, TrialRecord] = {}
         self._search = ""  # when it began, to the microsecond: another folder may hold a study of the same name
         self._session: SessionStarted | None = None
+        self._begun_in: dict[int, SessionStarted | None] = {}  # a trial's tags are the same whenever it is written
+        self._parent_tags: dict[str, str] = {}
         self._closed: SessionEnded | None = None
         self._ended = 0
         self._bests: list[tuple[int, TrialRecord]] = []  # each trial that was the best, and how many had ended by then
@@ -70,7 +73,14 @@ class RunProjection:
         self._parent_changed, self._told_session = False, 0
         self._unkept: set[str] = set(self._files)
         self._refusals: Counter[int] = Counter()
+        self._lost: defaultdict[int, dict[int, TrialLost]] = defaultdict(dict)  # by leg, so that one counts once
         self.run_ids: dict[int, str] = {}
+        self.written: set[int] = set()
+
+    @property
+    def refused(self) -> Counter[int]:
+        """How often MLflow refused each trial that it did refuse; after two refusals a trial is not tried again."""
+        return self._refusals
 
     @property
     def missing(self) -> int:
@@ -86,10 +96,15 @@ class RunProjection:
             if isinstance(event, SessionStarted):
                 self._search = self._search or repr(event.time)
                 self._session, self._closed = event, None
+                self._parent_tags = {**_source_of(event), **self._parent_tags, **_made_with(event)}
             else:
                 self._closed = event
             return
         before = self._records.get(event.trial)
+        if isinstance(event, TrialLost) and before is not None and not before.status.ended:
+            self._lost[event.trial][before.leg] = event
+        if isinstance(event, TrialSuggested):
+            self._begun_in.setdefault(event.trial, self._session)
         fold(self._records, event)
         record = self._records[event.trial]
         if record is before:
@@ -157,14 +172,11 @@ class RunProjection:
 
     def _write_search(self, store: RunStore, session: SessionStarted) -> StoredRun:
         """What is known before any trial: the parent run with its tags, parameters and files."""
-        tags = _made_with(session)
         if self._parent is None:
-            tags |= self._own_tags(PARENT)
+            tags = self._own_tags(PARENT) | self._parent_tags
             self._parent = store.create(self._study.study, float(self._search), tags)
-        elif self._told_session != session.session:
-            store.log(self._parent, tags=tags)
         if self._told_session != session.session:
-            store.log(self._parent, params=self._study.params)
+            store.log(self._parent, params=self._study.params, tags=self._parent_tags)
             self._told_session = session.session
         if self._closed is None:
             store.set_status(self._parent, "RUNNING", None)
@@ -190,12 +202,14 @@ class RunProjection:
         run = self._runs.get(record.number)
         if run is not None and run.status in ENDED:
             return
-        status, tags = STATUSES[record.status], tags_of(record)
+        self.written.add(record.number)
+        status, tags = STATUSES[record.status], tags_of(record, self._lost[record.number])
         if run is None:
+            session = self._begun_in[record.number]
             own = self._own_tags(str(record.number)) | {"mlflow.parentRunId": parent.run_id}
+            own |= {} if session is None else _source_of(session) | _made_with(session)
             run = store.create(f"{record.number:04d} {record.origin}", record.started or 0.0, own | tags)
             self._runs[record.number], self.run_ids[record.number] = run, run.run_id
-            tags = {}
         values: list[Value] = [
             (name, value, epoch.time, epoch.epoch)
             for epoch in record.history[run.epochs :]
@@ -205,25 +219,24 @@ class RunProjection:
             row, last = summary(record, self._study.metric, self._study.mode), record.history[-1].epoch
             values += [(name, value, record.ended or 0.0, last) for name, value in row.items()]
         params = {} if run.described else parameters(record.config)
-        store.log(run, values, params, tags if status != run.status else {})
+        store.log(run, values, params, tags)
         if not run.described:
             store.keep(run, "config.yaml", _as_yaml(record.config))
         run.epochs, run.described = len(record.history), True
         store.set_status(run, status, record.ended)
 
     def _own_tags(self, trial: str) -> dict[str, str]:
-        tags = {
+        return {
             SEARCH: self._search,
             TRIAL: trial,
             "resnet_search.study": self._study.study,
             "mlflow.user": _user(),
             "mlflow.source.name": "search.run",
         }
-        if self._session is not None:
-            tags |= _made_with(self._session)
-            if self._session.git:
-                tags["mlflow.source.git.commit"] = self._session.git
-        return tags
+
+
+def _source_of(session: SessionStarted) -> dict[str, str]:
+    return {"mlflow.source.git.commit": session.git} if session.git else {}
 
 
 def _made_with(session: SessionStarted) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -32,6 +32,7 @@ class StoredRun:
     status: str = "RUNNING"
     epochs: int = 0
     described: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 class RunStore:
@@ -69,7 +70,7 @@ class RunStore:
                 [self._experiment], f"tags.`{SEARCH}` = '{search}'", max_results=PAGE, page_token=token
             )
             for run in page:
-                stored = StoredRun(run.info.run_id, run.info.artifact_uri, run.info.status)
+                stored = StoredRun(run.info.run_id, run.info.artifact_uri, run.info.status, tags=dict(run.data.tags))
                 runs[run.data.tags.get(TRIAL, "")] = stored
             token = page.token
             if not token:
@@ -80,27 +81,32 @@ class RunStore:
         run = self._client.create_run(
             self._experiment, start_time=_milliseconds(started), run_name=name, tags=dict(tags)
         )
-        return StoredRun(run.info.run_id, run.info.artifact_uri)
+        return StoredRun(run.info.run_id, run.info.artifact_uri, tags=dict(tags))
 
     def log(
         self, run: StoredRun, values: Iterable[Value] = (), params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        """Metrics, parameters and tags in one call. What the run holds already is not added again.
+        """Metrics, parameters and tags in one call, or none. What the run holds already is not added again.
 
         A value that is not finite is logged as NaN: MLflow stores infinity as 1.8e308, which flattens every chart.
         """
         from mlflow.entities import Metric, Param, RunTag
 
+        metrics = [
+            Metric(name, value if math.isfinite(value) else math.nan, _milliseconds(when), step)
+            for name, value, when, step in values
+        ]
+        new = {name: value for name, value in (tags or {}).items() if run.tags.get(name) != value}
+        if not (metrics or params or new):
+            return
         self._client.log_batch(
             run.run_id,
-            metrics=[
-                Metric(name, value if math.isfinite(value) else math.nan, _milliseconds(when), step)
-                for name, value, when, step in values
-            ],
+            metrics=metrics,
             params=[Param(name, value) for name, value in (params or {}).items()],
-            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+            tags=[RunTag(name, value) for name, value in new.items()],
         )
+        run.tags |= new
 
     def keep(self, run: StoredRun, name: str, text: str) -> None:
         """A text as an artifact, over an earlier one."""

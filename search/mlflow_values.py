@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from search.events import TrialLost, gist
 from search.results import Mode, TrialRecord, TrialStatus
 from trainables.config import flatten
 
 __all__ = ["STATUSES", "parameters", "summary", "tags_of"]
 
-# MLflow has five; the tag `trial_state` tells ours.
+# MLflow has five; the tag `trial_state` tells ours. What waits for a worker or a promotion may go on, and only that.
 STATUSES = {
     TrialStatus.COMPLETED: "FINISHED",
     TrialStatus.STOPPED: "KILLED",
@@ -34,9 +35,19 @@ def _text(value: object) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def tags_of(record: TrialRecord) -> dict[str, str]:
-    """What tells trials apart beside their numbers: where a trial came from, how it ended and why."""
+def tags_of(record: TrialRecord, lost: Mapping[int, TrialLost]) -> dict[str, str]:
+    """What tells trials apart beside their numbers: where a trial came from, what it went through, how it ended, why.
+
+    `lost` has the end of each leg whose worker was lost. `legs`, `losses` and `last_loss` are only there if the trial
+    was more than trained in one go.
+    """
     tags = {"origin": record.origin, "trial_state": str(record.status)}
+    if record.leg > 1:
+        tags["legs"] = str(record.leg)
+    if lost:
+        last = lost[max(lost)]
+        tags["losses"] = str(len(lost))
+        tags["last_loss"] = f"{last.cause}: {gist(last.error)}"[:MAX_TAG]
     if record.stop_reason:
         tags["stop_reason"] = record.stop_reason
     if record.error:

@@ -15,10 +15,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from search.results import BEST_RULE, StudyResult, TrialRecord, rows
-from trainables.config import ConfigError, parse_config
+from trainables.config import ConfigError, dump_yaml, parse_config
 
 if TYPE_CHECKING:
     import optuna
@@ -120,7 +118,7 @@ def best_config(
         "mlflow_run_id": mlflow_run_id,
     }
     config = parse_config(record.config).model_dump(mode="json")
-    return yaml.safe_dump({"config": config, "provenance": provenance}, sort_keys=False, width=120, allow_unicode=True)
+    return dump_yaml({"config": config, "provenance": provenance})
 
 
 def write_optuna(study: optuna.Study, path: Path) -> None:

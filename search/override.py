@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from search.compose import shared_by_all
+from search.sections import ASHA, ASHAPromote, SuccessiveHalving
 from search.study import StudySpec, parse_study
 from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_yaml, unflatten
 from trainables.config.problems import nearest
@@ -18,6 +19,7 @@ OPTIONS = {
     "--concurrent": "resources.concurrent", "--cpus-per-trial": "resources.cpus_per_trial",
     "--gpus-per-trial": "resources.gpus_per_trial", "--seed": "seed", "--data": "trial.data.source",
 }  # fmt: skip
+HALVING = (ASHA().kind, ASHAPromote().kind)
 INSTEAD = {path.removeprefix("trial."): option for option, path in OPTIONS.items()} | {"epochs": "--epochs"}
 
 
@@ -56,6 +58,8 @@ def overridden(spec: StudySpec, options: Mapping[str, Any], sets: Sequence[str])
     tree = spec.model_dump()
     if "objective.metric" in changes and "objective.mode" not in changes:
         tree["objective"]["mode"] = None  # it follows from the metric
+    if isinstance(spec.scheduler, SuccessiveHalving) and changes.get("scheduler.kind") in HALVING:
+        tree["scheduler"]["kind"] = changes["scheduler.kind"]  # its rungs stay: they mean the same to both variants
     try:
         changed = parse_study({**merge(tree, unflatten(changes)), "fixed": fixed})
     except ConfigError as error:

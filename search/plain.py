@@ -8,29 +8,18 @@ from typing import Any
 import yaml
 
 from spaces.domains import same
+from trainables.config.plain_yaml import PlainDumper
 
 __all__ = ["NOT_SET", "differences", "plain_yaml"]
 
 NOT_SET = "(not set)"
 
 
-class _Dumper(yaml.SafeDumper):
-    """Without aliases, which the loader refuses; lists, which hold scalars here, on one line."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+class _Dumper(PlainDumper):
+    """Lists, which hold scalars here, on one line."""
 
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
         return super().represent_sequence(tag, sequence, flow_style=True)
-
-
-def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    # The loader reads more numbers than PyYAML knows of, 1e-5 for one.
-    quotes = "'" if text[:1] in tuple("+-.0123456789") else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=quotes)
-
-
-_Dumper.add_representer(str, _text)
 
 
 def plain_yaml(tree: Mapping[str, Any]) -> str:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from search.journal import read
-from search.study import StudySpec
+from search.study import StudySpec, load_study, parse_study
 from spaces import Choice, Scalar, walk
 from trainables.config import ConfigError, SyntheticCurve, TrialConfig
 
-__all__ = ["check_inputs", "check_resources", "study_folder"]
+__all__ = ["check_inputs", "check_resources", "continued", "study_folder"]
 
 
-def study_folder(spec: StudySpec, out: Path, fresh: bool) -> StudySpec:
-    """The study under the name whose folder below `out` it may use; the folder is made.
+def study_folder(spec: StudySpec, out: Path, fresh: bool) -> tuple[StudySpec, bool]:
+    """The study as it will be searched, under the name whose folder below `out` it uses, and whether it goes on there.
 
-    With `fresh` that is the first free one of `<study>`, `<study>-2`, ...
+    The folder is made. With `fresh` it is the first free one of `<study>`, `<study>-2`, ...
 
     Raises:
-        ConfigError: if `out` cannot be written, or holds the study already and `fresh` is false.
+        ConfigError: if `out` cannot be written, or what it holds under this name is another study.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -34,12 +35,36 @@ def study_folder(spec: StudySpec, out: Path, fresh: bool) -> StudySpec:
     name, number = spec.study, 1
     while any(read(out / name / "journal")):
         if not fresh:
-            rule = "must not hold this study yet; --fresh starts a new one beside it, --out chooses another folder"
-            raise ConfigError.single("--out", str(out / name), rule)
+            return continued(spec, out / name), True
         number += 1
         name = f"{spec.study}-{number}"
     (out / name).mkdir(exist_ok=True)
-    return spec.model_copy(update={"study": name})
+    return spec.model_copy(update={"study": name}), False
+
+
+def continued(spec: StudySpec, folder: Path) -> StudySpec:
+    """`spec`, to go on in a folder that holds the study already, with what was decided then about the machine.
+
+    Raises:
+        ConfigError: if the folder holds a study that differs in more than how it is run, or had a larger budget.
+    """
+    stored = load_study(str(folder / "study.yaml"))
+    changed = stored.difference(spec)
+    way_out = "give the same options to go on with it, --fresh to start another beside it"
+    if changed:
+        rule = f"holds a study of this name that differs: {'; '.join(changed)}. A study keeps what it is; {way_out}"
+        raise ConfigError.single("--out", str(folder), rule)
+    old, new = stored.budget, spec.budget
+    for option, before, now in (("--trials", old.trials, new.trials), ("--hours", old.hours, new.hours)):
+        if now is not None and now < (math.inf if before is None else before):
+            limit = "no limit" if before is None else f"{before:g}"
+            rule = f"may grow but not shrink, and {folder} was begun with {limit}; {way_out}"
+            raise ConfigError.single(option, now, rule)
+    tree = spec.model_dump()
+    tree["trial"]["execution"] = stored.trial["execution"]
+    if tree["resources"]["gpus_per_trial"] is None:
+        tree["resources"]["gpus_per_trial"] = stored.resources.gpus_per_trial
+    return parse_study(tree)
 
 
 def _configs(spec: StudySpec) -> Iterator[TrialConfig]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
 from rich import box
@@ -14,12 +14,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.journal import Event, TrialEnded
+from search.events import Event, TrialEnded, TrialLost, gist
 from search.leaderboard import leaderboard, reference
 from search.results import TrialRecord, TrialStatus, best_of
 from search.study import StudySpec
 
-__all__ = ["Progress", "duration", "print_leaderboard"]
+__all__ = ["Progress", "counted", "duration", "print_leaderboard"]
 
 STYLES = {
     TrialStatus.PENDING: "dim",
@@ -44,6 +44,12 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def counted(records: Iterable[TrialRecord]) -> list[str]:
+    """How many trials are in each state, in words; states without any are left out."""
+    counts = Counter(record.status for record in records)
+    return [f"{counts[status]} {status.value.lower()}" for status in STYLES if counts[status]]
+
+
 class Progress:
     """A listener of the driver's events; a context manager around the search.
 
@@ -56,11 +62,13 @@ class Progress:
     def __init__(self, spec: StudySpec, records: Mapping[int, TrialRecord], console: Console) -> None:
         self._spec, self._by_number, self._console = spec, records, console
         self._started = self._told = time.monotonic()
+        self._before = 0
         live = console.is_terminal
         self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=2) if live else None
 
     def __enter__(self) -> Progress:
         self._started = self._told = time.monotonic()
+        self._before = sum(len(record.history) for record in self._by_number.values())  # an earlier session's
         if self._live is not None:
             self._live.start()
         return self
@@ -78,12 +86,14 @@ class Progress:
         records = list(self._by_number.values())
         if isinstance(event, TrialEnded):
             self._say(self._ending(self._by_number[event.trial]), records)
+        elif isinstance(event, TrialLost) and self._by_number[event.trial].status is TrialStatus.PENDING:
+            self._say(self._loss(event, self._by_number[event.trial]), records)
         elif time.monotonic() - self._told > QUIET_SECONDS:
             self._say("", records)
 
     def _say(self, what: str, records: list[TrialRecord]) -> None:
         self._told = time.monotonic()
-        parts = [what, self._states(records), self._best(records), self._left(records)]
+        parts = [what, "  ".join(counted(records)), self._best(records), self._left(records)]
         line = f"[{duration(self._told - self._started):>6}] " + " | ".join(part for part in parts if part)
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -91,13 +101,12 @@ class Progress:
         metric = self._spec.objective.metric
         reason = f" ({record.stop_reason})" if record.stop_reason not in (None, "epochs", "diverged") else ""
         if record.error:
-            reason = f": {record.error.splitlines()[-1]}"
+            reason = f": {gist(record.error)}"
         at = f" {metric} {record.value(metric):.4f} at epoch {record.history[-1].epoch}" if record.history else ""
         return f"{f'trial {record.number:>3} {record.origin:<14} {record.status.value.lower()}{reason}':<46}{at}"
 
-    def _states(self, records: list[TrialRecord]) -> str:
-        counts = Counter(record.status for record in records)
-        return "  ".join(f"{counts[status]} {status.value.lower()}" for status in STYLES if counts[status])
+    def _loss(self, event: TrialLost, record: TrialRecord) -> str:
+        return f"trial {record.number:>3} {record.origin:<14} lost its worker ({event.cause}), gets another"
 
     def _best(self, records: list[TrialRecord]) -> str:
         best = best_of(records, self._spec.objective.metric, self._spec.objective.mode)
@@ -113,7 +122,8 @@ class Progress:
     def _left(self, records: list[TrialRecord]) -> str:
         total, trained = self._spec.budget.trials, sum(len(record.history) for record in records)
         ended = [record for record in records if record.ended is not None]
-        if not trained or not ended:
+        here = trained - self._before
+        if here <= 0 or not ended:
             return f"{len(ended)} of {total} trials"
         # Recipes run to the end and come first, so that their cost says little about the rest.
         suggested = [record for record in ended if not record.origin.startswith("recipe:")] or ended
@@ -121,7 +131,7 @@ class Progress:
         under_way = trained - sum(len(record.history) for record in ended)
         epochs_left = max((total - len(ended)) * per_trial - under_way, 0.0)
         elapsed = time.monotonic() - self._started
-        left = epochs_left * elapsed / trained
+        left = epochs_left * elapsed / here
         if self._spec.budget.hours is not None:
             left = min(left, max(self._spec.budget.hours * 3600 - elapsed, 0.0))
         return f"{len(ended)} of {total} trials" + (f", about {duration(left)} left" if left >= 1 else "")
@@ -137,11 +147,12 @@ class Progress:
                 last = record.history[-1] if record.history else None
                 running.add_row(
                     str(record.number), record.origin, f"{last.epoch if last else 0}/{self._spec.budget.epochs}",
-                    f"{last.metrics[metric]:.4f}" if last else "-", f"{last.metrics['lr']:.2e}" if last else "-",
+                    f"{last.metrics[metric]:.4f}" if last else "-",
+                    f"{last.metrics.get('lr', math.nan):.2e}" if last else "-",
                 )  # fmt: skip
         elapsed = duration(time.monotonic() - self._started)
         header = Text.assemble((self._spec.study, "bold"), f"   {elapsed}   {self._left(records)}")
-        states = Text(self._states(records) or "starting workers")
+        states = Text("  ".join(counted(records)) or "starting workers")
         lines = [header, states, Text(self._best(records), style="green")]
         return Group(*lines, running) if running.row_count else Group(*lines)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["git_commit", "versions"]
+__all__ = ["git_commit", "version_changes", "versions"]
 
 PACKAGES = ("resnet-search", "torch", "torchvision", "ray", "optuna", "mlflow", "numpy", "pyarrow")
 
@@ -24,6 +25,15 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def version_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """A line for every package (and Python, and the platform) that is another now."""
+    return [
+        f"{name} was {before.get(name, 'not there')} and is {now.get(name, 'not there')}"
+        for name in dict.fromkeys([*before, *now])
+        if before.get(name) != now.get(name)
+    ]
 
 
 def git_commit(folder: Path | None = None) -> str | None:

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from search.journal import (
+from search.events import (
+    Decided,
     EpochReported,
     Event,
     SessionEnded,
     SessionStarted,
     TrialEnded,
+    TrialLost,
+    TrialResumed,
     TrialStatus,
     TrialSuggested,
 )
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BEST_RULE", "Epoch", "Mode", "Objective", "Study", "StudyResult", "TrialRecord", "TrialStatus", "best_of",
-    "collect", "fold", "rows",
+    "collect", "diverged", "fold", "rows",
 ]  # fmt: skip
 
 Mode = Literal["min", "max"]
@@ -48,8 +51,10 @@ class Epoch:
 class TrialRecord:
     """One trial. `values` are its hyperparameters by qualified key, None if it lies outside the space (a recipe may).
 
-    `history` holds each epoch once, in order. `checkpoint` is the newest one's path. `started` and `ended` are in
-    seconds since 1970.
+    `history` holds each epoch once, in order. `checkpoint` is the path of the newest one that was reported and is kept.
+    `leg` counts how often the trial was handed to a worker. `losses` counts the workers it lost in a row without a
+    newer checkpoint, of which `lost_at` is the newest at the last loss; `failures` counts the errors it raised.
+    `started` and `ended` are in seconds since 1970.
 
     Raises:
         ValueError: if the trial FAILED and no error says why.
@@ -66,6 +71,10 @@ class TrialRecord:
     error: str | None = None
     started: float | None = None
     ended: float | None = None
+    leg: int = 1
+    losses: int = 0
+    lost_at: str | None = None
+    failures: int = 0
 
     def __post_init__(self) -> None:
         if self.status is TrialStatus.FAILED and not self.error:
@@ -98,7 +107,8 @@ def fold(records: dict[int, TrialRecord], event: Event) -> None:
     """Apply one event to the records.
 
     A second result of the same epoch changes nothing, nor does anything about a trial that has ended. A trial that was
-    running when a session begins or ends is PENDING: its worker is gone.
+    running when a session begins or ends is PENDING: its worker is gone. One that was stopped or diverged has no
+    checkpoint any more.
 
     Raises:
         ConfigError: for a trial that the journal has not introduced.
@@ -115,21 +125,52 @@ def fold(records: dict[int, TrialRecord], event: Event) -> None:
         records[event.trial] = TrialRecord(
             event.trial, event.origin, event.values, event.config, TrialStatus.RUNNING, started=event.time
         )
-    elif record.status.ended:
-        return
-    elif isinstance(event, EpochReported) and (not record.history or event.epoch > record.history[-1].epoch):
-        records[event.trial] = replace(
-            record,
-            status=TrialStatus.RUNNING,
-            stop_reason=event.stop_reason,
-            history=(*record.history, Epoch(event.epoch, event.metrics, event.time)),
-            checkpoint=event.checkpoint or record.checkpoint,
-        )
-    elif isinstance(event, TrialEnded):
-        reason = event.stop_reason or record.stop_reason
-        records[event.trial] = replace(
-            record, status=event.status, stop_reason=reason, error=event.error, ended=event.time
-        )
+    elif not record.status.ended:
+        records[event.trial] = _after(record, event)
+
+
+def _after(record: TrialRecord, event: Event) -> TrialRecord:
+    match event:
+        case EpochReported() if not record.history or event.epoch > record.history[-1].epoch:
+            return replace(
+                record,
+                status=TrialStatus.RUNNING,
+                stop_reason=event.stop_reason,
+                history=(*record.history, Epoch(event.epoch, event.metrics, event.time)),
+                checkpoint=event.checkpoint or record.checkpoint,
+            )
+        case Decided(action="pause"):
+            return replace(record, status=TrialStatus.PAUSED)
+        case Decided(action="promote"):
+            return replace(record, status=TrialStatus.PENDING)
+        case TrialResumed():
+            return replace(record, status=TrialStatus.RUNNING, leg=event.leg)
+        case TrialLost():
+            again = record.losses > 0 and event.checkpoint == record.lost_at
+            return replace(
+                record,
+                status=TrialStatus.PENDING,
+                losses=record.losses + 1 if again else 1,
+                lost_at=event.checkpoint,
+                failures=record.failures + (event.cause == "error"),
+            )
+        case TrialEnded():
+            kept = event.status in (TrialStatus.COMPLETED, TrialStatus.FAILED)
+            return replace(
+                record,
+                status=event.status,
+                stop_reason=event.stop_reason or record.stop_reason,
+                checkpoint=record.checkpoint if kept else None,
+                error=event.error,
+                ended=event.time,
+            )
+    return record
+
+
+def diverged(result: EpochReported, metric: str) -> bool:
+    """Whether the trial ends with this result as DIVERGED: `metric`, its objective, or its loss is not finite."""
+    watched = (result.metrics.get(metric, math.nan), result.metrics.get("train_loss", math.nan))
+    return result.stop_reason == "diverged" or not all(map(math.isfinite, watched))
 
 
 def best_of(records: Iterable[TrialRecord], metric: str, mode: Mode) -> TrialRecord | None:

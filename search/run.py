@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,18 +11,24 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from search.commands import elsewhere, open_mlflow, program, resume, shown
+from search.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
+from search.driver import StudyDriver
 from search.dry_run import calibrate, print_plan
 from search.preflight import check_inputs, check_resources, study_folder
 from search.progress import print_leaderboard
 from search.results import TrialRecord
+from search.schedulers import build_scheduler
 from search.session import SessionOutcome, run_session
 from search.smoke import shrink
 from search.study import StudySpec, load_study, resolved_execution
+from search.survival import expected_survivors
 from search.tracking import MLflowTracker, check_reachable, default_uri
-from search.tracking_uri import redacted
 from trainables.cli import run_verb
 
 __all__ = ["run"]
+
+AT_ONCE = 1.0  # seconds that MLflow still gets when something went wrong, or the user does not want to wait
 
 
 def run(
@@ -42,7 +46,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="the study's seed")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="a.b=c: fix any key of the trial or study")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="a few minutes on 2 cores, with the same model")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="start anew as STUDY-2 where STUDY exists")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start anew as STUDY-2, instead of going on")] = False,
     tracking_later: Annotated[
         bool, typer.Option("--tracking-later", help="start though MLflow is unreachable")
     ] = False,
@@ -60,9 +64,9 @@ def run(
     if dry_run:
         _dry_run(spec, console)
         return
-    spec = study_folder(spec, out, fresh)
+    spec, resumed = study_folder(spec, out, fresh)
     uri = default_uri(out)
-    if not tracking_later:
+    if not (tracking_later or resumed):  # a study that goes on is not kept waiting: MLflow catches up
         check_reachable(uri)
     outcome, spec = _search(spec, out, uri, console)
     _conclude(spec, out, uri, outcome, console)
@@ -86,8 +90,8 @@ def _resources(spec: StudySpec) -> dict[str, float]:
 def _resolve(spec: StudySpec) -> tuple[StudySpec, int]:
     """The study with its execution decided, and how many trials run at once."""
     resources = _resources(spec)
-    spec = resolved_execution(spec, resources.get("GPU", 0) > 0, spec.resources.cpus_per_trial)
-    return spec, check_resources(spec, resources)
+    concurrent = check_resources(spec, resources)
+    return resolved_execution(spec, resources.get("GPU", 0) > 0, spec.resources.cpus_per_trial), concurrent
 
 
 def _dry_run(spec: StudySpec, console: Console) -> None:
@@ -99,38 +103,41 @@ def _dry_run(spec: StudySpec, console: Console) -> None:
 
 
 def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[SessionOutcome, StudySpec]:
-    from search.tuner import connect, run_trials
     from trainables.store import default_cache
 
     spec, concurrent = _resolve(spec)
     cache = default_cache()
     with console.status("preparing images"):
         fingerprint = check_inputs(spec, cache)
-    tracker = MLflowTracker(uri, spec, out)  # loads MLflow in a process of its own, while Ray starts
-    with console.status("starting Ray"):
+    checkpoint = checkpoint_bytes(spec.trial_config({}), cache)
+    survival = expected_survivors(lambda: build_scheduler(spec), spec.budget.trials, spec.budget.epochs)
+    check_space(out, needed_bytes(spec, survival, concurrent, checkpoint))
+
+    def warn(line: str) -> None:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    def run_trials(driver: StudyDriver, folder: Path, number: int) -> str | None:
+        from search.tune_adapters import Session
+        from search.tuner import connect, run_trials
+
         connect()
+        session = Session(
+            driver, folder, number, spec.resources, concurrent, cache, reserve_bytes(concurrent, checkpoint), warn
+        )
+        run_trials(session)
+        return session.trouble
+
     console.print(
         f"{spec.study}: {spec.budget.trials} trials of at most {spec.budget.epochs} epochs, {concurrent} at once, "
-        f"in {_shown(out / spec.study)}", markup=False, highlight=False, soft_wrap=True,
+        f"in {shown(out / spec.study)}", markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
-    outcome = run_session(
-        spec, out,
-        lambda driver, folder, session: run_trials(driver, spec.resources, concurrent, folder, session, cache),
-        fingerprint=fingerprint, tracker=tracker, console=console,
-    )  # fmt: skip
+    tracker = MLflowTracker(uri, spec, out, warn=warn)  # loads MLflow in a process of its own, while Ray starts
+    try:
+        outcome = run_session(spec, out, run_trials, fingerprint=fingerprint, tracker=tracker, console=console)
+    except BaseException:
+        tracker.close(timeout=AT_ONCE)
+        raise
     return outcome, spec
-
-
-def _shown(path: Path) -> str:
-    """A path as short as it can be typed from here."""
-    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
-
-
-def _command(name: str) -> str:
-    """How a program of this environment is typed from here: by name where the shell finds it, else by path."""
-    program = Path(sys.executable).with_name(name)
-    found = shutil.which(name)
-    return name if found is not None and Path(found) == program else _shown(program)
 
 
 def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, console: Console) -> None:
@@ -138,37 +145,32 @@ def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, con
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     print_leaderboard(spec, {record.number: record for record in outcome.result.trials}, console)
-    if outcome.best is None or outcome.best_path is None:
-        say(f"no trial ran to its end, so there is no best config; every result is in {_shown(out / spec.study)}")
-    else:
-        say(f"best config: {_shown(outcome.best_path)} (trial {outcome.best.number})\n\nnext:")
+    if outcome.best is None:
+        say(f"no trial ran to its end, so there is no best config; every result is in {shown(out / spec.study)}")
+    elif outcome.best_path is not None:
+        say(f"best config: {shown(outcome.best_path)} (trial {outcome.best.number})\n\nnext:")
         for purpose, command in _next_commands(spec, out, uri, outcome.best, outcome.best_path):
             say(f"  {command}   # {purpose}")
-    if not outcome.finished:
-        say("interrupted: the trials that had ended are kept")
-        sys.exit(130)
+    if outcome.finished:
+        return
+    waiting = sum(not record.status.ended for record in outcome.result.trials)
+    why = outcome.trouble or "interrupted"
+    say(f"{why}: what was done is kept, {waiting} trials wait to go on. The same command goes on, or")
+    say(f"  {resume(out / spec.study)}")
+    sys.exit(1 if outcome.trouble else 130)
 
 
 def _next_commands(
     spec: StudySpec, out: Path, uri: str, best: TrialRecord, best_path: Path
 ) -> Iterator[tuple[str, str]]:
     """What a user would do now, and how it is typed."""
-    python = _command("python")
-    yield "the same trial again", f"{python} -m trainables.train {_shown(best_path)}"
+    python = program("python")
+    yield "the same trial again", f"{python} -m trainables.train {shown(best_path)}"
     if best.checkpoint and best.config["model"]["kind"] != "synthetic":
-        checkpoint = _shown(Path(best.checkpoint))
+        checkpoint = shown(Path(best.checkpoint))
         yield "once, when the choice is made", f"{python} -m trainables.evaluate {checkpoint} --split test"
-    elsewhere = f" --out {_shown(out)}" if out != Path("runs").absolute() else ""
-    yield "any other trial's config", f"{python} -m search.export {spec.study} --trial N{elsewhere}"
-    if uri.startswith(("http:", "https:")):
-        yield "compare the trials", f"open {redacted(uri)}"
-    else:
-        store = (
-            f"sqlite:///{_shown(Path(uri.removeprefix('sqlite:///')))}"
-            if uri.startswith("sqlite:///")
-            else redacted(uri)
-        )
-        yield "compare the trials", f"{_command('mlflow')} ui --backend-store-uri {store}"
+    yield "any other trial's config", f"{python} -m search.export {spec.study} --trial N{elsewhere(out)}"
+    yield "compare the trials", open_mlflow(uri)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Schedulers: which trials stop early. Pure functions of the results they are told; no Ray.
+"""Schedulers: which trials stop early, or wait. Pure functions of the results they are told; no Ray.
 
 Ray's own ASHA loses its rungs when a search is restored, enters a resumed trial into lower rungs with its late value
 and lets NaN run to the end. These count fidelity in absolute epochs, hold no clock and no randomness, and so decide
@@ -13,8 +13,6 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
-
 from trainables.config import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -22,30 +20,49 @@ if TYPE_CHECKING:
     from search.study import StudySpec
 
 __all__ = [
-    "Asha", "Decision", "NoStopping", "SCHEDULERS", "Scheduler", "SchedulerInfo", "Survival", "build_scheduler",
-    "expected_survivors", "rung_levels",
+    "Asha", "Decision", "NoStopping", "Promotion", "SCHEDULERS", "Scheduler", "SchedulerInfo", "build_scheduler",
+    "halving_problems", "rung_levels",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of a trial after one result.
+    """What becomes of a trial after one result: it goes on, ends, or waits until it is promoted.
 
     `rung` is the epoch of the rung at which the decision was made, None between rungs. `cutoff` is the value, in the
     objective's own unit, that a trial had to reach there; None where nothing was compared.
     """
 
-    stop: bool
+    action: Literal["continue", "stop", "pause"] = "continue"
     rung: int | None = None
+    cutoff: float | None = None
+
+    @property
+    def stop(self) -> bool:
+        """Whether the trial ends here."""
+        return self.action == "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A paused trial to train on now, from the rung at epoch `rung`; `cutoff` as in `Decision`."""
+
+    trial: int
+    rung: int
     cutoff: float | None = None
 
 
 class Scheduler(Protocol):
-    """Decides after every epoch of every trial whether the trial goes on."""
+    """Decides after every epoch of every trial whether the trial goes on, and which paused one goes on instead."""
 
     @property
     def rungs(self) -> Mapping[int, Mapping[int, float]]:
         """Every rung, by its epoch, lowest first: the value that each trial had there."""
+        ...
+
+    @property
+    def pauses(self) -> bool:
+        """Whether a trial may be paused at a rung, so that it needs a checkpoint there."""
         ...
 
     def on_result(self, trial: int, epoch: int, value: float) -> Decision:
@@ -55,8 +72,42 @@ class Scheduler(Protocol):
         """
         ...
 
+    def promotion(self, final: bool = False) -> Promotion | None:
+        """The paused trial that a free worker should train on before any new one; None if there is none.
 
-class NoStopping:
+        Changes nothing: asked again it answers the same, until a result is entered or a trial is `promoted`.
+
+        Args:
+            final: no new trial will come and none runs, so whoever is not promoted now never will be.
+        """
+        ...
+
+    def promoted(self, trial: int, rung: int) -> None:
+        """Learn that `trial` does not wait at `rung` any more: it was promoted, or it ended there.
+
+        Told again it changes nothing.
+
+        Raises:
+            ValueError: if the trial never came there.
+        """
+        ...
+
+
+class _NeverPausing:
+    """The part of a scheduler that pauses no trial."""
+
+    pauses = False
+
+    def promotion(self, final: bool = False) -> Promotion | None:
+        """None: no trial waits."""
+        return None
+
+    def promoted(self, trial: int, rung: int) -> None:
+        """Refuse: no trial waits."""
+        raise ValueError(f"trial {trial} is not paused at epoch {rung}: {type(self).__name__} pauses none")
+
+
+class NoStopping(_NeverPausing):
     """Every trial runs to the end."""
 
     @property
@@ -66,7 +117,7 @@ class NoStopping:
 
     def on_result(self, trial: int, epoch: int, value: float) -> Decision:
         """Go on."""
-        return Decision(stop=False)
+        return Decision()
 
 
 def rung_levels(grace_period: int, reduction_factor: float, epochs: int) -> tuple[int, ...]:
@@ -80,15 +131,29 @@ def rung_levels(grace_period: int, reduction_factor: float, epochs: int) -> tupl
     return tuple(levels)
 
 
-class Asha:
+def halving_problems(grace_period: int, reduction_factor: float, mode: str) -> list[Problem]:
+    """What is wrong with the settings of successive halving."""
+    problems = []
+    if grace_period < 1:
+        problems.append(Problem("scheduler.grace_period", grace_period, "must be at least 1 epoch"))
+    if not reduction_factor > 1 or not math.isfinite(reduction_factor):
+        problems.append(Problem("scheduler.reduction_factor", reduction_factor, "must be above 1"))
+    if mode not in ("max", "min"):
+        problems.append(Problem("objective.mode", mode, "must be 'max' or 'min'"))
+    return problems
+
+
+class Asha(_NeverPausing):
     """Asynchronous successive halving, stopping variant (Li et al. 2020, "A System for Massively Parallel
     Hyperparameter Tuning"): a trial is judged the moment it reaches a rung and is never revived.
 
-    At a rung that n trials have reached so far, the judged one among them, a trial goes on while fewer than
-    max(1, floor(n / reduction_factor)) of them are strictly better; so the best so far always goes on, and so does one
-    that equals it. This is the paper's top-1/eta rank, which depends on the order of values only. Ray compares with an
-    interpolated percentile of the others instead, which let some 40 % more trials run to the end on simulated curves;
-    with the same epochs in all, the rank found better configurations there, unless it ran out of trials.
+    At a rung that n trials have reached so far, the judged one among them, a trial is stopped when it is not among the
+    best 1/eta by more than one standard error: when at least n p + sqrt(n p (1 - p)) of them are strictly better, with
+    p = 1/eta. So many of n draws lie in the best 1/eta, give or take what chance moves: a rung with few trials, which
+    says little about where the best 1/eta begin, stops few, and one with many stops the rest as in the paper. Only the
+    order of values counts; the best so far always goes on, and so does one that equals it. Without the standard error,
+    a search of some hundred trials finds less in the same time, unless the order at the first rung is already that of
+    the end (docs/search_quality.md). Ray judges by an interpolated percentile of the other values.
 
     A value that is not finite enters no rung and stops the trial there. Only a result of exactly a rung's epoch enters
     it: a trial that was resumed past a rung is not entered with its later, better value.
@@ -96,7 +161,7 @@ class Asha:
     Args:
         epochs: the longest a trial runs; rungs lie below it.
         grace_period: epochs before the first decision.
-        reduction_factor: eta, the factor between rungs; 1/eta of the trials pass each.
+        reduction_factor: eta, the factor between rungs; 1/eta of many trials pass each.
         mode: whether the objective is to be `max`imized or `min`imized.
         exempt: trials that enter the rungs but are never stopped, such as recipes.
 
@@ -113,14 +178,7 @@ class Asha:
         mode: Literal["max", "min"],
         exempt: Container[int] = (),
     ) -> None:
-        problems = []
-        if grace_period < 1:
-            problems.append(Problem("scheduler.grace_period", grace_period, "must be at least 1 epoch"))
-        if not reduction_factor > 1 or not math.isfinite(reduction_factor):
-            problems.append(Problem("scheduler.reduction_factor", reduction_factor, "must be above 1"))
-        if mode not in ("max", "min"):
-            problems.append(Problem("objective.mode", mode, "must be 'max' or 'min'"))
-        if problems:
+        if problems := halving_problems(grace_period, reduction_factor, mode):
             raise ConfigError(problems)
         self._eta = reduction_factor
         self._sign = 1.0 if mode == "max" else -1.0
@@ -137,7 +195,7 @@ class Asha:
     def on_result(self, trial: int, epoch: int, value: float) -> Decision:
         """Enter a result and decide; see the class for the rule."""
         if epoch not in self._rungs:
-            return Decision(stop=False)
+            return Decision()
         if (trial, epoch) not in self._decisions:
             self._decisions[trial, epoch] = self._judge(trial, epoch, value)
         return self._decisions[trial, epoch]
@@ -148,53 +206,12 @@ class Asha:
         if finite:
             insort(scores, score)
             self._rungs[epoch][trial] = value
-        kept = max(1, math.floor(len(scores) / self._eta + 1e-9))
+        best = len(scores) / self._eta
+        kept = min(math.ceil(best + math.sqrt(best * (1 - 1 / self._eta)) - 1e-9), len(scores))
         passes = finite and len(scores) - bisect_right(scores, score) < kept
         cutoff = self._sign * scores[-kept] if scores else None
-        return Decision(stop=not passes and trial not in self._exempt, rung=epoch, cutoff=cutoff)
-
-
-@dataclass(frozen=True, slots=True)
-class Survival:
-    """What a scheduler is expected to let through.
-
-    `reached` holds, by the epoch of the rung, the mean number of trials that get there; `finished` is the mean number
-    that run all their epochs, `epochs` the mean number of epochs trained in all.
-    """
-
-    reached: dict[int, float]
-    finished: float
-    epochs: float
-
-
-def expected_survivors(scheduler: Callable[[], Scheduler], trials: int, epochs: int) -> Survival:
-    """Estimate how many trials reach each rung, by simulating the scheduler itself.
-
-    The simulated trials run one after another, have distinct random values and keep their rank from rung to rung; no
-    trial ends for another reason.
-
-    Args:
-        scheduler: makes a fresh scheduler.
-        trials: how many trials, exempt ones included.
-        epochs: the longest a trial runs.
-    """
-    draws = np.random.default_rng(0)
-    repeats = max(20, min(500, 20_000 // max(trials, 1)))
-    levels = list(scheduler().rungs)
-    reached, finished = dict.fromkeys(levels, 0), 0
-    total = 0
-    for _ in range(repeats):
-        fresh = scheduler()
-        for trial, value in enumerate(draws.random(trials).tolist()):
-            ended = epochs
-            for level in levels:
-                reached[level] += 1
-                if fresh.on_result(trial, level, value).stop:
-                    ended = level
-                    break
-            total += ended
-            finished += ended == epochs
-    return Survival({level: n / repeats for level, n in reached.items()}, finished / repeats, total / repeats)
+        goes_on = passes or trial in self._exempt
+        return Decision("continue" if goes_on else "stop", rung=epoch, cutoff=cutoff)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +228,23 @@ def _none(spec: StudySpec, settings: sections.NoScheduler) -> Scheduler:
 
 
 def _asha(spec: StudySpec, settings: sections.ASHA) -> Scheduler:
-    return Asha(
-        epochs=spec.budget.epochs,
-        grace_period=settings.grace_period,
-        reduction_factor=settings.reduction_factor,
-        mode=spec.objective.mode,
-        exempt=range(len(spec.recipes)),  # recipes are a study's first trials
-    )
+    return Asha(**_halving(spec, settings))
+
+
+def _asha_promote(spec: StudySpec, settings: sections.ASHAPromote) -> Scheduler:
+    from search.promotion import AshaPromote  # which imports this module
+
+    return AshaPromote(**_halving(spec, settings))
+
+
+def _halving(spec: StudySpec, settings: sections.SuccessiveHalving) -> dict[str, Any]:
+    return {
+        "epochs": spec.budget.epochs,
+        "grace_period": settings.grace_period,
+        "reduction_factor": settings.reduction_factor,
+        "mode": spec.objective.mode,
+        "exempt": range(len(spec.recipes)),  # recipes are a study's first trials
+    }
 
 
 SCHEDULERS: dict[str, SchedulerInfo] = {
@@ -225,6 +252,7 @@ SCHEDULERS: dict[str, SchedulerInfo] = {
     for info in (
         SchedulerInfo("none", "every trial runs to the end", _none),
         SchedulerInfo("asha", "asynchronous successive halving, stopping at the rungs", _asha),
+        SchedulerInfo("asha_promote", "asynchronous successive halving, pausing at the rungs", _asha_promote),
     )
 }
 

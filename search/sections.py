@@ -10,8 +10,8 @@ from trainables.config.part import Count, Part, Positive
 from trainables.result import METRICS
 
 __all__ = [
-    "ASHA", "Budget", "GridSearch", "NoScheduler", "Objective", "RandomSearch", "Recipe", "Resources", "Scheduler",
-    "Searcher", "TPE",
+    "ASHA", "ASHAPromote", "Budget", "GridSearch", "NoScheduler", "Objective", "RandomSearch", "Recipe", "Resources",
+    "Scheduler", "Searcher", "SuccessiveHalving", "TPE",
 ]  # fmt: skip
 
 Mode = Literal["max", "min"]
@@ -90,18 +90,32 @@ class NoScheduler(Section):
     kind: Literal["none"] = "none"
 
 
-class ASHA(Section):
-    """Asynchronous successive halving (Li et al. 2020): about 1/`reduction_factor` of the trials passes each rung.
+class SuccessiveHalving(Section):
+    """What both variants of ASHA share.
 
     Rungs lie at `grace_period` epochs and each `reduction_factor` times the one before.
     """
 
-    kind: Literal["asha"] = "asha"
+    kind: str
     grace_period: Count = 1
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    reduction_factor: Annotated[int, Field(ge=2, le=1000)] = 3
 
 
-Scheduler = Annotated[NoScheduler | ASHA, Field(discriminator="kind")]
+class ASHA(SuccessiveHalving):
+    """Asynchronous successive halving (Li et al. 2020): about 1/`reduction_factor` of the trials passes each rung, the
+    others stop there.
+    """
+
+    kind: Literal["asha"] = "asha"
+
+
+class ASHAPromote(SuccessiveHalving):
+    """The same as the paper has it: at a rung trials pause, and the best 1/`reduction_factor` of them are promoted."""
+
+    kind: Literal["asha_promote"] = "asha_promote"
+
+
+Scheduler = Annotated[NoScheduler | ASHA | ASHAPromote, Field(discriminator="kind")]
 
 
 class Budget(Section):
@@ -116,11 +130,17 @@ class Resources(Section):
     """What trials run on: null means as many at once as fit, and a GPU each where there are GPUs.
 
     A fraction of a GPU lets several trials share one; CPUs and GPUs above 1 are whole numbers, as Ray wants them.
+    A trial that raised an error is tried again `max_failures` times; one that has shown no sign of life for
+    `silent_minutes` (no epoch, no checkpoint) is taken to hang, and gets another worker; within a long epoch a
+    checkpoint is written every `checkpoint_minutes`.
     """
 
     concurrent: Count | None = None
     cpus_per_trial: Positive = 1.0
     gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    max_failures: Annotated[int, Field(ge=0)] = 1
+    silent_minutes: Positive = 60.0
+    checkpoint_minutes: Positive = 10.0
 
     @field_validator("cpus_per_trial", "gpus_per_trial")
     @classmethod

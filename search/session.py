@@ -9,14 +9,19 @@ from pathlib import Path
 
 from rich.console import Console
 
+from search.checkpoint_files import Retention
 from search.driver import StudyDriver
-from search.journal import Journal, SessionEnded, SessionStarted, lock, next_session
+from search.events import SessionEnded, SessionStarted
+from search.history import checked
+from search.journal import Journal, lock, next_session, read_places
 from search.outputs import best_config, write_optuna, write_text, write_trials
+from search.preflight import continued
 from search.progress import Progress
-from search.provenance import git_commit, versions
-from search.results import StudyResult, TrialRecord, fold
+from search.provenance import git_commit, version_changes, versions
+from search.results import StudyResult, TrialRecord, collect
 from search.schedulers import build_scheduler
 from search.searchers import build_searcher
+from search.stored import is_over, seconds_used
 from search.study import StudySpec
 from search.tpe import optuna_study
 from search.tracking import MLflowTracker
@@ -27,18 +32,22 @@ __all__ = ["SessionOutcome", "run_session"]
 
 @dataclass(frozen=True)
 class SessionOutcome:
-    """What a session left: the result, whether it is complete, and where the best config is (if there is one)."""
+    """What a session left: the result, whether it is complete, and where the best config is (if there is one).
+
+    `trouble` says what kept the session from going on, other than the user.
+    """
 
     result: StudyResult
     finished: bool
     best: TrialRecord | None
     best_path: Path | None
+    trouble: str | None = None
 
 
 def run_session(
     spec: StudySpec,
     out: Path,
-    run_trials: Callable[[StudyDriver, Path, int], bool],
+    run_trials: Callable[[StudyDriver, Path, int], str | None],
     *,
     fingerprint: str | None,
     tracker: MLflowTracker,
@@ -46,60 +55,101 @@ def run_session(
 ) -> SessionOutcome:
     """Search until the budget is used up or an interrupt comes, then write every output.
 
+    A study that was begun before goes on from its journal: what has ended stays, what was interrupted goes on, and
+    searcher and scheduler stand where they stood. One that is finished is only written out again.
+
     Args:
         spec: the resolved study.
         out: absolute; the study's folder is `out/<study>`.
-        run_trials: runs the driver's trials in the study's folder under a session number; false if interrupted.
+        run_trials: runs the driver's trials in the study's folder under a session number; returns what kept it from
+            finishing, other than an interrupt.
         fingerprint: that of the prepared images, None without images.
-        tracker: told every event, and closed at the end.
+        tracker: told every event of the study, and closed at the end.
         console: for progress and messages.
 
     Raises:
-        ConfigError: if another driver holds or held the study, or its folder cannot be written.
+        ConfigError: if another driver holds the study, its folder cannot be written, it holds another study, or its
+            journal is damaged.
+        KeyboardInterrupt: after a second interrupt; the journal is in order then, the other outputs are not written.
     """
     study = out / spec.study
     with lock(study / "journal"):
-        session = next_session(study / "journal")
-        if session != 1:  # since it was checked, another driver came and went
-            raise ConfigError.single("--out", str(study), "must not hold this study yet; --fresh starts a new one")
+        told = list(read_places(study / "journal"))
+        if told:
+            spec = continued(spec, study)  # since it was checked, another driver may have come and gone
+        past = checked(spec, told)
+        before = collect(spec, past)
+        for event in past:
+            tracker.submit(event)
+        if is_over(spec, before.trials, past):
+            return _conclude(spec, before, study, tracker, finished=True)
         write_text(study / "study.yaml", spec.dump())
-        journal = Journal(study / "journal", session)
+        number = next_session(study / "journal")
         started = SessionStarted(
-            session=session, time=time.time(), versions=versions(), git=git_commit(), fingerprint=fingerprint
+            session=number, time=time.time(), versions=versions(), git=git_commit(), fingerprint=fingerprint
         )
-        journal.append(started)
-        tracker.submit(started)
+        if past:
+            _tell_resumed(before, started, console)
+        journal = Journal(study / "journal", number)
         records: dict[int, TrialRecord] = {}
         progress = Progress(spec, records, console)
+        retention = Retention(study, records, spec.objective.metric, spec.objective.mode)
         driver = StudyDriver(
-            spec, journal, build_searcher(spec), build_scheduler(spec), records, (tracker.submit, progress)
-        )
-        finished = False
+            spec, journal, build_searcher(spec), build_scheduler(spec), records,
+            (tracker.submit, retention, progress), used=seconds_used(past),
+        )  # fmt: skip
+        driver.replay(past)
+        driver.record(started)
+        trouble: str | None = None
         try:
             with progress:
-                finished = run_trials(driver, study, session)
+                trouble = run_trials(driver, study, number)
         finally:
-            reason = "finished" if finished else "interrupted"
-            ended = SessionEnded(session=session, reason=reason, time=time.time())
-            journal.append(ended)
+            reason = "finished" if driver.finished else trouble or "interrupted"
+            try:
+                driver.record(SessionEnded(session=number, reason=reason, time=time.time()))
+            except OSError as error:  # the next session takes this one for killed, which loses nothing
+                trouble = trouble or f"the journal in {study} cannot be written ({error.strerror})"
             journal.close()
-            fold(records, ended)
-            tracker.submit(ended)
-            trials = [records[number] for number in sorted(records)]
-            result = StudyResult(spec, trials, started.versions, started.git, started.fingerprint)
-            best, best_path = _write_outputs(spec, result, study, tracker)
-            tracker.close(best_path)
-    return SessionOutcome(result, finished, best, best_path)
+        trials = [records[number] for number in sorted(records)]
+        result = StudyResult(spec, trials, started.versions, started.git, started.fingerprint)
+        return _conclude(spec, result, study, tracker, driver.finished, trouble)
+
+
+def _conclude(
+    spec: StudySpec, result: StudyResult, study: Path, tracker: MLflowTracker, finished: bool,
+    trouble: str | None = None,
+) -> SessionOutcome:  # fmt: skip
+    best, best_path = result.best(), None
+    try:
+        best_path = _write_outputs(spec, result, best, study, tracker)
+    except ConfigError as error:  # the journal has everything; the same command writes them when there is room
+        trouble = trouble or f"the search's files cannot be written ({error})"
+    tracker.close(best_path)
+    return SessionOutcome(result, finished and trouble is None, best, best_path, trouble)
+
+
+def _tell_resumed(before: StudyResult, started: SessionStarted, console: Console) -> None:
+    ended = sum(record.status.ended for record in before.trials)
+    waiting = len(before.trials) - ended
+    lines = [f"going on: {ended} trials have ended, {waiting} go on where they were"]
+    lines += [
+        f"warning: {line}; numbers may differ from those of the trials before"
+        for line in version_changes(before.versions, started.versions)
+    ]
+    if before.fingerprint != started.fingerprint and before.trials:
+        lines.append("warning: the images have changed since the last session; trials before and after do not compare")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _write_outputs(
-    spec: StudySpec, result: StudyResult, study: Path, tracker: MLflowTracker
-) -> tuple[TrialRecord | None, Path | None]:
+    spec: StudySpec, result: StudyResult, best: TrialRecord | None, study: Path, tracker: MLflowTracker
+) -> Path | None:
     write_trials(result.trials, study / "trials.parquet")
     write_optuna(optuna_study(spec, result.trials), study / "optuna.db")
-    best = result.best()
     if best is None:
-        return None, None
+        return None
     path = study / "best_config.yaml"
     write_text(path, best_config(result, best, mlflow_run_id=tracker.run_id(best.number)))
-    return best, path
+    return path

@@ -8,7 +8,7 @@ from typing import Any
 
 from search.checks import probes
 from search.compose import compose
-from search.sections import ASHA, TPE
+from search.sections import TPE, SuccessiveHalving
 from search.study import StudySpec, parse_study
 from spaces import at_most, parse_space, space_tree
 from spaces.space import value_at
@@ -67,7 +67,7 @@ def shrink(spec: StudySpec) -> StudySpec:
     tree["resources"] |= {"concurrent": min(spec.resources.concurrent or CONCURRENT, CONCURRENT, fits)}
     if isinstance(spec.searcher, TPE):
         tree["searcher"]["startup_trials"] = min(spec.searcher.startup_trials, STARTUP_TRIALS)
-    if isinstance(spec.scheduler, ASHA):
+    if isinstance(spec.scheduler, SuccessiveHalving):
         tree["scheduler"] = _shorter(spec.scheduler, epochs)
     return parse_study(tree)
 
@@ -92,7 +92,7 @@ def _lowered(config: Mapping[str, Any], caps: Mapping[str, Callable[[Any], Any]]
     return lowered
 
 
-def _shorter(scheduler: ASHA, epochs: int) -> dict[str, Any]:
+def _shorter(scheduler: SuccessiveHalving, epochs: int) -> dict[str, Any]:
     if epochs == 1:
         return {"kind": "none"}
     factor = max(2, min(scheduler.reduction_factor, epochs - 1))

@@ -26,6 +26,7 @@ from search.plain import differences, plain_yaml
 from search.sections import (
     ASHA,
     TPE,
+    ASHAPromote,
     Budget,
     GridSearch,
     NoScheduler,
@@ -36,13 +37,14 @@ from search.sections import (
     Scheduler,
     Searcher,
     Section,
+    SuccessiveHalving,
 )
 from spaces import Scalar, Space, fix, given, locate, parse_space, read_study, space_tree, study_names, walk
 from trainables.config import ConfigError, Problem, TrialConfig, load_yaml, parse_config, validate
 
 __all__ = [
-    "ASHA", "Budget", "GridSearch", "NoScheduler", "Objective", "RandomSearch", "Recipe", "Resources", "StudySpec",
-    "TPE", "load_study", "parse_study", "resolved_execution",
+    "ASHA", "ASHAPromote", "Budget", "GridSearch", "NoScheduler", "Objective", "RandomSearch", "Recipe", "Resources",
+    "StudySpec", "TPE", "load_study", "parse_study", "resolved_execution",
 ]  # fmt: skip
 
 
@@ -246,7 +248,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _budget_problems(spec: StudySpec) -> list[Problem]:
     scheduler, epochs = spec.scheduler, spec.budget.epochs
-    if isinstance(scheduler, ASHA) and scheduler.grace_period >= epochs:
+    if isinstance(scheduler, SuccessiveHalving) and scheduler.grace_period >= epochs:
         rule = f"must be below budget.epochs ({epochs}), or nothing could be stopped; else set scheduler.kind to none"
         return [Problem("scheduler.grace_period", scheduler.grace_period, rule)]
     return []

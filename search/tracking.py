@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from search.journal import Event
+from search.events import Event
 from search.mlflow_process import INCOMPLETE
 from search.mlflow_runs import TrackedStudy
 from search.mlflow_values import parameters
@@ -56,7 +56,7 @@ class MLflowTracker:
     Args:
         uri: MLflow's tracking URI; its credentials come from MLflow's environment variables.
         spec: the study; its name is the experiment's.
-        out: where `mlartifacts/` is put if `uri` is a database; a server keeps artifacts itself.
+        out: where the study's folder is, and `mlartifacts/` if `uri` is a database; a server keeps artifacts itself.
         warn: shows the user one line; called from a thread. None: as a log record.
         interval: seconds between two batches.
     """
@@ -70,7 +70,7 @@ class MLflowTracker:
         warn: Callable[[str], None] | None = None,
         interval: float = INTERVAL,
     ) -> None:
-        self._shown = redacted(uri)
+        self._study, self._shown = spec.study, redacted(uri)
         self._warn = warn or logging.getLogger(__name__).warning
         self._run_ids: dict[int, str] = {}
         self._missing, self._written, self._flushes = 0, 0, 0
@@ -87,6 +87,7 @@ class MLflowTracker:
             "uri": uri,
             "study": asdict(tracked_study(spec)),
             "artifact_root": str(out.resolve() / "mlartifacts"),
+            "journal": str(out.resolve() / spec.study / "journal"),
             "interval": interval,
         }
         self._queue: queue.SimpleQueue[Event | dict[str, Any]] = queue.SimpleQueue()
@@ -134,9 +135,10 @@ class MLflowTracker:
         self._sender.join()
         self._listener.join()
         if status == INCOMPLETE or self._given_up:
+            lacks = f"{self._missing} trials are incomplete there" if self._missing else "it lacks the search's end"
             self._warn(
-                f"MLflow at {self._shown} did not catch up within {timeout:.0f} s, {self._missing} trials are "
-                "incomplete there; the journal has everything"
+                f"MLflow at {self._shown} did not catch up within {timeout:.0f} s, {lacks}; the journal has "
+                f"everything, and `search.track {self._study}` writes it"
             )
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             with contextlib.suppress(BrokenPipeError):  # lines that nobody reads any more

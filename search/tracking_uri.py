@@ -20,6 +20,7 @@ __all__ = ["check_reachable", "connect", "default_uri", "holds_database", "reaso
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks")
 SQLITE_HEADER = b"SQLite format 3\0"
+VARIABLE = "MLFLOW_TRACKING_URI"
 WAY_OUT = "correct or unset MLFLOW_TRACKING_URI, or start with --tracking-later"
 
 
@@ -54,10 +55,11 @@ def connect(uri: str) -> MlflowClient:
     return MlflowClient(uri)
 
 
-def check_reachable(uri: str, timeout: float = 8.0) -> None:
+def check_reachable(uri: str, timeout: float = 8.0, option: str = VARIABLE, way_out: str = WAY_OUT) -> None:
     """Make sure that runs can be kept at `uri`, within `timeout` seconds.
 
-    A file that does not exist yet is not made, and nothing heavy imported for it.
+    A file that does not exist yet is not made, and nothing heavy imported for it. A message names the URI by the
+    `option` it was given with, and what to do about it.
 
     Raises:
         ConfigError: for a place that MLflow cannot use, a server that does not answer or that refuses the credentials.
@@ -67,22 +69,22 @@ def check_reachable(uri: str, timeout: float = 8.0) -> None:
         parts = urlsplit(uri)
         port = parts.port
     except ValueError as error:
-        raise ConfigError.single("MLFLOW_TRACKING_URI", shown, f"must be a URI ({error}); {WAY_OUT}") from None
+        raise ConfigError.single(option, shown, f"must be a URI ({error}); {way_out}") from None
     scheme = parts.scheme.partition("+")[0]
     if scheme in ("", "file"):
         rule = "must not be a folder, MLflow 3 keeps no runs there: use sqlite:////FOLDER/mlflow.db or a server's URL"
-        raise ConfigError.single("MLFLOW_TRACKING_URI", shown, rule)
+        raise ConfigError.single(option, shown, rule)
     if scheme not in DATABASES + SERVERS:
         known = ", ".join(f"{name}:" for name in SERVERS + DATABASES)
-        raise ConfigError.single("MLFLOW_TRACKING_URI", shown, f"must begin with one of {known}")
+        raise ConfigError.single(option, shown, f"must begin with one of {known}")
     if scheme in ("http", "https") and (not parts.hostname or port == 0):
-        raise ConfigError.single("MLFLOW_TRACKING_URI", shown, f"must name a host; {WAY_OUT}")
-    if scheme == "sqlite" and not holds_database(uri):
+        raise ConfigError.single(option, shown, f"must name a host; {way_out}")
+    if scheme == "sqlite" and not holds_database(uri, option):
         return
-    _ask(uri, timeout)
+    _ask(uri, timeout, option, way_out)
 
 
-def holds_database(uri: str) -> bool:
+def holds_database(uri: str, option: str = VARIABLE) -> bool:
     """Whether the SQLite file that `uri` names exists and holds something.
 
     Raises:
@@ -91,7 +93,7 @@ def holds_database(uri: str) -> bool:
     path = Path(unquote(uri.partition(":///")[2].partition("?")[0]))
     if path.name in ("", ":memory:"):
         rule = "must name a file (sqlite:////FOLDER/mlflow.db): what is in memory is lost with the search"
-        raise ConfigError.single("MLFLOW_TRACKING_URI", uri, rule)
+        raise ConfigError.single(option, uri, rule)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
@@ -100,13 +102,13 @@ def holds_database(uri: str) -> bool:
         with path.open("r+b") as file:
             header = file.read(len(SQLITE_HEADER))
     except OSError as error:
-        raise ConfigError.single("MLFLOW_TRACKING_URI", str(path), f"must be writable ({error.strerror})") from None
+        raise ConfigError.single(option, str(path), f"must be writable ({error.strerror})") from None
     if header and header != SQLITE_HEADER:
-        raise ConfigError.single("MLFLOW_TRACKING_URI", str(path), "must be an SQLite file, and this one is not")
+        raise ConfigError.single(option, str(path), "must be an SQLite file, and this one is not")
     return bool(header)
 
 
-def _ask(uri: str, timeout: float) -> None:
+def _ask(uri: str, timeout: float, option: str, way_out: str) -> None:
     """One real request, on a thread that can be left behind: looking up names and connecting take their own time."""
     answers: list[Exception | None] = []
 
@@ -123,14 +125,14 @@ def _ask(uri: str, timeout: float) -> None:
     thread.start()
     thread.join(timeout)
     if not answers:
-        rule = f"must answer within {timeout:g} s and did not in {time.monotonic() - started:.0f} s; {WAY_OUT}"
-        raise ConfigError.single("MLFLOW_TRACKING_URI", redacted(uri), rule)
+        rule = f"must answer within {timeout:g} s and did not in {time.monotonic() - started:.0f} s; {way_out}"
+        raise ConfigError.single(option, redacted(uri), rule)
     error = answers[0]
     if isinstance(error, ImportError):
-        raise ConfigError.single("MLFLOW_TRACKING_URI", redacted(uri), f"needs a package: {error}; {WAY_OUT}") from None
+        raise ConfigError.single(option, redacted(uri), f"needs a package: {error}; {way_out}") from None
     if error is not None:
-        rule = f"must be a place where MLflow can keep runs ({reason(error)}); {WAY_OUT}"
-        raise ConfigError.single("MLFLOW_TRACKING_URI", redacted(uri), rule) from None
+        rule = f"must be a place where MLflow can keep runs ({reason(error)}); {way_out}"
+        raise ConfigError.single(option, redacted(uri), rule) from None
 
 
 def reason(error: BaseException) -> str:

@@ -10,14 +10,16 @@ from numbers import Integral, Real
 from typing import TypeAlias
 
 from trainables.config import ConfigError, Problem
+from trainables.config.part import LARGEST_INT
 
 __all__ = [
     "Choice", "Domain", "Entry", "Fixed", "Float", "Int", "Parameter", "Scalar", "Space", "option_text", "same",
+    "scalar_rule",
 ]  # fmt: skip
 
 Scalar: TypeAlias = str | int | float | bool | None
 
-LARGEST_INT = 2**53  # beyond it a float cannot count
+WHOLE = f"an integer within +-2**{LARGEST_INT.bit_length() - 1}"
 
 
 def option_text(value: Scalar) -> str:
@@ -27,6 +29,17 @@ def option_text(value: Scalar) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)
+
+
+def scalar_rule(value: object) -> str | None:
+    """The rule that `value` breaks as an option or a fixed value; None if it breaks none."""
+    if not isinstance(value, str | int | float | None):
+        return "must be a scalar: text, a number, true, false or null"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be finite"
+    if isinstance(value, int) and abs(value) > LARGEST_INT:
+        return f"must be {WHOLE}"
+    return None
 
 
 def same(left: object, right: object) -> bool:
@@ -45,7 +58,7 @@ def _number(value: object, whole: bool) -> bool:
 
 
 def _range_problems(low: object, high: object, log: object, step: object, whole: bool) -> Iterator[Problem]:
-    what = f"an integer within +-2**{LARGEST_INT.bit_length() - 1}" if whole else "a finite number"
+    what = WHOLE if whole else "a finite number"
     bounds = [("low", low), ("high", high)]
     wrong = [Problem(name, value, f"must be {what}") for name, value in bounds if not _number(value, whole)]
     if not isinstance(log, bool):
@@ -159,14 +172,9 @@ class Choice:
     branches: tuple[Space, ...] = ()
 
     def __post_init__(self) -> None:
-        problems = []
+        problems = [Problem("", option, rule) for option in self.options if (rule := scalar_rule(option))]
         if not self.options:
             problems.append(Problem("", list(self.options), "must hold at least one option"))
-        for option in self.options:
-            if not isinstance(option, str | int | float | None):
-                problems.append(Problem("", option, "must be a scalar: text, a number, true, false or null"))
-            elif isinstance(option, float) and not math.isfinite(option):
-                problems.append(Problem("", option, "must be finite"))
         if not problems:
             # 1 and 1.0 and true are one value to Python, 1 and "1" one name in a key.
             values: set[Scalar] = set()

@@ -15,12 +15,11 @@ A range or choice with `requires: model.pretrained` is searched only where the s
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spaces.domains import Choice, Domain, Entry, Fixed, Float, Int, Space, option_text
+from spaces.domains import Choice, Domain, Entry, Fixed, Float, Int, Space, option_text, scalar_rule
 from trainables.config import ConfigError, Problem
 from trainables.config.problems import nearest
 
@@ -94,11 +93,10 @@ def _meant_as_leaf(value: Mapping[Any, Any]) -> str | None:
 def _read_fixed(value: object, path: str, prefix: str, problems: list[Problem]) -> Iterator[Entry]:
     items = value if isinstance(value, list | tuple) else [value]
     for item in items:
-        if not isinstance(item, str | int | float | None):
-            problems.append(Problem(prefix + path, item, "must be a range, a choice, a scalar or a list of scalars"))
-            return
-        if isinstance(item, float) and not math.isfinite(item):
-            problems.append(Problem(prefix + path, item, "must be finite"))
+        if broken := scalar_rule(item):
+            known = isinstance(item, str | int | float | None)
+            rule = broken if known else "must be a range, a choice, a scalar or a list of scalars"
+            problems.append(Problem(prefix + path, item, rule))
             return
     yield Entry(path, Fixed(tuple(items) if isinstance(value, list | tuple) else value))  # type: ignore[arg-type]
 

@@ -6,9 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before torch is loaded: the batches of tests are so small that more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Property tests draw the same examples in every run; `--hypothesis-profile=slow` draws many more, and others each time.
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
+settings.register_profile("fast", max_examples=100, derandomize=True, **_COMMON)
+settings.register_profile("slow", max_examples=2000, **_COMMON)
+settings.load_profile("fast")
 
 
 def _folder(variable: str, what: str) -> Path:

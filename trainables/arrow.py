@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from trainables.config import ConfigError
+
 __all__ = ["EncodedRows", "read_labels", "read_pixels", "write_encoded", "write_pixels"]
 
 _BATCH_BYTES = 32 * 2**20
@@ -53,11 +55,46 @@ def write_pixels(path: Path, labels: NDArray[np.int64], shape: tuple[int, int], 
     _sync(path)
 
 
+def _table(path: Path) -> tuple[pa.Table, pa.Buffer]:
+    """A file's table, mapped, and the buffer of the whole file that it lies in.
+
+    Arrow trusts what it maps: a flipped bit among the offsets of the images ends the process. So they are gone through
+    once; of the images themselves nothing is read.
+    """
+    try:
+        with pa.memory_map(str(path)) as source:
+            whole = source.read_buffer()
+        table = pa.ipc.open_file(pa.BufferReader(whole)).read_all()
+        table.validate(full=True)
+        _check_columns(table)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        rule = "must be a sound file of prepared images: remove its folder, and they are prepared again"
+        raise ConfigError.single(str(path), str(error).partition("\n")[0], rule) from None
+    return table, whole
+
+
+def _check_columns(table: pa.Table) -> None:
+    if table.column_names != ["image", "label"] or any(column.null_count for column in table.columns):
+        raise ValueError(f"columns {table.column_names}")
+    image, label = table.schema.types
+    if label != pa.int64() or (image != pa.binary() and not _is_pixels(image, table.column("image"))):
+        raise ValueError(f"columns of {image} and {label}")
+
+
+def _is_pixels(kind: pa.DataType, column: pa.ChunkedArray) -> bool:
+    # Arrow does not hold the shape against the length of the lists that the pixels are stored in.
+    return (
+        isinstance(kind, pa.FixedShapeTensorType)
+        and column.num_chunks == 1
+        and kind == pa.fixed_shape_tensor(pa.uint8(), kind.shape)
+        and (len(kind.shape), kind.shape[0]) == (3, 3)
+        and math.prod(kind.shape) == kind.storage_type.list_size > 0
+    )
+
+
 def _layout(path: Path) -> tuple[int, tuple[int, int, int, int]]:
     """Where the pixels of a file begin, in bytes, and their shape [n, 3, h, w]."""
-    with pa.memory_map(str(path)) as source:
-        whole = source.read_buffer()
-        table = pa.ipc.open_file(pa.BufferReader(whole)).read_all()
+    table, whole = _table(path)
     column = table.column("image")
     values = column.chunk(0).storage.flatten().buffers()[1]
     channels, height, width = column.type.shape
@@ -68,19 +105,23 @@ def read_pixels(path: Path) -> NDArray[np.uint8] | None:
     """The pixels of a file, [n, 3, h, w], mapped and not copied; None if it holds encoded images.
 
     The mapping is private: writing into it changes neither the file nor what other processes see.
+
+    Raises:
+        ConfigError: if the file is damaged.
     """
-    with pa.memory_map(str(path)) as source:
-        if pa.ipc.open_file(source).schema.field("image").type == pa.binary():
-            return None
+    if _table(path)[0].schema.field("image").type == pa.binary():
+        return None
     offset, shape = _layout(path)
     return np.memmap(path, np.uint8, "c", offset, shape)
 
 
 def read_labels(path: Path) -> NDArray[np.int64]:
-    """A copy of the labels of a file."""
-    with pa.memory_map(str(path)) as source:
-        column = pa.ipc.open_file(source).read_all().column("label")
-        return np.array(column.to_numpy(), dtype=np.int64)
+    """A copy of the labels of a file.
+
+    Raises:
+        ConfigError: if the file is damaged.
+    """
+    return np.array(_table(path)[0].column("label").to_numpy(), dtype=np.int64)
 
 
 def write_encoded(path: Path, labels: NDArray[np.int64], images: Iterable[bytes]) -> None:
@@ -110,11 +151,14 @@ def _batches(rows: Iterator[tuple[bytes, int]]) -> Iterator[list[tuple[bytes, in
 
 
 class EncodedRows:
-    """The images of a file that `write_encoded` wrote, mapped: `rows[i]` copies the bytes of one."""
+    """The images of a file that `write_encoded` wrote, mapped: `rows[i]` copies the bytes of one.
+
+    Raises:
+        ConfigError: if the file is damaged.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._source = pa.memory_map(str(path))
-        self._column = pa.ipc.open_file(self._source).read_all().column("image")
+        self._column = _table(path)[0].column("image")
 
     def __len__(self) -> int:
         return len(self._column)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from trainables.arrow import write_encoded, write_pixels
 from trainables.config import ConfigError, Data
-from trainables.decode import UnreadableImage, decode, quiet, thumbnail
+from trainables.decode import UnreadableImage, decode, quiet, read_encoded, thumbnail
 from trainables.rows import SPLITS, Contents, Row, Split, listed
 from trainables.splitting import split_rows
 
@@ -65,7 +65,7 @@ def _look(row: Row, as_pixels: bool) -> _Seen | str:
         height, width = row.image.shape[1:]
         return _Seen(hashlib.sha256(stored).digest(), stored, (height, width), _moments(row.image))
     try:
-        encoded = row.image.read_bytes() if isinstance(row.image, Path) else row.image
+        encoded = read_encoded(row.image) if isinstance(row.image, Path) else row.image
         if as_pixels:
             pixels = decode(encoded)
             size, stored = (pixels.shape[1], pixels.shape[2]), pixels.tobytes()

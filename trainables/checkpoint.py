@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import re
 import struct
 import tempfile
 import warnings
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainables.config import ConfigError, TrialConfig, parse_config
+from trainables.config import ConfigError, TrialConfig, flatten, parse_config
 
 __all__ = ["config_of", "load_checkpoint", "read_tensors", "save_checkpoint"]
+
+# What to tell of where two configs differ; the rest is counted.
+MOST_NAMED = 3
+NOT_SET = "not set"
+
+FOLDER_BIT = 0x10  # of the attributes in a zip file
 
 # torch.load lets through whatever its unpickler stumbles over in a damaged or hostile file.
 _UNREADABLE = (
     pickle.UnpicklingError, ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError,
-    MemoryError, RuntimeError, TypeError, ValueError, struct.error, zlib.error,
+    MemoryError, RuntimeError, TypeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 
@@ -44,12 +52,13 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
         raise
 
 
-def read_tensors(path: Path, name: str) -> object:
+def read_tensors(path: Path, name: str, *, checksums: bool = False) -> object:
     """Load a file of tensors and plain data onto the CPU; a hostile file runs no code.
 
     Args:
         path: the file.
         name: the setting that named it, for the error.
+        checksums: whether to hold the content against the file's checksums, which files of torch before 1.6 lack.
 
     Raises:
         ConfigError: if it is missing, unreadable, damaged, or holds anything else.
@@ -57,9 +66,13 @@ def read_tensors(path: Path, name: str) -> object:
     try:
         if not path.is_file():
             raise FileNotFoundError("there is none")
+        if checksums:
+            _check_content(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats: what matters here is whether it can be read
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content: object = torch.load(path, map_location="cpu", weights_only=True)
+        _check_methods(content)
+        return content
     except OSError as error:
         rule = f"must be the path of a readable file with weights ({error.strerror or error})"
         raise ConfigError.single(name, str(path), rule) from None
@@ -71,18 +84,78 @@ def read_tensors(path: Path, name: str) -> object:
         raise ConfigError.single(name, str(path), rule) from None
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
+def _check_content(path: Path) -> None:
+    # torch writes a zip file with checksums, and does not look at them: it loads a flipped bit as another weight.
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch would not have written such entries: it takes what lies in memory for the content of a folder, and
+            # one that is compressed may unpack for ever.
+            if any(e.external_attr & FOLDER_BIT or e.compress_type != zipfile.ZIP_STORED for e in archive.infolist()):
+                raise zipfile.BadZipFile("an entry is a folder or compressed")
+            if archive.testzip() is not None:
+                raise zipfile.BadZipFile("the content is not what was written")
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise zipfile.BadZipFile("an entry lies outside the file") from None
+
+
+def _check_methods(content: object) -> None:
+    # torch runs no code, but lets a file give an OrderedDict or tensor attributes, by the names of methods too.
+    waiting, seen = [content], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if any(hasattr(type(node), name) for name in getattr(node, "__dict__", ())):
+            raise ValueError("an attribute hides a method")
+        if isinstance(node, dict):
+            waiting += node.values()
+        elif isinstance(node, list | tuple):
+            waiting += node
+
+
+def load_checkpoint(path: Path, expected: TrialConfig | None = None) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, every byte of it held against the checksums it was written with.
+
+    Args:
+        path: the file.
+        expected: the config of the trial that is to go on from it, if any. What `execution` leaves to the machine
+            (`auto` or null) in one of the two configs is no difference, as it is none between two studies.
 
     Raises:
-        ConfigError: as `read_tensors`, or if it is no checkpoint of a trial.
+        ConfigError: as `read_tensors`, or if it is no checkpoint of a trial, or one of a trial with another config.
     """
-    state = read_tensors(path, "checkpoint")
-    if not isinstance(state, dict) or not {"config", "epoch"} <= state.keys():
+    state = read_tensors(path, "checkpoint", checksums=True)
+    if not isinstance(state, dict) or not {"config", "epoch", "step"} <= state.keys():
         raise ConfigError.single(
             "checkpoint", str(path), "must be a checkpoint that a trial wrote, with its TrialConfig"
         )
+    try:
+        config = config_of(state)
+    except ConfigError as error:
+        raise ConfigError.single(
+            "checkpoint", str(path), f"must hold a valid TrialConfig ({error.problems[0]})"
+        ) from None
+    if expected is not None and (different := _differences(config, expected)):
+        named = "; ".join(different[:MOST_NAMED])
+        more = f"; and {len(different) - MOST_NAMED} more" if len(different) > MOST_NAMED else ""
+        rule = f"must be of a trial with the same config, not with another {named}{more}"
+        raise ConfigError.single("checkpoint", str(path), rule)
     return state
+
+
+def _differences(there: TrialConfig, here: TrialConfig) -> list[str]:
+    """Each key in which two configs differ, with both values."""
+    old, new = (flatten(config.model_dump(mode="json")) for config in (there, here))
+    keys = sorted(dict.fromkeys([*new, *old]), key=lambda key: not key.endswith(".kind"))  # the rest follows from these
+    return [
+        f"{key} ({old.get(key, NOT_SET)} there, {new.get(key, NOT_SET)} here)"
+        for key in keys
+        if old.get(key, NOT_SET) != new.get(key, NOT_SET)
+        and not (key.startswith("execution.") and {old[key], new[key]} & {"auto", None})
+    ]
 
 
 def config_of(state: dict[str, Any]) -> TrialConfig:

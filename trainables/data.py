@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainables.arrow import EncodedRows, read_labels, read_pixels
 from trainables.building import threads
-from trainables.config import Data
+from trainables.config import ConfigError, Data
 from trainables.materialized import Size, decode_rows, materialize
 from trainables.store import Store, default_cache, prepare
 
@@ -70,8 +70,16 @@ def open_images(store: Store, path: Path, data: Data, cap: int | None = None) ->
 
     Pixels come as they are stored: `data.resolution` is left to the device. Encoded images come as squares of
     `data.resolution`; without one, as they are if all are alike (`Store.image_size`), else as squares of 224 pixels.
+
+    Raises:
+        ConfigError: if the file is damaged.
     """
-    labels = torch.from_numpy(read_labels(path))[:cap]
+    labels = torch.from_numpy(read_labels(path))
+    known = (labels >= 0) & (labels < store.num_classes)
+    if len(labels) != store.counts[path.stem] or not known.all():
+        rule = "must hold each image's label, one of the classes: remove its folder, and they are prepared again"
+        raise ConfigError.single(str(path), f"{len(labels)} labels", rule)
+    labels = labels[:cap]
     pixels = read_pixels(path)
     if pixels is not None:
         _, _, height, width = pixels.shape

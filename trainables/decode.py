@@ -8,21 +8,31 @@ content counts, not its extension.
 from __future__ import annotations
 
 import io
+import stat
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["FORMATS", "Pixels", "UnreadableImage", "decode", "decode_square", "quiet", "thumbnail"]
+__all__ = ["FORMATS", "Pixels", "UnreadableImage", "decode", "decode_square", "quiet", "read_encoded", "thumbnail"]
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 
+LARGEST_FILE = 512 * 2**20  # bytes; the largest image that Pillow takes has 256 MiB of pixels
+
 Pixels = NDArray[np.uint8]
+
+# A progressive JPEG repeats a whole image in a few bytes a scan; encoders write about ten scans.
+MOST_SCANS = 500
+_SCAN = b"\xff\xda"
+
+WIDEST = 4  # long over short side beyond which the ends are cut off before a square is made
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -54,6 +64,21 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def read_encoded(path: Path) -> bytes:
+    """The content of an image file.
+
+    Raises:
+        UnreadableImage: if it is no regular file (a pipe or device may never end), or too large.
+        OSError: if it can't be read.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise UnreadableImage("no regular file")
+    if found.st_size > LARGEST_FILE:
+        raise UnreadableImage(f"{found.st_size:,} bytes, above the limit of {LARGEST_FILE:,}")
+    return path.read_bytes()
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
@@ -79,6 +104,8 @@ def _open(encoded: bytes, at_least: int | None = None) -> tuple[Image.Image, tup
     """
     if not encoded:
         raise UnreadableImage("empty")
+    if encoded.startswith(b"\xff\xd8") and encoded.count(_SCAN) > MOST_SCANS:
+        raise UnreadableImage(f"a JPEG of {encoded.count(_SCAN):,} scans, above the limit of {MOST_SCANS}")
     try:
         with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
             width, height = image.size
@@ -97,6 +124,14 @@ def _open(encoded: bytes, at_least: int | None = None) -> tuple[Image.Image, tup
         raise UnreadableImage(f"not a {', '.join(FORMATS)} image") from None
     except _DAMAGE as error:
         raise UnreadableImage(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+
+
+def _without_ends(image: Image.Image) -> Image.Image:
+    """The middle of a very long image: as large as `side` asks, the whole could take any amount of memory."""
+    width, height = image.size
+    longest = WIDEST * min(width, height)
+    left, top = max(width - longest, 0) // 2, max(height - longest, 0) // 2
+    return image.crop((left, top, width - left, height - top)) if left or top else image
 
 
 def _pixels(image: Image.Image) -> Pixels:
@@ -119,6 +154,7 @@ def decode_square(encoded: bytes, side: int) -> Pixels:
         UnreadableImage: as `decode`.
     """
     image, _ = _open(encoded, at_least=2 * side)
+    image = _without_ends(image)
     width, height = image.size
     scale = side / min(width, height)
     width, height = max(side, round(width * scale)), max(side, round(height * scale))

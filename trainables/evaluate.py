@@ -23,12 +23,16 @@ from trainables.config import (
     load_config,
     merge,
     parse_config,
+    validate,
 )
 from trainables.data import Images, load_splits
 from trainables.evaluation import Scores, predict, score
+from trainables.execution import autocast, memory_format, resolve_device
 from trainables.feed import Feed, evaluation_batch, resize
-from trainables.loop import autocast, memory_format, normalization_for, resolve_device
+from trainables.loop import normalization_for
 from trainables.models import build_model
+from trainables.saved_state import check_keys, refusal
+from trainables.saved_tensors import check_tensors
 from trainables.store import Store, default_cache, prepare
 from trainables.test_split import open_test
 
@@ -58,14 +62,18 @@ def score_images(config: TrialConfig, state: dict[str, Any] | None, images: Imag
         model = build_model(config.model, store.num_classes)
         normalization = normalization_for(config, store.mean, store.std)
     else:
+        state = check_keys(state, ["class_names", "model", "ema", "normalization"], "")
+        if type(state["class_names"]) is not list:
+            raise refusal("class_names", state["class_names"], "must be a list")
         if len(state["class_names"]) != store.num_classes:
             raise ConfigError.single(
                 "classes", store.num_classes, f"must be the checkpoint's {len(state['class_names'])}"
             )
         untrained = config.model.model_copy(update={"pretrained": "none", "frozen_stages": 0})
         model = build_model(untrained, store.num_classes)
-        model.load_state_dict(state["ema"] or state["model"])
-        normalization = Normalization.model_validate(state["normalization"])
+        kept = "model" if state["ema"] is None else "ema"
+        model.load_state_dict(check_tensors(state[kept], model.state_dict(), kept))
+        normalization = validate(Normalization, state["normalization"])
     layout = memory_format(config.execution)
     model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     augmentation = Augmentation(config.augment, normalization.mean, normalization.std, store.num_classes)

@@ -1,13 +1,12 @@
-"""The training loop: one generator of `EpochResult`, no callbacks.
+"""The training loop: one generator of steps and `EpochResult`s, no callbacks.
 
-Every random draw comes from (seed, purpose, epoch), never from a stream that runs on, so that a run stopped after any
-epoch and resumed from its `state_dict` computes what an uninterrupted one does. Within an epoch nothing waits for the
-device: sums stay there and are read once, at its end.
+Every random draw comes from (seed, purpose, epoch), and a `state_dict` taken in the middle of an epoch holds how far
+its streams have come, so that a run stopped after any step and resumed computes what an uninterrupted one does. Within
+an epoch nothing waits for the device: sums stay there and are read once, at its end.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,43 +18,21 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from trainables.augment import Augmentation, Batch
-from trainables.config import ConfigError, Execution, Normalization, TrialConfig
+from trainables.config import Normalization, TrialConfig
 from trainables.data import Splits
 from trainables.evaluation import predict, score
+from trainables.execution import autocast, memory_format, resolve_device
 from trainables.feed import Feed, evaluation_batch, resize
 from trainables.models import build_model
 from trainables.optim import build_optimizer, lr_at
+from trainables.partial_epoch import PartialEpoch
 from trainables.pretrained import pretrained_normalization
-from trainables.result import EpochResult
+from trainables.result import EpochResult, Trainable
+from trainables.saved_state import check_float, check_keys, check_whole, refusal
+from trainables.saved_tensors import check_optimizer, check_tensors
 from trainables.seeds import derived_seed
 
-__all__ = ["Run", "autocast", "memory_format", "normalization_for", "resolve_device"]
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device for `execution.device`; `auto` is the GPU where there is one.
-
-    Raises:
-        ConfigError: for a GPU that is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        rule = "must be a device of this machine, which has no CUDA device: give --device cpu (last digits will differ)"
-        raise ConfigError.single("execution.device", name, rule)
-    return torch.device(name)
-
-
-def memory_format(execution: Execution) -> torch.memory_format:
-    """The layout of images and weights; `auto` is channels_last, a fifth faster on CPUs too."""
-    return torch.contiguous_format if execution.memory_format == "contiguous" else torch.channels_last
-
-
-def autocast(execution: Execution, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """The precision of forward passes."""
-    if execution.precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
+__all__ = ["Run", "normalization_for"]
 
 
 def normalization_for(config: TrialConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization:
@@ -83,7 +60,7 @@ def _ema_update(decay: float, steps: Callable[[], int]) -> Any:
     return update
 
 
-class Run:
+class Run(Trainable):
     """A trial on images. See `trainables.result.Trainable` for the contract.
 
     Args:
@@ -129,7 +106,8 @@ class Run:
         if decay:
             average = _ema_update(decay, lambda: self._ema_steps)
             self._ema = AveragedModel(self._model, multi_avg_fn=average, use_buffers=True)
-        self._epoch = 0
+        self._epoch, self._step = 0, 0
+        self._partial: PartialEpoch | None = None
         self._val_history: list[float] = []
 
     @property
@@ -137,55 +115,56 @@ class Run:
         """The network whose metrics are reported: the averaged one when EMA is on."""
         return self._ema.module if self._ema is not None else self._model
 
-    def epochs(self) -> Iterator[EpochResult]:
-        """Train to the last epoch, one result each; see `trainables.result.Trainable`."""
+    def steps(self) -> Iterator[EpochResult | None]:
+        """Train to the last epoch; see `trainables.result.Trainable`."""
         last = self._stop_reason(0.0) is not None if self._epoch else False
         while not last:
-            result = self._run_epoch()
+            if self._partial is None:
+                self._partial = PartialEpoch(self._config.seed, self._epoch, self._device)
+            yield from self._train_epoch(self._partial)
+            result = self._finish_epoch(self._partial)
             last = result.last
             yield result
 
-    def _run_epoch(self) -> EpochResult:
-        started = time.perf_counter()
-        train_loss, grad_norm, lr = self._train_epoch(self._epoch)
+    def _train_epoch(self, partial: PartialEpoch) -> Iterator[None]:
+        """Take the steps that are left of this epoch."""
+        order = self._order(self._epoch).to(self._device)
+        self._forward.train()
+        while self._step < self._steps_per_epoch:
+            with partial.running():
+                indices = order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
+                pixels, labels = self._train.pixels(indices), self._train.labels[indices]
+                batch = self._augmentation(pixels, labels, partial.generator)
+                partial.add(*self._update(batch, self._lr(self._step)))
+            self._step += 1
+            yield None
+
+    def _lr(self, step: int) -> float:
+        """The learning rate at a step of this epoch."""
+        config, steps = self._config, self._steps_per_epoch
+        at, total = self._epoch * steps + step, config.epochs * steps
+        return lr_at(config.schedule, config.optimizer.lr, at, total, steps, self._val_history)
+
+    def _finish_epoch(self, partial: PartialEpoch) -> EpochResult:
+        with partial.running():
+            train_loss, grad_norm = partial.means(self._steps_per_epoch)
+        lr = self._lr(self._steps_per_epoch - 1)
         trained = time.perf_counter()
         probe = score(self._predict(self._train, self._probe), self._train.labels[self._probe.to(self._device)])
         val = score(self._predict(self._val, torch.arange(len(self._val))), self._val.labels)
-        self._epoch += 1
+        self._epoch, self._step, self._partial = self._epoch + 1, 0, None
         self._val_history.append(val.loss)
         reason = self._stop_reason(train_loss)
         return EpochResult(
             epoch=self._epoch, train_loss=train_loss, train_accuracy=probe.accuracy, val_loss=val.loss,
             val_accuracy=val.accuracy, val_precision=val.precision, val_recall=val.recall, val_f1=val.f1,
             lr=lr, grad_norm=grad_norm,
-            images_per_second=self._steps_per_epoch * self._batch_size / (trained - started),
-            seconds=time.perf_counter() - started, last=reason is not None, stop_reason=reason,
+            images_per_second=self._steps_per_epoch * self._batch_size / partial.seconds,
+            seconds=partial.seconds + time.perf_counter() - trained, last=reason is not None, stop_reason=reason,
         )  # fmt: skip
 
-    def _train_epoch(self, epoch: int) -> tuple[float, float, float]:
-        """Mean loss, mean gradient norm and last learning rate of one pass."""
-        config, schedule = self._config, self._config.schedule
-        torch.manual_seed(derived_seed(config.seed, "dropout", epoch))
-        generator = torch.Generator().manual_seed(derived_seed(config.seed, "augment", epoch))
-        order = self._order(epoch).to(self._device)
-        total_steps = config.epochs * self._steps_per_epoch
-        loss_sum = torch.zeros((), device=self._device)
-        norm_sum = torch.zeros((), device=self._device)
-        lr = 0.0
-        self._forward.train()
-        for step in range(self._steps_per_epoch):
-            indices = order[step * self._batch_size : (step + 1) * self._batch_size]
-            batch = self._augmentation(self._train.pixels(indices), self._train.labels[indices], generator)
-            lr = lr_at(
-                schedule, config.optimizer.lr, epoch * self._steps_per_epoch + step, total_steps,
-                self._steps_per_epoch, self._val_history,
-            )  # fmt: skip
-            loss, norm = self._step(batch, lr)
-            loss_sum += loss
-            norm_sum += norm
-        return loss_sum.item() / self._steps_per_epoch, norm_sum.item() / self._steps_per_epoch, lr
-
-    def _step(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
+    def _update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
+        """One step of the optimizer: its loss and gradient norm, float32 [] on the device."""
         for group in self._optimizer.param_groups:
             group["lr"] = lr * group["lr_ratio"]
         images = resize(batch.images, self._config.data.resolution).contiguous(memory_format=self._memory_format)
@@ -255,10 +234,15 @@ class Run:
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimizer, validation history, config, normalization, class names: tensors and plain data."""
+        """Weights, optimizer, validation history, config, normalization, class names: tensors and plain data.
+
+        The tensors are those that training changes: save them before it goes on.
+        """
         return {
             "config": self._config.model_dump(mode="json"),
             "epoch": self._epoch,
+            "step": self._step,
+            "partial_epoch": None if self._partial is None else self._partial.state_dict(),
             "val_history": list(self._val_history),
             "model": self._model.state_dict(),
             "ema": None if self._ema is None else self._ema.module.state_dict(),
@@ -269,12 +253,28 @@ class Run:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`, a `state_dict` of a run with the same config."""
-        self._epoch = state["epoch"]
-        self._val_history = list(state["val_history"])
-        self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        """Continue from `state`, a `state_dict` of a run with the same config.
+
+        Raises:
+            ConfigError: if it is none, naming what does not fit; take another run then, or train from the beginning.
+        """
+        own = self.state_dict()
+        state = check_keys(state, list(own), "")
+        self._epoch = check_whole(state["epoch"], "epoch", 0, self._config.epochs)
+        begun = state["partial_epoch"] is not None
+        self._step = check_whole(state["step"], "step", int(begun), self._steps_per_epoch if begun else 0)
+        history = state["val_history"]
+        if type(history) is not list or len(history) != self._epoch:
+            raise refusal("val_history", history, f"must be a list of {self._epoch} losses")
+        self._val_history = [check_float(loss, "val_history") for loss in history]
+        self._partial = None
+        if begun:
+            self._partial = PartialEpoch(self._config.seed, self._epoch, self._device)
+            self._partial.load_state_dict(state["partial_epoch"])
+        self._model.load_state_dict(check_tensors(state["model"], own["model"], "model"))
+        self._optimizer.load_state_dict(check_optimizer(state["optimizer"], self._optimizer))
         if self._ema is not None:
-            self._ema.module.load_state_dict(state["ema"])
-            self._ema_steps = state["ema_steps"]
+            self._ema.module.load_state_dict(check_tensors(state["ema"], own["ema"], "ema"))
+            most = self._config.epochs * self._steps_per_epoch
+            self._ema_steps = check_whole(state["ema_steps"], "ema_steps", 0, most)
             self._ema.n_averaged.fill_(self._ema_steps)

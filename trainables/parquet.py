@@ -31,6 +31,8 @@ _SPLITS: dict[str, Split] = {
 _ROWS_AT_ONCE = 16
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)  # the last: a name that is not UTF-8
 _BUFFER_BYTES = 2**20  # read row groups piecemeal: Hugging Face's hold hundreds of megabytes
+# Encoded images hardly shrink. What unpacks to far more would take memory that no image needs.
+_MOST_UNPACKED, _SPARE_UNPACKED = 100, 64 * 2**20
 
 
 def _split_of(path: Path, root: Path) -> Split | None:
@@ -81,6 +83,9 @@ class ParquetFiles:
         try:
             found = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
             found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+            if odd := [file for file in found if not file.is_file()]:  # a pipe would be waited for for ever
+                rule = f"must hold regular files only, unlike {listed([file.name for file in odd])}"
+                raise ConfigError.single("data.source", source, rule)
             splits = {file: _split_of(file, path) for file in found}
             stats = {file: file.stat() for file in found}
         except OSError as error:
@@ -175,25 +180,25 @@ def _class_names(schema: pa.Schema, label_column: str, path: Path) -> tuple[str,
         node = node.get(key) if isinstance(node, dict) else None
     if node is None:
         return None
-    if not isinstance(node, list) or not all(isinstance(name, str) for name in node) or len(set(node)) < len(node):
-        raise _unreadable(
-            path, ValueError("the class names in its `huggingface` metadata are no list of distinct names")
-        )
-    return tuple(node)
+    if isinstance(node, list) and all(isinstance(name, str) for name in node):
+        names = tuple(name.encode("utf-8", "replace").decode() for name in node)  # JSON may hold half characters
+        if len(set(names)) == len(names):
+            return names
+    raise _unreadable(path, ValueError("the class names in its `huggingface` metadata are no list of distinct names"))
 
 
 def _read_table(file: _File) -> _Table:
     try:
         with pq.ParquetFile(file.path) as parquet:
             schema, metadata = parquet.schema_arrow, parquet.metadata
+            if len(set(schema.names)) < len(schema.names):
+                raise _unreadable(file.path, ValueError(f"columns of one name: {listed(schema.names, 10)}"))
             image, label = _image_column(schema, file.path), _label_column(schema, file.path)
             names = _class_names(schema, label, file.path)
+            _check_sizes(file, metadata)
             column = parquet.read(columns=[label]).column(label)
             nbytes = sum(
-                chunk.total_uncompressed_size
-                for group in range(metadata.num_row_groups)
-                for chunk in map(metadata.row_group(group).column, range(metadata.num_columns))
-                if chunk.path_in_schema == f"{image}.bytes"
+                chunk.total_uncompressed_size for chunk in _chunks(metadata) if chunk.path_in_schema == f"{image}.bytes"
             )
     except _DAMAGE as error:
         raise _unreadable(file.path, error) from error
@@ -210,6 +215,22 @@ def _read_table(file: _File) -> _Table:
             file, labels, int(np.argmax(labels < 0)), "0 or more (-1 often marks a test split whose labels are secret)"
         )
     return _Table(file, image, label, names, labels, nbytes)
+
+
+def _chunks(metadata: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        yield from map(group.column, range(metadata.num_columns))
+
+
+def _check_sizes(file: _File, metadata: pq.FileMetaData) -> None:
+    """Refuse a small file that would fill the memory."""
+    if metadata.num_rows > file.nbytes:
+        raise _unreadable(file.path, ValueError(f"{metadata.num_rows:,} rows in {file.nbytes:,} bytes"))
+    for chunk in _chunks(metadata):
+        packed, unpacked = chunk.total_compressed_size, chunk.total_uncompressed_size
+        if unpacked > _MOST_UNPACKED * packed + _SPARE_UNPACKED:
+            told = f"column {chunk.path_in_schema} unpacks from {packed:,} to {unpacked:,} bytes"
+            raise _unreadable(file.path, ValueError(told))
 
 
 def _check_range(tables: list[_Table], names: tuple[str, ...]) -> None:

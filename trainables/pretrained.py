@@ -7,7 +7,6 @@ of a checkpoint's mappings holds the weights, what its names mean, whether they 
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -26,6 +25,7 @@ from trainables.config import (
     TorchvisionResNet,
     validate,
 )
+from trainables.saved_tensors import is_dense
 
 if TYPE_CHECKING:
     from trainables.models import StagedResNet
@@ -37,6 +37,8 @@ NETWORK_TIMEOUT = 30.0  # seconds without a byte after which a download is given
 
 _PATH = "model.pretrained"
 _WRAPPERS = ("ema", "model_ema", "state_dict", "model", "model_state_dict", "net")  # the first one present is taken
+
+_NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32)
 
 _Pretrainable = CifarResNet | TorchvisionResNet
 
@@ -86,7 +88,7 @@ def pretrained_normalization(config: Model) -> Normalization | None:
         preset = _published(config).transforms()
         return Normalization(mean=tuple(preset.mean), std=tuple(preset.std))
     checkpoint = _checkpoint(config)
-    recorded = checkpoint.get("normalization") if isinstance(checkpoint, Mapping) else None
+    recorded = checkpoint.get("normalization") if isinstance(checkpoint, dict) else None
     if recorded is None:
         return IMAGENET
     try:
@@ -146,10 +148,14 @@ def _checkpoint(config: _Pretrainable) -> object:
 
 def _state_dict(checkpoint: object, config: _Pretrainable) -> dict[str, Tensor]:
     node = checkpoint
-    while isinstance(node, Mapping) and node:
-        if all(isinstance(key, str) and isinstance(value, Tensor) for key, value in node.items()):
+    for _ in _WRAPPERS:  # deeper than this is a circle
+        if not isinstance(node, dict) or not node:
+            break
+        if all(
+            isinstance(key, str) and isinstance(value, Tensor) and not value.is_nested for key, value in node.items()
+        ):
             return dict(node)
-        node = next((node[key] for key in _WRAPPERS if node.get(key)), None)
+        node = next((node[key] for key in _WRAPPERS if isinstance(node.get(key), dict) and node[key]), None)
     rule = f"must hold a state dict, bare or under one of {', '.join(_WRAPPERS)}: there is none"
     raise ConfigError.single(_PATH, config.pretrained, rule)
 
@@ -181,15 +187,14 @@ def _fitted(checkpoint: object, model: StagedResNet, config: _Pretrainable) -> d
         found = {key: value for key, value in found.items() if key not in ("fc.weight", "fc.bias")}
     optional = {key for key in wanted if key.endswith("num_batches_tracked") or key.startswith("fc.")}
     shared = [key for key in wanted if key in found]
+    fitting = [key for key in shared if found[key].shape == wanted[key].shape]
     faults = {
         "missing": [key for key in wanted if key not in found and key not in optional],
         "unexpected": [key for key in found if key not in wanted],
         "of another shape": [
-            f"{key} {list(found[key].shape)} for {list(wanted[key].shape)}"
-            for key in shared
-            if found[key].shape != wanted[key].shape
+            f"{key} {list(found[key].shape)} for {list(wanted[key].shape)}" for key in shared if key not in fitting
         ],
-        "not finite numbers": [key for key in shared if not _is_finite(found[key])],
+        "not finite numbers": [key for key in fitting if not _is_finite(found[key])],
     }
     if any(faults.values()):
         told = "; ".join(f"{fault}: {_first(keys)}" for fault, keys in faults.items() if keys)
@@ -202,9 +207,7 @@ def _fitted(checkpoint: object, model: StagedResNet, config: _Pretrainable) -> d
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_complex() or tensor.is_quantized:
-        return False
-    return bool(tensor.isfinite().all())
+    return is_dense(tensor) and tensor.dtype in _NUMBERS and bool(tensor.isfinite().all())
 
 
 def _first(keys: list[str]) -> str:

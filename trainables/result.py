@@ -18,7 +18,8 @@ class EpochResult:
     classes on the validation split. `train_accuracy` is measured in eval mode on a fixed unaugmented subset of the
     training split, so that mixup or dropout does not blur the generalization gap. With EMA on, all but `train_loss` are
     the averaged weights'. `lr` is the learning rate of the epoch's last step, `grad_norm` the mean L2 norm of the
-    gradient before clipping. `images_per_second` counts training images over training time, `seconds` the whole epoch.
+    gradient before clipping. `images_per_second` counts training images over training time, `seconds` the whole epoch;
+    for an epoch that was interrupted, both take the time of its parts together.
     """
 
     epoch: int
@@ -51,12 +52,25 @@ METRICS: tuple[str, ...] = (
 class Trainable(Protocol):
     """A trial in progress: `trainables.loop.Run` on images, `trainables.synthetic.SyntheticRun` without."""
 
-    def epochs(self) -> Iterator[EpochResult]:
-        """Train on from where the state stands: one result an epoch, up to the one whose `last` is true."""
+    def steps(self) -> Iterator[EpochResult | None]:
+        """Train on from where the state stands, up to the epoch whose result's `last` is true.
+
+        Yields None after every optimizer step and an `EpochResult` after each epoch. At both a `state_dict` may be
+        taken, and the iterator may be abandoned; a later one goes on from there. Yielding None does not wait for the
+        device, and what the caller does in between (with torch's global generators, too) changes no number.
+        """
         ...
 
+    def epochs(self) -> Iterator[EpochResult]:
+        """`steps` with the results alone: one an epoch."""
+        return (result for result in self.steps() if result is not None)
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly as if never stopped; readable with `torch.load(weights_only=True)`."""
+        """Everything needed to go on exactly as if never stopped; readable with `torch.load(weights_only=True)`.
+
+        Among it `config`; `epoch`, how many are finished; and `step`, how many steps of the next one are (0 at an
+        epoch's end).
+        """
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import uuid
 from dataclasses import asdict
@@ -32,6 +33,7 @@ __all__ = ["Store", "default_cache", "prepare"]
 log = logging.getLogger(__name__)
 
 _RECORD = "meta.json"
+_FINGERPRINT = "[0-9a-f]{32}"
 
 
 class Store(Part):
@@ -43,7 +45,7 @@ class Store(Part):
     names the unreadable images left out; `nbytes` has the size of each file of the store.
     """
 
-    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+    fingerprint: Annotated[str, Field(pattern=f"^{_FINGERPRINT}$")]
     class_names: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[Positive, Positive, Positive]
@@ -105,9 +107,10 @@ def _recorded(cache: Path, key: str) -> Store | None:
     """The store that an earlier call made for the same request."""
     try:
         fingerprint = json.loads((cache / "keys" / f"{key}.json").read_text())
-    except (OSError, ValueError):  # nothing there, or nothing sound: the store is built again
+    except (OSError, ValueError, RecursionError):  # nothing there, or nothing sound: the store is built again
         return None
-    return _read(cache / fingerprint) if isinstance(fingerprint, str) else None
+    is_name = isinstance(fingerprint, str) and re.fullmatch(_FINGERPRINT, fingerprint)
+    return _read(cache / fingerprint) if is_name else None
 
 
 def _read(directory: Path) -> Store | None:
@@ -120,7 +123,7 @@ def _read(directory: Path) -> Store | None:
     except ValidationError as invalid:
         log.warning("%s is damaged: %s", directory / _RECORD, invalid.errors()[0]["msg"])
         return None
-    if store.fingerprint != directory.name or store.nbytes != sizes:
+    if store.fingerprint != directory.name or store.nbytes != sizes or set(store.counts) != set(SPLITS):
         log.warning("%s is damaged: its files are not those of its record", directory)
         return None
     return store.model_copy(update={"directory": directory})

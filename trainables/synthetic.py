@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from trainables.config import ConfigError, SyntheticCurve, TrialConfig
-from trainables.result import EpochResult
+from trainables.result import EpochResult, Trainable
+from trainables.saved_state import check_float, check_keys, check_whole
 from trainables.seeds import derived_seed
 
 __all__ = ["SyntheticRun"]
@@ -23,9 +24,10 @@ __all__ = ["SyntheticRun"]
 BEST_LR = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3}
 OPTIMIZER_BONUS = {"sgd": 0.02, "adamw": 0.015, "rmsprop": 0.0, "adam": 0.0}
 IMAGES_PER_EPOCH = 1000
+LONGEST_STEP = 0.05  # seconds of sleep; a trial can be interrupted as often
 
 
-class SyntheticRun:
+class SyntheticRun(Trainable):
     """A trial of `model.kind: synthetic`.
 
     Raises:
@@ -37,20 +39,32 @@ class SyntheticRun:
             raise ConfigError.single("model.kind", config.model.kind, "must be synthetic for this trainable")
         self._config = config
         self._curve = config.model
-        self._epoch = 0
+        self._steps_per_epoch = math.ceil(self._curve.seconds_per_epoch / LONGEST_STEP)
+        self._epoch, self._step = 0, 0
         self._best_loss = math.inf
         self._epochs_without_gain = 0
 
-    def epochs(self) -> Iterator[EpochResult]:
-        """One closed-form result an epoch; see `trainables.result.Trainable`."""
-        last = False
-        while not last and self._epoch < self._config.epochs:
-            if self._curve.seconds_per_epoch:
-                time.sleep(self._curve.seconds_per_epoch)
-            self._epoch += 1
+    def steps(self) -> Iterator[EpochResult | None]:
+        """One closed-form result an epoch, slept for in steps; see `trainables.result.Trainable`."""
+        seconds, steps_per_epoch = self._curve.seconds_per_epoch, self._steps_per_epoch
+        last = self._stop_reason() is not None if self._epoch else False
+        while not last:
+            while self._step < steps_per_epoch:
+                time.sleep(seconds / steps_per_epoch)
+                self._step += 1
+                yield None
+            self._epoch, self._step = self._epoch + 1, 0
             result = self._at(self._epoch)
             last = result.last
             yield result
+
+    def _stop_reason(self) -> str | None:
+        if self._config.optimizer.lr >= self._curve.diverge_above:
+            return "diverged"
+        if self._epoch == self._config.epochs:
+            return "epochs"
+        patience = self._config.regularization.patience
+        return "patience" if patience is not None and self._epochs_without_gain >= patience else None
 
     def _at(self, epoch: int) -> EpochResult:
         config = self._config
@@ -64,16 +78,13 @@ class SyntheticRun:
         noise = np.random.default_rng(derived_seed(config.seed, "synthetic", epoch)).normal(0.0, 0.004)
         accuracy = min(max(plateau * (1 - math.exp(-speed * epoch)) + noise, 0.1), 0.999)
         loss = -math.log(accuracy) + 0.3 * (1 - accuracy)
-        reason = "epochs" if epoch == config.epochs else None
         if optimizer.lr >= self._curve.diverge_above:
-            loss, accuracy, reason = math.nan, 0.1, "diverged"
+            loss, accuracy = math.nan, 0.1
         if loss < self._best_loss:
             self._best_loss, self._epochs_without_gain = loss, 0
         else:
             self._epochs_without_gain += 1
-        patience = config.regularization.patience
-        if reason is None and patience is not None and self._epochs_without_gain >= patience:
-            reason = "patience"
+        reason = self._stop_reason()
         gap = 0.08 * (1 - strength)
         seconds = max(self._curve.seconds_per_epoch, 1e-6)
         return EpochResult(
@@ -84,16 +95,23 @@ class SyntheticRun:
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, the patience counters and the config."""
+        """The epoch, the step in it, the patience counters and the config."""
         return {
             "config": self._config.model_dump(mode="json"),
             "epoch": self._epoch,
+            "step": self._step,
             "best_loss": self._best_loss,
             "epochs_without_gain": self._epochs_without_gain,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        self._epoch = state["epoch"]
-        self._best_loss = state["best_loss"]
-        self._epochs_without_gain = state["epochs_without_gain"]
+        """Continue from `state`.
+
+        Raises:
+            ConfigError: if it is not what `state_dict` gives.
+        """
+        state = check_keys(state, list(self.state_dict()), "")
+        self._epoch = check_whole(state["epoch"], "epoch", 0, self._config.epochs)
+        self._step = check_whole(state["step"], "step", 0, self._steps_per_epoch)
+        self._best_loss = check_float(state["best_loss"], "best_loss")
+        self._epochs_without_gain = check_whole(state["epochs_without_gain"], "epochs_without_gain", 0, self._epoch)

@@ -11,7 +11,7 @@ import typer
 from trainables.build import build_trainable
 from trainables.checkpoint import save_checkpoint
 from trainables.cli import run_verb
-from trainables.config import TrialConfig, load_config, load_yaml, merge, parse_config
+from trainables.config import ConfigError, TrialConfig, load_config, load_yaml, merge, parse_config
 from trainables.result import EpochResult
 from trainables.store import default_cache
 
@@ -73,10 +73,7 @@ def train(
 ) -> None:
     """Train one config again and say whether it gives the recorded numbers."""
     chosen = load_config(config)
-    provenance: dict[str, Any] = {}
-    tree = load_yaml(config)
-    if isinstance(tree.get("provenance"), dict):
-        provenance = tree["provenance"]
+    recorded_epoch, recorded = _record(load_yaml(config), chosen.epochs)
     changes: dict[str, Any] = {}
     if data is not None:
         changes["data"] = {"source": data}
@@ -86,11 +83,31 @@ def train(
         changes["execution"] = {"device": device}
     if changes:
         chosen = parse_config(merge(chosen.model_dump(mode="json"), changes))
-    stop_epoch = None if full else provenance.get("stop_epoch")
+    stop_epoch = None if full else recorded_epoch
     result = rerun(chosen, stop_epoch=stop_epoch, cache=cache or default_cache(), checkpoint=checkpoint)
-    recorded = provenance.get("metrics")
-    if not changes and isinstance(recorded, dict) and result.epoch == provenance.get("stop_epoch", result.epoch):
+    if not changes and recorded is not None and result.epoch == (recorded_epoch or result.epoch):
         typer.echo(compare_with_record(result, recorded))
+
+
+def _record(tree: Any, epochs: int) -> tuple[int | None, dict[str, float] | None]:
+    """The epoch at which a best_config.yaml says that its trial stopped, and the numbers of that epoch.
+
+    Raises:
+        ConfigError: if the epoch is none of the config's, or a number none.
+    """
+    provenance = tree.get("provenance")
+    if not isinstance(provenance, dict):
+        return None, None
+    stop_epoch, recorded = provenance.get("stop_epoch"), provenance.get("metrics")
+    if stop_epoch is not None and (type(stop_epoch) is not int or not 1 <= stop_epoch <= epochs):
+        rule = f"must be a whole number from 1 to {epochs} (config.epochs), or null"
+        raise ConfigError.single("provenance.stop_epoch", stop_epoch, rule)
+    if not isinstance(recorded, dict):
+        return stop_epoch, None
+    for name, value in recorded.items():
+        if type(value) not in (int, float) or (type(value) is int and abs(value) >= 2**63):
+            raise ConfigError.single(f"provenance.metrics.{name}", value, "must be a number")
+    return stop_epoch, {str(name): float(value) for name, value in recorded.items()}
 
 
 if __name__ == "__main__":

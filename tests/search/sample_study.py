@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
-from search.journal import (
+from search.events import (
     Decided,
     EpochReported,
     Event,
     SessionEnded,
     SessionStarted,
     TrialEnded,
+    TrialLost,
+    TrialResumed,
     TrialStatus,
     TrialSuggested,
 )
+from search.journal import Journal
+from search.outputs import write_text
 from search.study import StudySpec, parse_study
 from trainables.result import METRICS
 
@@ -86,3 +91,69 @@ def sample_events(spec: StudySpec, endings: Sequence[TrialStatus] = ENDINGS, ses
         events += trial_events(spec, trial, status)
     reason = "finished" if all(status.ended for status in endings) else "interrupted"
     return [*events, SessionEnded(session=session, reason=reason, time=START + 100)]
+
+
+def troubled_events(spec: StudySpec) -> list[Event]:
+    """Two sessions of a search that pauses, promotes and loses workers.
+
+    Trial 0 completes; 1 is paused, promoted, interrupted by the end of session 1, and completes in session 2; 2 loses
+    its worker twice, is paused, and stopped at the end; 3 raises an error twice and fails; 4 begins in session 2.
+    """
+    clock = iter(range(1, 1000))
+
+    def now() -> float:
+        return START + next(clock)
+
+    def reported(trial: int, *epochs: int) -> Iterator[Event]:
+        for epoch in epochs:
+            yield EpochReported(
+                trial=trial, epoch=epoch, metrics=metrics(trial, epoch), last=epoch == EPOCHS,
+                checkpoint=f"trial-{trial}/epoch-{epoch}.pt", time=now(),
+            )  # fmt: skip
+
+    def decided(trial: int, action: Literal["pause", "promote"]) -> Event:
+        return Decided(trial=trial, epoch=2, action=action, rung=2, cutoff=0.5, reason="rung 2")
+
+    def resumed(trial: int, leg: int, reason: str) -> Event:
+        return TrialResumed(trial=trial, leg=leg, reason=reason, time=now())
+
+    def lost(trial: int, cause: Literal["preempted", "error", "silent"], error: str) -> Event:
+        return TrialLost(trial=trial, cause=cause, error=error, checkpoint=None, time=now())
+
+    def ended(trial: int, status: TrialStatus, reason: str, error: str | None = None) -> Event:
+        return TrialEnded(trial=trial, status=status, stop_reason=reason, error=error, time=now())
+
+    boom = "Traceback (most recent call last):\n  ...\n\x1b[31mValueError: boom [1]\x1b[0m\n"
+    return [
+        SessionStarted(session=1, time=START, versions={"torch": "2.14.1", "old": "1"}, git="abc123"),
+        suggested(spec, 0), *reported(0, 1, 2, 3, 4), ended(0, TrialStatus.COMPLETED, "epochs"),
+        suggested(spec, 1), *reported(1, 1, 2), decided(1, "pause"),
+        suggested(spec, 2), *reported(2, 1), lost(2, "preempted", "The node is gone"), resumed(2, 2, "worker lost"),
+        lost(2, "silent", "no epoch for 60 min"), resumed(2, 3, "worker lost"), *reported(2, 2), decided(2, "pause"),
+        suggested(spec, 3), lost(3, "error", boom), resumed(3, 2, "worker lost: error"), lost(3, "error", boom),
+        ended(3, TrialStatus.FAILED, "error", boom),
+        decided(1, "promote"), resumed(1, 2, "promoted at rung 2"), *reported(1, 3),
+        SessionEnded(session=1, reason="interrupted", time=now()),
+        SessionStarted(session=2, time=now(), versions={"torch": "2.15.0", "new": "2"}, git="def456"),
+        resumed(1, 3, "interrupted"), *reported(1, 4), ended(1, TrialStatus.COMPLETED, "epochs"),
+        suggested(spec, 4), *reported(4, 1, 2), ended(4, TrialStatus.STOPPED, "rung 2"),
+        ended(2, TrialStatus.STOPPED, "rung 2"),
+        SessionEnded(session=2, reason="finished", time=now()),
+    ]  # fmt: skip
+
+
+def first_session(events: Sequence[Event]) -> list[Event]:
+    """The events of the first session, its end included."""
+    end = next(i for i, event in enumerate(events) if isinstance(event, SessionEnded))
+    return list(events[: end + 1])
+
+
+def write_study(folder: Path, spec: StudySpec, events: Sequence[Event]) -> Path:
+    """The folder of a study, as its drivers would have left it after these events."""
+    write_text(folder / "study.yaml", spec.dump())
+    (folder / "journal").mkdir()
+    for event in events:
+        if isinstance(event, SessionStarted):
+            journal = Journal(folder / "journal", event.session)
+        journal.append(event)
+    return folder

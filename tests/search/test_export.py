@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from search.events import SessionStarted, TrialStatus
 from search.export import export_config
-from search.journal import Journal, SessionStarted, TrialStatus
+from search.journal import Journal
 from search.outputs import write_text
+from search.stored import find_study
 from search.tracking import MLflowTracker, default_uri
 from tests.search.sample_study import ENDINGS, EPOCHS, metrics, sample_events, sample_spec
 from trainables.config import ConfigError, load_config, load_yaml
@@ -61,7 +63,7 @@ def test_any_trial_is_exported_anywhere(tmp_path: Path) -> None:
 
 def refused(out: Path, says: str, study: str = "sample", trial: int | None = None) -> None:
     with pytest.raises(ConfigError, match=says) as error:
-        export_config(out / study, default_uri(out), trial)
+        export_config(find_study(study, out), default_uri(out), trial)
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -95,9 +97,9 @@ def test_a_damaged_journal_is_told(tmp_path: Path) -> None:
     refused(tmp_path, r"000001\.jsonl, line \d+")
 
 
-def test_the_mlflow_run_is_named(tmp_path: Path) -> None:
+def test_the_mlflow_run_is_named(tmp_path: Path, store: str) -> None:
     searched(tmp_path)
-    spec, uri = sample_spec(), default_uri(tmp_path)
+    spec, uri = sample_spec(), store
     tracker = MLflowTracker(uri, spec, tmp_path)
     for event in sample_events(spec):
         tracker.submit(event)

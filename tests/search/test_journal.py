@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,19 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.journal import (
-    EpochReported,
-    Event,
-    Journal,
-    SessionStarted,
-    TrialEnded,
-    TrialStatus,
-    TrialSuggested,
-    lock,
-    next_session,
-    read,
-    segments,
-)
+from search.events import EpochReported, Event, SessionStarted, TrialEnded, TrialStatus, TrialSuggested
+from search.journal import Journal, holder, lock, next_session, read, segments
 from tests.search.sample_study import sample_events, sample_spec
 from trainables.config import ConfigError
 
@@ -77,7 +68,8 @@ def test_values_that_are_not_finite_survive(tmp_path: Path) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from search.journal import EpochReported, Journal
+from search.events import EpochReported
+from search.journal import Journal
 
 journal = Journal(Path(sys.argv[1]), 1)
 epoch = 0
@@ -120,7 +112,7 @@ def test_a_line_without_its_newline_was_never_finished(tmp_path: Path, torn: byt
     ("line", "says"),
     [
         (b"not json", "Invalid JSON"),
-        (b"[]", "object"),
+        (b"[]", "at least 1"),
         (b'{"event":"explode"}', "explode"),
         (b'{"event":"result","trial":0,"epoch":0,"metrics":{},"time":1}', "epoch"),
         (b'{"event":"result","trial":true,"epoch":1,"metrics":{},"time":1}', "trial"),
@@ -161,6 +153,18 @@ def test_a_changed_journal_is_read_or_refused_but_never_crashes(
         assert "000001.jsonl, line" in str(error)  # noqa: PT017 (the other outcome is fine as well)
     else:
         assert all(isinstance(event, Event) for event in events)
+
+
+def test_events_written_at_once_are_all_there_or_none(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, 1)
+    journal.append(result(1))
+    whole = journal.path.stat().st_size
+    journal.append(result(2), result(3))
+    assert list(read(tmp_path)) == [result(1), result(2), result(3)]
+    torn = journal.path.stat().st_size - 1
+    for size in (torn, (whole + torn) // 2, whole + 1):
+        os.truncate(journal.path, size)
+        assert list(read(tmp_path)) == [result(1)]
 
 
 def test_segments_are_read_in_order_and_other_files_are_none(tmp_path: Path) -> None:
@@ -212,24 +216,38 @@ def test_it_is_read_while_it_is_written(tmp_path: Path) -> None:
 
 
 def test_a_second_driver_is_refused_and_told_who_holds_the_study(tmp_path: Path) -> None:
-    holder = subprocess.Popen(
+    assert holder(tmp_path) is None
+    first = subprocess.Popen(
         [sys.executable, "-c", "import sys; from pathlib import Path; from search.journal import lock\n"
          "with lock(Path(sys.argv[1])): print('held', flush=True); input()", str(tmp_path)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    with (
-        pytest.raises(ConfigError, match=rf"running search.*process {holder.pid} on {os.uname().nodename}"),
-        lock(tmp_path),
-    ):
+    assert first.stdout is not None
+    assert first.stdout.readline() == "held\n"
+    named = f"process {first.pid} on {os.uname().nodename}"
+    with pytest.raises(ConfigError, match=f"running search.*{named}"), lock(tmp_path):
         pass
-    holder.kill()
-    holder.wait()
+    assert holder(tmp_path) == named
+    first.kill()
+    first.communicate()
+    assert holder(tmp_path) is None
     with lock(tmp_path):  # a driver that was killed holds nothing
         assert f"process {os.getpid()}" in (tmp_path / "lock").read_text()
     with lock(tmp_path):
         pass
+
+
+def test_whoever_asks_for_the_holder_keeps_nobody_out(tmp_path: Path) -> None:
+    with lock(tmp_path):
+        pass
+    with (tmp_path / "lock").open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        assert holder(tmp_path) is None
+        ends = threading.Timer(0.02, asking.close)
+        ends.start()
+        with lock(tmp_path):
+            assert holder(tmp_path) is not None
+        ends.join()
 
 
 def test_any_error_text_can_be_written(tmp_path: Path) -> None:
@@ -243,7 +261,7 @@ def test_any_error_text_can_be_written(tmp_path: Path) -> None:
 
 def test_an_event_that_could_not_be_read_back_is_refused(tmp_path: Path) -> None:
     journal = Journal(tmp_path, 1)
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="fewer than"):
         journal.append(result(1), TrialSuggested(trial=0, origin="x" * 2_000_000, values={}, config={}, time=1))
     assert list(read(tmp_path)) == []
 

@@ -26,7 +26,7 @@ def searched(tmp_path: Path, terminal: bool, width: int) -> str:
         spec, Journal(tmp_path / "journal", 1), build_searcher(spec), build_scheduler(spec), records, [progress]
     )  # fmt: skip
     with progress:
-        while (suggested := driver.next_trial()) is not None:
+        while (suggested := driver.next_leg()) is not None:
             for result in build_trainable(parse_config(suggested.config), Path()).epochs():
                 if driver.on_result(suggested.trial, result.epoch, result.metrics(), result.last, result.stop_reason):
                     break

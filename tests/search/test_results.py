@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.journal import EpochReported, Event, SessionEnded, SessionStarted, TrialEnded, TrialStatus
+from search.events import EpochReported, Event, SessionEnded, SessionStarted, TrialEnded, TrialStatus
 from search.results import BEST_RULE, Epoch, TrialRecord, best_of, collect, fold, rows
 from tests.search.sample_study import EPOCHS, LR, metrics, sample_events, sample_spec, suggested, trial_events
 from trainables.config import ConfigError

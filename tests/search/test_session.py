@@ -9,7 +9,8 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 
 from search.driver import StudyDriver
-from search.journal import SessionEnded, read
+from search.events import SessionEnded
+from search.journal import read
 from search.results import TrialStatus, collect
 from search.session import SessionOutcome, run_session
 from search.study import StudySpec, load_study
@@ -22,12 +23,12 @@ METRICS = {"val_accuracy": 0.5, "train_loss": 1.0}
 def session(tmp_path: Path, spec: StudySpec) -> SessionOutcome:
     """A session that is interrupted when its last trial has been suggested and the first one has ended."""
 
-    def run_trials(driver: StudyDriver, folder: Path, number: int) -> bool:
-        while driver.next_trial() is not None:
-            pass
+    def run_trials(driver: StudyDriver, folder: Path, number: int) -> str | None:
+        for _ in range(3):
+            driver.next_leg()
         driver.on_result(0, 1, METRICS)
         driver.on_result(0, 2, METRICS, last=True, stop_reason="epochs")
-        return False
+        return None
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     console = Console(file=io.StringIO())
@@ -55,10 +56,10 @@ def test_an_interrupt_after_the_last_suggestion_is_told_as_one(tmp_path: Path) -
     assert "RUNNING" not in {run.info.status for run in client.search_runs([experiment.experiment_id])}
 
 
-def test_what_another_driver_left_is_not_written_over(tmp_path: Path) -> None:
+def test_a_study_that_differs_is_not_gone_on_with(tmp_path: Path) -> None:
     spec = load_study("synthetic").override(trials=3, epochs=4)
     session(tmp_path, spec)
     before = [path.read_bytes() for path in sorted((tmp_path / "synthetic" / "journal").glob("*.jsonl"))]
-    with pytest.raises(ConfigError, match="--fresh"):
-        session(tmp_path, spec)
+    with pytest.raises(ConfigError, match=r"seed: 0 -> 7.*--fresh"):
+        session(tmp_path, spec.override(seed=7))
     assert [path.read_bytes() for path in sorted((tmp_path / "synthetic" / "journal").glob("*.jsonl"))] == before

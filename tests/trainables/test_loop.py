@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.contracts.trainable_suite import Build, TrainableSuite, numbers
+from tests.contracts.trainable_suite import Build, TrainableSuite, numbers, train_in_legs
 from trainables.config import TrialConfig, merge, parse_config
 from trainables.data import load_splits
 from trainables.loop import Run, normalization_for
@@ -52,6 +52,7 @@ class TestRunWithEverythingOn(TestRun):
     def tree(self) -> dict[str, Any]:
         more = {
             "model": {"dropout": 0.2},
+            "augment": {"cutmix": 1.0, "policy": "trivialaugment"},
             "schedule": {"kind": "plateau", "patience": 0, "factor": 0.5},
             "regularization": {
                 "ema_decay": 0.9, "clip_norm": 1.0, "label_smoothing": 0.1, "imbalance": "balanced_sampling",
@@ -63,7 +64,7 @@ class TestRunWithEverythingOn(TestRun):
 class TestSyntheticRun(TrainableSuite):
     @pytest.fixture
     def tree(self) -> dict[str, Any]:
-        return {"model": {"kind": "synthetic"}, "epochs": 4}
+        return {"model": {"kind": "synthetic", "seconds_per_epoch": 0.051}, "epochs": 4}
 
     @pytest.fixture
     def build(self) -> Build:
@@ -164,3 +165,61 @@ def test_resolution_changes_what_the_model_sees(cache: Path) -> None:
     trial._model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     list(trial.epochs())
     assert {tuple(shape[-2:]) for shape in seen} == {(16, 16)}
+
+
+def test_a_checkpoint_holds_a_partial_epoch_only_in_the_middle_of_one(cache: Path) -> None:
+    trial = run(DIGITS, cache)
+    steps = trial.steps()
+    assert next(steps) is None
+    assert trial.state_dict()["partial_epoch"] is not None
+    while next(steps) is None:
+        pass
+    assert trial.state_dict()["partial_epoch"] is None
+
+
+def test_an_interrupted_epoch_took_the_time_of_its_parts(cache: Path) -> None:
+    trial = run(DIGITS, cache)
+    assert next(trial.steps()) is None
+    state = trial.state_dict()
+    state["partial_epoch"]["seconds"] = 1000.0
+    resumed = run(DIGITS, cache)
+    resumed.load_state_dict(state)
+    first, second, *_ = resumed.epochs()
+    assert first.seconds > 1000
+    assert first.images_per_second < 256 / 1000
+    assert second.seconds < 1000
+
+
+def test_two_trials_that_take_turns_compute_what_each_does_alone(cache: Path) -> None:
+    trees = [merge(DIGITS, {"model": {"dropout": 0.5}, "epochs": 1, "seed": seed}) for seed in (0, 1)]
+    alone = [[numbers(result) for result in run(tree, cache).epochs()] for tree in trees]
+    *_, last = zip(*(run(tree, cache).steps() for tree in trees), strict=True)
+    assert [[numbers(result)] for result in last] == alone
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_steps_within_an_epoch_never_wait_for_the_gpu(cache: Path) -> None:
+    steps = run(merge(DIGITS, {"model": {"dropout": 0.5}, "execution": {"device": "cuda"}}), cache).steps()
+    assert [next(steps) for _ in range(3)] == [None, None, None]  # the first ones choose kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assert [next(steps) for _ in range(4)] == [None, None, None, None]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_dropout_on_the_gpu_goes_on_where_it_was_interrupted(cache: Path, tmp_path: Path) -> None:
+    # With a vanishing learning rate the masks alone make the training loss.
+    tree = merge(
+        DIGITS, {"model": {"dropout": 0.9}, "optimizer": {"lr": 1e-30}, "epochs": 1, "execution": {"device": "cuda"}}
+    )
+    straight = next(run(tree, cache).epochs())
+    points, _ = train_in_legs(lambda c: Run(c, load_splits(c.data, cache)), parse_config(tree), [3, 5], tmp_path)
+    resumed = points[-1]
+    assert resumed is not None
+    assert resumed.train_loss == pytest.approx(straight.train_loss, rel=1e-4)
+    [other] = run(merge(tree, {"seed": 1}), cache).epochs()
+    assert other.train_loss != pytest.approx(straight.train_loss, rel=1e-4)

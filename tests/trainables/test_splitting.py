@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainables.config import ConfigError, Data
+from trainables.config.part import LARGEST_INT
 from trainables.rows import Split
 from trainables.splitting import split_rows
 
@@ -29,7 +30,7 @@ def split(counts: list[int], data: Data) -> dict[Split, list[int]]:
     return {name: rows.tolist() for name, rows in found.items()}
 
 
-@given(COUNTS, FRACTION, FRACTION, st.integers(0, 2**70))
+@given(COUNTS, FRACTION, FRACTION, st.integers(0, LARGEST_INT))
 def test_splits_share_out_every_class(counts: list[int], val: float, test: float, seed: int) -> None:
     labels, _ = rows_of(counts)
     found = split(counts, Data(val_fraction=val, test_fraction=test, split_seed=seed))

@@ -22,7 +22,8 @@ from trainables.config.optimization import (
     Step,
 )
 from trainables.config.part import Part
-from trainables.config.problems import ConfigError, Problem, load_yaml, parse_yaml, validate
+from trainables.config.plain_yaml import dump_yaml, load_yaml, parse_yaml
+from trainables.config.problems import ConfigError, Problem, validate
 from trainables.config.tree import flatten, merge, unflatten
 from trainables.config.trial import Execution, Regularization, TrialConfig, dump_config, load_config, parse_config
 
@@ -30,5 +31,5 @@ __all__ = [
     "SGD", "Adam", "AdamW", "Augment", "CifarResNet", "ConfigError", "Constant", "Cosine", "Cyclic", "Data",
     "Execution", "Model", "Normalization", "OneCycle", "Optimizer", "Part", "Plateau", "Problem", "RMSprop",
     "Regularization", "Schedule", "Step", "SyntheticCurve", "TorchvisionResNet", "TrialConfig", "dump_config",
-    "flatten", "load_config", "load_yaml", "merge", "parse_config", "parse_yaml", "unflatten", "validate",
+    "dump_yaml", "flatten", "load_config", "load_yaml", "merge", "parse_config", "parse_yaml", "unflatten", "validate",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from trainables.config.part import Count, Fraction, Part, Positive
+from trainables.config.part import Count, Finite, Fraction, Part, Positive, Whole
 
 __all__ = ["Augment", "Data", "Normalization"]
 
@@ -14,7 +14,7 @@ __all__ = ["Augment", "Data", "Normalization"]
 class Normalization(Part):
     """Per-channel mean and standard deviation of pixels scaled to 0..1."""
 
-    mean: Annotated[tuple[float, float, float], Field(strict=False)]
+    mean: Annotated[tuple[Finite, Finite, Finite], Field(strict=False)]
     std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]
 
 
@@ -34,7 +34,7 @@ class Data(Part):
     train_eval_samples: Count = 1000
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    split_seed: Annotated[int, Field(ge=0)] = 0
+    split_seed: Whole = 0
     normalize: Literal["auto", "dataset"] | Normalization = "auto"
     on_corrupt: Literal["error", "skip"] = "error"
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from trainables.config.part import Count, NonNegative, Part, Positive
+from trainables.config.part import Count, Part, Positive, Whole
 
 __all__ = ["CifarResNet", "Model", "SyntheticCurve", "TorchvisionResNet"]
 
@@ -17,7 +17,7 @@ class _Network(Part):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     zero_init_residual: bool = False
     pretrained: str = "none"
-    frozen_stages: Annotated[int, Field(ge=0)] = 0
+    frozen_stages: Whole = 0
 
     @field_validator("frozen_stages")
     @classmethod
@@ -88,7 +88,7 @@ class SyntheticCurve(Part):
     """
 
     kind: Literal["synthetic"] = "synthetic"
-    seconds_per_epoch: NonNegative = 0.0
+    seconds_per_epoch: Annotated[float, Field(ge=0, le=3600)] = 0.0
     diverge_above: Positive = 5.0
 
 

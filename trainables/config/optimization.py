@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from trainables.config.part import Count, Fraction, NonNegative, Part, Positive
+from trainables.config.part import Count, Fraction, NonNegative, Part, Positive, Whole
 
 __all__ = [
     "SGD", "Adam", "AdamW", "Constant", "Cosine", "Cyclic", "OneCycle", "Optimizer", "Plateau", "RMSprop", "Schedule",
@@ -113,8 +113,8 @@ class OneCycle(Part):
 
     kind: Literal["one_cycle"] = "one_cycle"
     peak: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    initial_divisor: Annotated[float, Field(ge=1)] = 25.0
-    final_divisor: Annotated[float, Field(ge=1)] = 1e4
+    initial_divisor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 25.0
+    final_divisor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1e4
 
 
 class Cyclic(_Schedule):
@@ -129,7 +129,7 @@ class Plateau(_Schedule):
     """Multiplied by `factor` when val_loss has not improved for over `patience` epochs, not below `low_ratio` x lr."""
 
     kind: Literal["plateau"] = "plateau"
-    patience: Annotated[int, Field(ge=0)] = 5
+    patience: Whole = 5
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     low_ratio: Fraction = 0.0
 

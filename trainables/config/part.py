@@ -6,12 +6,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Count", "Fraction", "NonNegative", "Part", "Positive"]
+__all__ = ["LARGEST_INT", "Count", "Finite", "Fraction", "NonNegative", "Part", "Positive", "Whole"]
 
+LARGEST_INT = 2**53  # beyond it a float cannot count
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0, le=LARGEST_INT)]
+Count = Annotated[int, Field(ge=1, le=LARGEST_INT)]
 
 
 class Part(BaseModel):

@@ -1,24 +1,61 @@
-"""Reading configs so that every mistake is told at once: path, value, rule, and the nearest valid key."""
+"""Mistakes in configs, all told at once: path, value, rule, and the nearest valid key."""
 
 from __future__ import annotations
 
 import difflib
-import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from numbers import Number
+from pathlib import PurePath
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["ConfigError", "Problem", "load_yaml", "parse_yaml", "validate"]
+__all__ = ["ConfigError", "Problem", "validate"]
 
 M = TypeVar("M", bound=BaseModel)
 
-MAX_YAML_BYTES = 1_000_000
 LONGEST_SHOWN = 160
+LONGEST_TOLD = 1000
 MOST_TOLD = 100
+
+
+class _BoundedRepr(reprlib.Repr):
+    """`repr` in bounded time and length, for values from files that may be made to hurt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlong = 4, LONGEST_SHOWN
+        self.maxstring = self.maxother = 2 * LONGEST_SHOWN  # so that both ends of a long path are left to be shown
+        self.maxtuple = self.maxlist = self.maxdict = 10
+
+    def repr1(self, value: Any, level: int) -> str:
+        if isinstance(value, int) and value.bit_length() > 1000:  # whose digits Python may refuse to write
+            return f"an integer of {value.bit_length():,} bits"
+        if isinstance(value, bytes | bytearray):
+            return repr(bytes(value[:LONGEST_SHOWN]))
+        if isinstance(value, Mapping):
+            return self.repr_dict(dict(value), level)
+        if isinstance(value, list):
+            return self.repr_list(value, level)
+        if isinstance(value, tuple):
+            return self.repr_tuple(value, level)
+        if isinstance(value, str | Number | PurePath | None):
+            return super().repr1(value, level)
+        return f"a {type(value).__name__}"
+
+
+_bounded = _BoundedRepr()
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest // 2]} ... {text[-longest // 2 :]}"
+
+
+def _printable(text: str) -> str:
+    """`text` on one line, without what would move a terminal's cursor or cannot be encoded."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)
@@ -30,21 +67,24 @@ class Problem:
     rule: str
 
     def __str__(self) -> str:
-        shown = repr(self.value)
-        if len(shown) > LONGEST_SHOWN:  # paths tell at both ends
-            shown = f"{shown[: LONGEST_SHOWN // 2]} ... {shown[-LONGEST_SHOWN // 2 :]}"
-        return f"{self.path or '(top level)'}: {self.rule}, got {shown}"
+        path = _printable(_shortened(self.path or "(top level)", LONGEST_TOLD))
+        rule = _printable(_shortened(self.rule, LONGEST_TOLD))
+        return f"{path}: {rule}, got {_printable(_shortened(_bounded.repr(self.value), LONGEST_SHOWN))}"
 
 
 class ConfigError(ValueError):
     """Bad input, told completely; verbs print it without a traceback and exit with code 2.
 
     Attributes:
-        problems: every mistake found, in the order of the file.
+        problems: every mistake found, in the order of the file; of very many, the first and how many there are.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
+        found = tuple(problems)
+        if len(found) > MOST_TOLD + 1:  # the one more says how many there are
+            rest = Problem("", f"{len(found)} mistakes", f"only the first {MOST_TOLD} are listed")
+            found = (*found[:MOST_TOLD], rest)
+        self.problems = found
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     @classmethod
@@ -54,70 +94,6 @@ class ConfigError(ValueError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ConfigError, (self.problems,)
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader without aliases (they can expand without bound) and duplicate keys, and with 1e-3 read as a number."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not allowed here", mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str | int | float | bool | None):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a scalar", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def parse_yaml(text: str, name: str) -> Any:
-    """Parse YAML safely: plain data only, no aliases, no duplicate keys.
-
-    Raises:
-        ConfigError: naming `name`, the line and what is wrong.
-    """
-    if len(text.encode(errors="replace")) > MAX_YAML_BYTES:
-        raise ConfigError.single(name, f"{len(text)} characters", f"must be smaller than {MAX_YAML_BYTES:,} bytes")
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError.single(name + line, error.problem, "is not plain YAML") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError.single(name, str(error).splitlines()[0], "is not plain YAML") from None
-    except RecursionError:
-        raise ConfigError.single(name, "thousands of nested levels", "is not plain YAML") from None
-
-
-def load_yaml(path: Path) -> Any:
-    """`parse_yaml` on a file.
-
-    Raises:
-        ConfigError: if the file cannot be read or is not plain YAML.
-    """
-    try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise ConfigError.single(
-                str(path), f"{path.stat().st_size:,} bytes", f"must be below {MAX_YAML_BYTES:,} bytes"
-            )
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError.single(str(path), error.strerror, "must be a readable YAML file") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError.single(str(path), f"byte {error.start}", "must be UTF-8 text") from None
-    return parse_yaml(text, str(path))
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
@@ -156,7 +132,7 @@ def nearest(key: str, keys: Iterable[str]) -> str:
 
 def _holds(node: object, item: object) -> bool:
     if isinstance(node, list | tuple):
-        return isinstance(item, int) and item < len(node)
+        return isinstance(item, int) and 0 <= item < len(node)
     return isinstance(node, Mapping) and item in node
 
 
@@ -199,7 +175,8 @@ def validate(model: type[M], tree: object) -> M:
         errors = invalid.errors(include_url=False)
         for error in errors[:MOST_TOLD]:
             problem = _problem(model, tree, error)
-            if error["type"] == "literal_error" and isinstance(error["input"], Mapping):
+            of_union = str(error["loc"][-1:]).startswith("('literal[")
+            if of_union and error["type"] == "literal_error" and isinstance(error["input"], Mapping):
                 continue  # the mapping's own mistakes follow: the union's other member is not what was meant
             problems.setdefault((problem.path, problem.rule), problem)
         told = list(problems.values())

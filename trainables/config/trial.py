@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationInfo, field_validator
 
 from trainables.config.images import Augment, Data
 from trainables.config.network import CifarResNet, Model
 from trainables.config.optimization import SGD, Cosine, Optimizer, Schedule
 from trainables.config.part import Count, Part, Positive
-from trainables.config.problems import ConfigError, load_yaml, validate
+from trainables.config.plain_yaml import dump_yaml, load_yaml
+from trainables.config.problems import ConfigError, validate
 
 __all__ = ["Execution", "Regularization", "TrialConfig", "dump_config", "load_config", "parse_config"]
 
@@ -40,7 +40,7 @@ class Execution(Part):
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Count | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     compile: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -92,4 +92,4 @@ def load_config(path: Path) -> TrialConfig:
 
 def dump_config(config: TrialConfig) -> str:
     """The config as YAML that `load_config` reads back to an equal config."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return dump_yaml(config.model_dump(mode="json"))

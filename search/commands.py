@@ -1,0 +1,44 @@
+"""What a user would type next, as it can be typed from here."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from search.tracking_uri import redacted
+
+__all__ = ["elsewhere", "open_mlflow", "program", "resume", "shown"]
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    path = path.absolute()
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def program(name: str) -> str:
+    """How a program of this environment is typed: by name where the shell finds it, else by path."""
+    here = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    return name if found is not None and Path(found) == here else shown(here)
+
+
+def elsewhere(out: Path) -> str:
+    """The option that names the results folder, with a space before it; empty where it is the default."""
+    return f" --out {shown(out)}" if out.absolute() != Path("runs").absolute() else ""
+
+
+def resume(folder: Path) -> str:
+    """The command that goes on with the study in a folder."""
+    return f"{program('python')} -m search.run {shown(folder / 'study.yaml')}{elsewhere(folder.parent)}"
+
+
+def open_mlflow(uri: str) -> str:
+    """How to look at what MLflow keeps at `uri`."""
+    if uri.startswith(("http:", "https:")):
+        return f"open {redacted(uri)}"
+    local = uri.startswith("sqlite:///")
+    store = f"sqlite:///{shown(Path(uri.removeprefix('sqlite:///')))}" if local else redacted(uri)
+    return f"{program('mlflow')} ui --backend-store-uri {store}"

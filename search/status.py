@@ -1,0 +1,149 @@
+"""`python -m search.status STUDY`: where a study stands, also while it is searched."""
+
+from __future__ import annotations
+
+import math
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from search.commands import resume, shown
+from search.leaderboard import reference
+from search.overview import Overview, look
+from search.progress import counted, duration, print_leaderboard
+from search.results import TrialRecord, TrialStatus
+from search.stored import find_study
+from trainables.cli import run_verb
+
+__all__ = ["print_status", "status"]
+
+INDENT = 9
+MOST_TROUBLE = 5
+MOST_BEST = 5
+
+
+def status(
+    study: Annotated[str, typer.Argument(help="the study's name: its folder below --out; or the folder's path")],
+    out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
+) -> None:
+    """Tell where a study stands, from its journal: takes no lock and writes nothing, so ask at any time."""
+    print_status(look(find_study(study, out)), Console())
+
+
+def print_status(overview: Overview, console: Console) -> None:
+    """A line a fact, then tables: of what runs, what went wrong, and what is best."""
+    width = console.width if console.is_terminal else sys.maxsize  # lines that are searched must stay whole
+    for name, text in _facts(overview):
+        line = textwrap.fill(
+            f"{name:<{INDENT}}{text}", width, subsequent_indent=" " * INDENT, break_long_words=False,
+            break_on_hyphens=False,
+        )  # fmt: skip
+        console.print(Text(line), soft_wrap=True)
+    console.print()
+    if running := overview.of(TrialStatus.RUNNING):
+        table = _table("running", "trial", "from", "epoch", overview.spec.objective.metric, "heard of")
+        for record in running:
+            table.add_row(*(Text(cell) for cell in _running(overview, record)))
+        console.print(table)
+    if overview.trouble:
+        left = len(overview.trouble) - MOST_TROUBLE
+        title = "losses and failures" + (f": the last {MOST_TROUBLE}, and {left} more" if left > 0 else "")
+        table = _table(title, "trial", "what", "cause")
+        for trouble in overview.trouble[:MOST_TROUBLE]:
+            table.add_row(str(trouble.trial), Text(trouble.what), Text(trouble.cause))
+        console.print(table)
+    if overview.trials:
+        print_leaderboard(overview.spec, {r.number: r for r in overview.trials}, console, most=MOST_BEST)
+    if not overview.finished and overview.holder is None:
+        console.print(Text(f"to go on: {_way_on(overview)}"), soft_wrap=True)
+
+
+def _table(title: str, *heads: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    return table
+
+
+def _facts(overview: Overview) -> Iterator[tuple[str, str]]:
+    spec, trials = overview.spec, overview.trials
+    yield "study", f"{spec.study} in {shown(overview.folder)}"
+    yield "state", _state(overview)
+    count = len(overview.sessions)
+    hours = f" of {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
+    yield "time", f"{duration(overview.seconds)}{hours} in {count} session{'s' * (count != 1)}"
+    ended = sum(record.status.ended for record in trials)
+    states = f"; {', '.join(counted(trials))}" if trials else ""
+    yield "trials", f"{ended} of {spec.budget.trials} have ended{states}"
+    yield "epochs", f"{sum(len(record.history) for record in trials)} trained"
+    yield "best", _best(overview)
+    if paused := overview.of(TrialStatus.PAUSED):
+        at = Counter(record.history[-1].epoch if record.history else 0 for record in paused)
+        yield "paused", ", ".join(f"{at[epoch]} at epoch {epoch}" for epoch in sorted(at))
+    if waiting := overview.of(TrialStatus.PENDING):
+        numbers = ", ".join(str(record.number) for record in waiting)
+        yield "waiting", f"trial{'s' * (len(waiting) > 1)} {numbers}"
+    files, size = overview.checkpoints
+    yield "disk", f"{decimal(size)} in {files} checkpoint{'s' * (files != 1)}"
+
+
+def _state(overview: Overview) -> str:
+    if not overview.sessions:
+        return f"held by {overview.holder}, about to start" if overview.holder else "no session has been begun"
+    last = overview.sessions[-1]
+    ago = f"{_span(overview.now - last.latest)} ago"
+    if overview.holder is not None:
+        if last.reason is None:
+            return f"running: session {last.number} for {_span(overview.now - last.started)}, {overview.holder}"
+        doing = "writes its results" if last.reason == "finished" else "starts, or writes its results"
+        return f"{overview.holder} {doing}; session {last.number} ended {ago}"
+    if overview.finished:
+        return f"finished: session {last.number} ended {ago}"
+    if last.reason is None:
+        return f"killed: session {last.number} was last heard of {ago}, nothing runs it now"
+    return f"{last.reason}: session {last.number} ended {ago}"
+
+
+def _span(seconds: float) -> str:
+    # The clock of another machine may be ahead.
+    return f"{seconds / 86400:.0f} days" if seconds > 2 * 86400 else duration(max(seconds, 0.0))
+
+
+def _best(overview: Overview) -> str:
+    best, metric = overview.best, overview.spec.objective.metric
+    if best is None:
+        return "no trial has run to its end yet"
+    text = f"trial {best.number} ({best.origin}), {metric} {best.value(metric):.4f} at epoch {best.history[-1].epoch}"
+    baseline = reference(overview.spec, overview.trials)
+    if baseline is not None and best.number != 0:
+        text += f", {best.value(metric) - baseline[1]:+.4f} against {baseline[0]}"
+    return text
+
+
+def _running(overview: Overview, record: TrialRecord) -> tuple[str, str, str, str, str]:
+    value = record.value(overview.spec.objective.metric)
+    ago = f"{_span(overview.now - overview.heard[record.number])} ago"
+    epoch = record.history[-1].epoch if record.history else 0
+    number = f"{value:.4f}" if math.isfinite(value) else "-"
+    return str(record.number), record.origin, f"{epoch} of {overview.spec.budget.epochs}", number, ago
+
+
+def _way_on(overview: Overview) -> str:
+    folder, name = overview.folder, overview.spec.study
+    if folder.name != name:
+        return f"name the folder {name} again; a search looks for its study under its name"
+    return resume(folder)
+
+
+if __name__ == "__main__":
+    run_verb(status)

@@ -1,0 +1,143 @@
+"""`python -m search.track STUDY`: brings any MLflow up to date with a study's journal, as if it had been there."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from search.commands import open_mlflow
+from search.events import Event
+from search.journal import holder
+from search.mlflow_runs import RunProjection
+from search.results import collect
+from search.stored import find_study, is_over, missing_end, read_study
+from search.study import StudySpec
+from search.tracking import check_reachable, default_uri, tracked_study
+from search.tracking_uri import VARIABLE, reason, redacted
+from search.writer_lock import WriterLock
+from trainables.cli import run_verb
+from trainables.config import ConfigError
+
+__all__ = ["track", "track_study"]
+
+TURN = 40.0  # seconds; what a killed driver leaves behind writes for at most 30
+ATTEMPTS = 3  # of writing, while MLflow does not answer
+
+
+def track(
+    study: Annotated[str, typer.Argument(help="the study's name: its folder below --out; or the folder's path")],
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow's [default: MLFLOW_TRACKING_URI, else mlflow.db in the results folder]")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
+) -> None:
+    """Write a study to MLflow from its journal. What is there already stays, so that twice gives the same."""
+    console = Console()
+    folder = find_study(study, out)
+    _refuse_running(folder)  # MLflow takes seconds to load
+    uri = tracking_uri or default_uri(folder.parent)
+    option = "--tracking-uri" if tracking_uri else VARIABLE
+    check_reachable(uri, option=option, way_out=f"correct {option}, or start that server")
+    spec, projection = track_study(folder, uri, option, console)
+    refused = sorted(trial for trial, times in projection.refused.items() if times > 1)
+    held = len(projection.run_ids) - len(refused)
+    written = len(projection.written.difference(refused))
+    lines = [
+        f"{spec.study}: MLflow at {redacted(uri)} holds {held} trials as the journal does, "
+        + ("all written now" if written == held else f"{written} of them written now")
+    ]
+    if refused:
+        lines.append(f"it refused {len(refused)}: {', '.join(map(str, refused))}")
+    lines.append(f"compare the trials: {open_mlflow(uri)}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True, emoji=False)
+    if refused:
+        sys.exit(1)
+
+
+def track_study(folder: Path, uri: str, option: str, console: Console) -> tuple[StudySpec, RunProjection]:
+    """Project the study in a folder onto the MLflow at `uri`.
+
+    A study whose driver was killed is shown as one that was interrupted, and goes on in MLflow when it does.
+
+    Raises:
+        ConfigError: if the study cannot be read, a driver or another process writes it to MLflow at this moment, or
+            MLflow does not take it.
+    """
+    lock = WriterLock(folder / "journal")
+    _refuse_running(folder)
+    started = time.monotonic()
+    with console.status("another process still writes this study to MLflow"):
+        while not lock.acquire():
+            _refuse_running(folder)
+            if time.monotonic() - started > TURN:
+                rule = "must not be written to MLflow by another process meanwhile, and is: try again when it has ended"
+                raise ConfigError.single("STUDY", folder.name, rule)
+            time.sleep(0.2)
+    try:
+        spec, events = read_study(folder)
+        return spec, _project(spec, folder, _ended(spec, events), uri, option, console)
+    finally:
+        lock.release()
+
+
+def _refuse_running(folder: Path) -> None:
+    if held := holder(folder / "journal"):
+        rule = (
+            f"must not be searched meanwhile, and {held} does, which keeps its MLflow up to date itself: wait for its "
+            "end, or stop it"
+        )
+        raise ConfigError.single("STUDY", folder.name, rule)
+
+
+def _ended(spec: StudySpec, events: list[Event]) -> list[Event]:
+    end = missing_end(events, is_over(spec, collect(spec, events).trials, events))
+    return events if end is None else [*events, end]
+
+
+def _project(
+    spec: StudySpec, folder: Path, events: list[Event], uri: str, option: str, console: Console
+) -> RunProjection:
+    def warn(line: str) -> None:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True, emoji=False)
+
+    projection = RunProjection(uri, tracked_study(spec), folder.parent.resolve() / "mlartifacts", warn)
+    for event in events:
+        projection.take(event)
+    best = folder / "best_config.yaml"
+    if best.exists():
+        projection.attach(best.name, best.read_text(encoding="utf-8"))
+    left = Live(
+        console=console, refresh_per_second=4, transient=True,
+        get_renderable=lambda: Text(f"{projection.missing} trials to write to MLflow at {redacted(uri)}"),
+    )  # fmt: skip
+    failures = 0
+    with left:
+        while True:
+            refused = len(projection.refused)
+            try:
+                projection.write()
+            except Exception as error:  # noqa: BLE001 (stores are plug-ins and raise what they like; it is told below)
+                if len(projection.refused) == refused:  # not one trial's fault
+                    failures += 1
+                if failures == ATTEMPTS:
+                    rule = (
+                        f"must be a place where MLflow can keep runs ({reason(error)}); {projection.missing} trials "
+                        "are missing there, and the same command goes on"
+                    )
+                    raise ConfigError.single(option, redacted(uri), rule) from None
+                projection.forget()
+                time.sleep(failures)
+            else:
+                return projection
+
+
+if __name__ == "__main__":
+    run_verb(track)

@@ -1,0 +1,223 @@
+"""A `StudyDriver` behind Ray Tune's searcher and scheduler: Tune places legs and moves results, the driver decides.
+
+Each leg of a trial is a trial to Tune, which ends when the leg does, so that Tune never pauses, retries or restores.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import cloudpickle
+from ray.exceptions import RayActorError
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher as TuneSearcher
+
+from search.checkpoint_files import checkpoints, interrupt_file, leg_folder
+from search.driver import Cause, StudyDriver
+from search.lost_workers import survive_lost_workers
+from search.study import Resources
+from search.warm_workers import keep_workers
+from trainables.result import METRICS
+
+__all__ = ["DriverScheduler", "DriverSearcher", "Session"]
+
+LONGEST_ERROR = 4000  # characters; the end of a traceback says most
+LOOK_SECONDS = 1.0  # between two looks at silent workers and the disk
+
+
+@dataclass
+class Session:
+    """What the adapters share: the driver, the study's folder (absolute), and how its trials are run.
+
+    `reserve` is how many bytes must stay free on the study's disk. `trouble` says, once it is set, why the session
+    could not go on.
+    """
+
+    driver: StudyDriver
+    study: Path
+    number: int
+    resources: Resources
+    concurrent: int
+    cache: Path
+    reserve: int
+    warn: Callable[[str], None]
+    trouble: str | None = None
+    heard: dict[int, float] = field(default_factory=dict)
+
+    def leg(self) -> dict[str, Any] | None:
+        """What the next worker is to do, as `ResNetTrial` wants it; None if there is nothing now, or at all."""
+        leg = self.guarded(self.driver.next_leg)
+        if leg is None:
+            return None
+        record = self.driver.records[leg.trial]
+        reported = record.history[-1].epoch if record.history else 0
+        return {
+            "trial": leg.trial,
+            "config": dict(leg.config),
+            "cache": str(self.cache),
+            "folder": str(leg_folder(self.study, leg.trial, leg.number)),
+            "resume": [str(path) for path in checkpoints(self.study, leg.trial, reported)] if leg.number > 1 else [],
+            "save_at": list(self.driver.rungs),
+            "save_every": self.resources.checkpoint_minutes * 60,
+            "interrupt": str(interrupt_file(self.study, self.number)),
+            "version": metadata.version("resnet-search"),
+        }
+
+    def interrupt(self, trouble: str | None = None) -> None:
+        """Let the workers save their trials and end."""
+        self.trouble = self.trouble or trouble
+        self.driver.interrupt()
+        try:
+            interrupt_file(self.study, self.number).parent.mkdir(parents=True, exist_ok=True)
+            interrupt_file(self.study, self.number).touch()
+        except OSError as error:  # the workers end with this process, and go on from their last checkpoint
+            self.warn(f"the workers cannot be told to save their trials ({error.strerror})")
+
+    def guarded(self, decide: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the driver; a journal that cannot be written interrupts the search."""
+        try:
+            return decide(*arguments)
+        except OSError as error:
+            self.interrupt(f"the journal in {self.study} cannot be written ({error.strerror})")
+            return None
+
+    def check_disk(self) -> None:
+        """Interrupt the search while there still is room to end it in good order."""
+        free = shutil.disk_usage(self.study).free
+        if free < self.reserve and not self.driver.interrupted:
+            left, least = f"{free / 1e6:,.0f} MB", f"{self.reserve / 1e6:,.0f} MB"
+            self.interrupt(f"the disk of {self.study} has {left} left, of which {least} must stay free")
+
+
+class DriverSearcher(TuneSearcher):
+    """Hands the driver's legs to Tune, at most `concurrent` at a time."""
+
+    def __init__(self, session: Session | None) -> None:
+        super().__init__()
+        self._session = session
+
+    def suggest(self, trial_id: str) -> Any:
+        session = self._session
+        if session is None:
+            raise RuntimeError("a searcher read back from Tune's snapshot has no driver")
+        driver = session.driver
+        if driver.running >= session.concurrent:
+            return None
+        leg = session.leg()
+        if leg is None and (driver.finished or (driver.interrupted and not driver.running)):
+            return TuneSearcher.FINISHED
+        return leg
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        pass
+
+    def save(self, checkpoint_path: str) -> None:
+        pass
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise RuntimeError("a study resumes from its journal, not from Ray's snapshot")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tune pickles its searcher into tuner.pkl, which nobody reads back; open files and threads stay here.
+        return DriverSearcher, (None,)
+
+
+class DriverScheduler(FIFOScheduler):
+    """Brings every result and every loss to the driver, and its decisions back; ends workers that hang."""
+
+    def __init__(self, session: Session | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._open = session
+        self._live: dict[str, Trial] = {}
+        self._silent: set[str] = set()
+        self._looked = 0.0
+
+    @property
+    def _session(self) -> Session:
+        if self._open is None:
+            raise RuntimeError("a scheduler read back from Tune's snapshot has no driver")
+        return self._open
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        if not self._session.heard:
+            keep_workers(tune_controller, trial, self._session.concurrent)
+            survive_lost_workers(tune_controller)
+        self._live[trial.trial_id] = trial
+        self._session.heard[trial.config["trial"]] = time.monotonic()
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._session.check_disk()
+            self._end_silent()
+        # FIFO without a walk through every finished trial at each step.
+        for trial_id, trial in list(self._live.items()):
+            if trial.status == Trial.PENDING:
+                return trial
+            if trial.status in (Trial.TERMINATED, Trial.ERROR):
+                del self._live[trial_id]
+        return None
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        session, number = self._session, trial.config["trial"]
+        session.heard[number] = time.monotonic()
+        for line in result["warnings"]:
+            session.warn(line)
+        if result.get("interrupted"):
+            session.driver.let_go(number)
+            return str(TrialScheduler.STOP)
+        ends = session.guarded(
+            session.driver.on_result, number, result["epoch"], {name: result[name] for name in METRICS},
+            result["last"], result["stop_reason"], result["checkpoint"],
+        )  # fmt: skip
+        if ends is None:  # not written: the next session hears it again
+            session.driver.let_go(number)
+        return str(TrialScheduler.CONTINUE if ends is False else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        session, number = self._session, trial.config["trial"]
+        cause, error = self._why(trial)
+        record = session.driver.records[number]
+        newest = checkpoints(session.study, number, record.history[-1].epoch if record.history else 0)
+        session.guarded(session.driver.on_loss, number, cause, error, str(newest[0]) if newest else None)
+        session.driver.let_go(number)
+
+    def _why(self, trial: Trial) -> tuple[Cause, str]:
+        # Ray copies both files to its storage later; here they lie beside the driver.
+        file = Path(trial.error_file) if trial.error_file else None
+        text = file.read_text(errors="replace").strip() if file is not None and file.exists() else ""
+        if trial.trial_id in self._silent:
+            minutes = self._session.resources.silent_minutes
+            return "silent", f"no epoch and no checkpoint for {minutes:g} min (resources.silent_minutes)"
+        file = Path(trial.pickled_error_file) if trial.pickled_error_file else None
+        error = cloudpickle.loads(file.read_bytes()) if file is not None and file.exists() else None
+        text = text[-LONGEST_ERROR:] or "no error was recorded"
+        gone = isinstance(error, RayActorError) and not error.actor_init_failed
+        return ("preempted" if gone else "error"), text
+
+    def _end_silent(self) -> None:
+        limit = self._session.resources.silent_minutes * 60
+        for trial_id, trial in self._live.items():
+            worker = trial.temporary_state.ray_actor
+            if trial.status != Trial.RUNNING or worker is None or trial_id in self._silent:
+                continue
+            silent = time.monotonic() - self._session.heard[trial.config["trial"]]
+            if silent > limit and time.time() - self._last_checkpoint(trial) > limit:
+                self._silent.add(trial_id)
+                ray.kill(worker)
+
+    def _last_checkpoint(self, trial: Trial) -> float:
+        """When the trial last wrote one, in seconds since 1970."""
+        written = checkpoints(self._session.study, trial.config["trial"])
+        return max((path.stat().st_mtime for path in written if path.exists()), default=0.0)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DriverScheduler, (None,)

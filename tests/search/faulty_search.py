@@ -1,0 +1,74 @@
+"""`search.run` with trials that have accidents.
+
+    python -m tests.search.faulty_search FAULT TRIAL EPOCH TIMES FOLDER ...
+
+The rest of the arguments are those of `search.run`. The fault happens in the worker, after TRIAL was asked for EPOCH,
+at most TIMES times, which is counted by files in FOLDER.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import search.tuner
+from search.run import run
+from search.trial import ResNetTrial
+from search.tune_adapters import Session
+from trainables.cli import run_verb
+
+FAULTS = ("raise", "die", "hang", "memory", "infinity")
+MEMORY = 8 << 30  # bytes
+
+
+class FaultyTrial(ResNetTrial):
+    """A trial that has the accident which the driver's command line named."""
+
+    def step(self) -> dict[str, Any]:
+        fault, trial, epoch, times, folder = os.environ["FAULT"].split(":")
+        result: dict[str, Any] = super().step()
+        happened = len(list(Path(folder).iterdir()))
+        if self._leg["trial"] != int(trial) or result.get("epoch") != int(epoch) or happened >= int(times):
+            return result
+        (Path(folder) / str(happened)).touch()
+        match fault:
+            case "raise":
+                raise ValueError("the disk of the images has a bad block")
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                time.sleep(600)
+            case "memory":
+                taken = []
+                while sum(map(len, taken)) < MEMORY:  # written to, or it would take no memory
+                    taken.append(b"x" * (64 << 20))
+                    time.sleep(0.02)
+                time.sleep(600)
+            case "infinity":
+                result["val_accuracy"] = math.inf
+        return result
+
+
+def main() -> None:
+    fault, trial, epoch, times, folder = sys.argv[1:6]
+    os.environ["FAULT"] = ":".join((fault, trial, epoch, times, folder))  # for the workers, which inherit it
+    del sys.argv[1:6]
+    with_faults = search.tuner.run_trials
+
+    def run_trials(session: Session) -> None:
+        with_faults(session, FaultyTrial)
+
+    search.tuner.run_trials = run_trials  # type: ignore[assignment]
+    run_verb(run)
+
+
+if __name__ == "__main__":
+    # Not as __main__, which a worker cannot import.
+    from tests.search import faulty_search
+
+    faulty_search.main()

@@ -1,0 +1,82 @@
+"""What a store says about the sample study, in a form that compares, and a real server to say it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from mlflow.entities import Run
+
+from search.tracking_uri import connect
+
+
+def runs_of(uri: str) -> tuple[Run, dict[int, Run]]:
+    client = connect(uri)
+    experiment = client.get_experiment_by_name("sample")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=500)
+    children = {int(r.data.tags["resnet_search.trial"]): r for r in found if "mlflow.parentRunId" in r.data.tags}
+    (parent,) = [r for r in found if "mlflow.parentRunId" not in r.data.tags]
+    assert len(children) == len(found) - 1
+    return parent, children
+
+
+def contents(uri: str) -> dict[str, object]:
+    """All that a store says about the search, ids and the artifacts' places apart."""
+    parent, children = runs_of(uri)
+    client = connect(uri)
+    names = {parent.info.run_id: "parent", **{run.info.run_id: number for number, run in children.items()}}
+    told: dict[str, object] = {}
+    for run in (parent, *children.values()):
+        tags = {k: str(names.get(v, v)) for k, v in run.data.tags.items()}
+        histories = {
+            name: sorted((m.step, m.timestamp, repr(m.value)) for m in client.get_metric_history(run.info.run_id, name))
+            for name in run.data.metrics
+        }
+        files = sorted(f.path for f in client.list_artifacts(run.info.run_id))
+        times = (run.info.start_time, run.info.end_time)
+        told[str(names[run.info.run_id])] = (run.info.status, times, tags, run.data.params, histories, files)
+    return told
+
+
+class Server:
+    """An MLflow server over a store in `folder`; the same one each time it is started."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.uri = f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port),
+                "--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db",
+                "--artifacts-destination", str(self._folder / "kept"),
+            ],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd=self._folder,
+        )  # fmt: skip
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self._port}/health", timeout=5).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        raise TimeoutError(f"{self.uri} does not answer")
+
+    def stop(self) -> None:
+        """Kill it and all its workers."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()

@@ -1,0 +1,286 @@
+"""Every accident that docs/reliability.md lists, made to happen: real workers killed, real disks filled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from search.checkpoint_files import checkpoints
+from search.events import TrialLost
+from search.journal import read
+from search.results import TrialRecord, TrialStatus
+from tests.search.faulty_search import MEMORY
+from tests.search.killed_search import (
+    command,
+    decisions,
+    environment,
+    journal_lines,
+    result,
+    run,
+    synthetic_study,
+    trials,
+    written,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def small_study(epochs: int = 6, **resources: Any) -> dict[str, Any]:
+    """Three trials without a scheduler; the first is the recipe, and each epoch is saved at its end."""
+    tree = synthetic_study("asha", trials=3, epochs=epochs)
+    tree["scheduler"] = {"kind": "none"}
+    tree["trial"]["model"] |= {"seconds_per_epoch": 0.05, "diverge_above": 10.0}
+    return tree | {"resources": {"concurrent": 1, **resources}}
+
+
+def run_faulty(
+    study: Path, out: Path, fault: str, times: int, trial: int = 1, epoch: int = 3, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """A search in which the worker of `trial` has the accident `times` times, before it can report `epoch`."""
+    folder = out / "accidents"
+    folder.mkdir(parents=True)
+    arguments = [fault, str(trial), str(epoch), str(times), str(folder), str(study), "--out", str(out)]
+    return subprocess.run(
+        [sys.executable, "-m", "tests.search.faulty_search", *arguments], cwd=ROOT, capture_output=True, text=True,
+        timeout=240, check=False, env=environment() | {"PYTHONPATH": str(ROOT), **variables},
+    )  # fmt: skip
+
+
+def losses(out: Path) -> list[TrialLost]:
+    return [event for event in read(out / "killed" / "journal") if isinstance(event, TrialLost)]
+
+
+def first(out: Path) -> TrialRecord:
+    """The trial that had the accidents."""
+    return result(out).trials[1]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same search without any accident."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    run(written(small_study(), out), out)
+    return out
+
+
+def assert_undisturbed(out: Path, undisturbed: Path) -> None:
+    assert list(trials(result(out))) == list(trials(result(undisturbed)))
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("die", "preempted"),
+        pytest.param("raise", "error", marks=pytest.mark.slow),
+        pytest.param("hang", "silent", marks=pytest.mark.slow),
+    ],
+)
+def test_a_trial_that_loses_its_worker_once_gets_another_and_ends_as_if_nothing_had_happened(
+    tmp_path: Path, undisturbed: Path, fault: str, cause: str
+) -> None:
+    study = written(small_study(silent_minutes=0.1), tmp_path)
+    done = run_faulty(study, tmp_path, fault, times=1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [loss.cause for loss in losses(tmp_path)] == [cause]
+    assert_undisturbed(tmp_path, undisturbed)
+    assert f"trial   1 tpe            lost its worker ({cause})" in done.stdout
+
+
+@pytest.mark.slow
+def test_an_error_that_stays_fails_the_trial_after_max_failures_and_the_others_go_on(tmp_path: Path) -> None:
+    done = run_faulty(written(small_study(max_failures=1), tmp_path), tmp_path, "raise", times=99)
+    assert done.returncode == 0, done.stdout + done.stderr
+    failed = first(tmp_path)
+    assert failed.status is TrialStatus.FAILED
+    assert "ValueError: the disk of the images has a bad block" in str(failed.error)
+    assert len(losses(tmp_path)) == 2
+    assert [record.status for record in result(tmp_path).trials].count(TrialStatus.COMPLETED) == 2
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_at_the_same_place_three_times_fails_its_trial(tmp_path: Path) -> None:
+    done = run_faulty(written(small_study(), tmp_path), tmp_path, "die", times=99)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lost its worker 3 times in a row without a newer checkpoint" in str(first(tmp_path).error)
+    assert len(losses(tmp_path)) == 3
+
+
+@pytest.mark.slow
+def test_a_trial_that_takes_all_memory_is_ended_and_tells_so(tmp_path: Path) -> None:
+    memory = {
+        name: int(amount.split()[0]) * 1024
+        for name, amount in (line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    }
+    # Ray ends workers above it; the accident takes twice as much, and other work on this machine leaves it alone.
+    threshold = 1 - (memory["MemAvailable"] - MEMORY / 2) / memory["MemTotal"]
+    if memory["MemAvailable"] < 1.5 * MEMORY:
+        pytest.skip(f"needs {1.5 * MEMORY / 1e9:.0f} GB of free memory")
+    variables = {"RAY_memory_usage_threshold": f"{threshold:.4f}"}
+    done = run_faulty(written(small_study(), tmp_path), tmp_path, "memory", times=1, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [loss.cause for loss in losses(tmp_path)] == ["preempted"]
+    assert "low on memory" in losses(tmp_path)[0].error
+    assert first(tmp_path).status is TrialStatus.COMPLETED
+
+
+@pytest.mark.slow
+def test_a_value_that_is_infinite_ends_the_trial_and_is_not_tried_again(tmp_path: Path) -> None:
+    done = run_faulty(written(small_study(), tmp_path), tmp_path, "infinity", times=1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (first(tmp_path).status, len(first(tmp_path).history)) == (TrialStatus.DIVERGED, 3)
+    assert not losses(tmp_path)
+    assert not checkpoints(tmp_path / "killed", 1)
+
+
+def interrupted(study: Path, out: Path, lines: int) -> None:
+    """Run the search until its journal has so many lines, then interrupt it."""
+    process = subprocess.Popen(command(study, out), env=environment(), stdout=subprocess.DEVNULL)
+    while process.poll() is None and journal_lines(out / "killed") < lines:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=90) == 130
+
+
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A search interrupted in the middle of its second trial, and that trial's number."""
+    out = tmp_path_factory.mktemp("halfway")
+    tree = small_study(epochs=20, checkpoint_minutes=0.02)
+    tree["trial"]["model"]["seconds_per_epoch"] = 0.3
+    tree["budget"]["trials"] = 2
+    tree["recipes"] = {}
+    interrupted(written(tree, out), out, lines=10)
+    waiting = [record.number for record in result(out).trials if record.status is TrialStatus.PENDING]
+    assert len(waiting) == 1
+    return out, waiting[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["of another config", "truncated", "not a checkpoint"])
+def test_a_checkpoint_that_cannot_be_used_costs_the_epochs_since_the_one_before(
+    tmp_path: Path, halfway: tuple[Path, int], damage: str
+) -> None:
+    source, number = halfway
+    out = tmp_path / "out"
+    shutil.copytree(source, out)
+    newest = checkpoints(out / "killed", number)[0]
+    match damage:
+        case "truncated":
+            os.truncate(newest, newest.stat().st_size // 2)
+        case "of another config":
+            from trainables.checkpoint import load_checkpoint, save_checkpoint
+
+            state = load_checkpoint(newest)
+            state["config"]["optimizer"]["lr"] *= 2
+            save_checkpoint(state, newest)
+        case _:
+            newest.write_text("nothing of the kind")
+    before = result(out).trials[number]
+    text = run(out / "killed" / "study.yaml", out)
+    assert f"trial {number} goes on from an earlier checkpoint" in text
+    assert newest.name in text
+    after = result(out).trials[number]
+    assert after.status is TrialStatus.COMPLETED
+    assert after.history[: len(before.history)] == before.history
+    assert [epoch.epoch for epoch in after.history] == list(range(1, 21))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 80 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(folder)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip(f"a file system of its own needs the right to mount one: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_interrupts_the_search_and_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
+    tree = small_study()
+    tree["trial"]["model"]["seconds_per_epoch"] = 0.4
+    study = written(tree, tmp_path)
+    out = small_disk / "runs"
+    process = subprocess.Popen(
+        command(study, out), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while process.poll() is None and journal_lines(out / "killed") < 9:
+        time.sleep(0.02)
+    filler = small_disk / "filler"
+    with filler.open("wb") as file:
+        try:
+            while True:
+                file.write(b"x" * 65536)
+                file.flush()
+        except OSError:
+            pass  # it is full
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, text
+    assert "Traceback" not in text
+    assert "No space left on device" in text or "must stay free" in text
+    kept = list(trials(result(out)))
+    assert kept
+    filler.unlink()
+    run(study, out)
+    run(study, tmp_path / "whole")
+    assert list(trials(result(out))) == list(trials(result(tmp_path / "whole")))
+    assert decisions(out) == decisions(tmp_path / "whole")
+
+
+def test_too_little_disk_is_told_before_the_search(small_disk: Path, tmp_path: Path) -> None:
+    (small_disk / "filler").write_bytes(b"x" * 60_000_000)
+    done = subprocess.run(
+        command(written(small_study(), tmp_path), small_disk / "runs"), env=environment(), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "must have about" in done.stderr
+    assert not journal_lines(small_disk / "runs" / "killed")
+
+
+@pytest.mark.slow
+def test_the_trials_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
+    tree = small_study(epochs=40, concurrent=2)
+    tree["trial"]["model"]["seconds_per_epoch"] = 0.5
+    tree["recipes"] = {}
+    study = written(tree, tmp_path)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        lost = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        process = subprocess.Popen(
+            command(study, tmp_path), env=environment() | {"RAY_ADDRESS": cluster.address}, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        while process.poll() is None and not both_under_way(tmp_path):
+            time.sleep(0.2)
+        cluster.remove_node(lost, allow_graceful=False)
+        text, _ = process.communicate(timeout=300)
+    finally:
+        cluster.shutdown()
+    assert process.returncode == 0, text
+    assert {loss.cause for loss in losses(tmp_path)} == {"preempted"}
+    found = result(tmp_path).trials
+    assert [record.status for record in found] == [TrialStatus.COMPLETED] * 3
+    for record in found:
+        assert [epoch.epoch for epoch in record.history] == list(range(1, 41))
+
+
+def both_under_way(out: Path) -> bool:
+    """Whether the first two trials have come so far that there are checkpoints of both."""
+    return all(checkpoints(out / "killed", trial) for trial in (0, 1))

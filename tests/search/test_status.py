@@ -1,0 +1,167 @@
+"""What `search.status` shows, on a terminal and without one."""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from search.events import EpochReported, Event, SessionStarted, TrialLost, TrialStatus
+from search.journal import lock
+from search.overview import look
+from search.status import print_status
+from search.study import load_study
+from tests.search.sample_study import (
+    first_session,
+    metrics,
+    sample_spec,
+    suggested,
+    trial_events,
+    troubled_events,
+    write_study,
+)
+
+SPEC = sample_spec(trials=40)
+
+
+def written(folder: Path, events: list[Event]) -> Path:
+    return write_study(folder, SPEC, events)
+
+
+def shown(folder: Path, terminal: bool = False, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+    print_status(look(folder), console)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue().splitlines()
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "search.status", *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def busy() -> list[Event]:
+    """A third session, 20 days old, with a running trial and more trouble than is shown."""
+    now, day = time.time(), 86400
+    events: list[Event] = [*troubled_events(SPEC)[:-1], SessionStarted(session=3, time=now - 20 * day, versions={})]
+    events += [suggested(SPEC, 5), EpochReported(trial=5, epoch=1, metrics=metrics(5, 1), time=now - 10 * day)]
+    for trial in range(6, 20):
+        error = f"ray.exceptions.OutOfMemoryError: [trial {trial}] " + "The node runs low. " * 40
+        events += [suggested(SPEC, trial), TrialLost(trial=trial, cause="preempted", error=error, time=now - 5 * day)]
+    return events
+
+
+def facts(lines: list[str]) -> dict[str, str]:
+    """The lines before the tables."""
+    return {line[:9].strip(): line[9:] for line in lines[: lines.index("")]}
+
+
+def test_a_running_search(tmp_path: Path) -> None:
+    folder = written(tmp_path / "sample", busy())
+    with lock(folder / "journal"):
+        lines = shown(folder)
+    told = facts(lines)
+    assert told["study"] == f"sample in {folder}"
+    assert re.fullmatch(r"running: session 3 for 20 days, process \d+ on \S+", told["state"])
+    assert told["time"].endswith("in 3 sessions")
+    assert told["trials"] == "5 of 40 have ended; 14 pending, 1 running, 2 completed, 2 stopped, 1 failed"
+    assert told["epochs"] == "13 trained"
+    assert told["best"] == "trial 1 (random), val_accuracy 0.6100 at epoch 4, +0.0100 against naive"
+    assert told["waiting"] == "trials 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+    rows = [" ".join(line.split()) for line in lines]
+    assert "5 random 1 of 4 0.5750 10 days ago" in rows
+    assert "losses and failures: the last 5, and 11 more" in rows
+    assert any(row.startswith("6 1 loss (preempted) ray.exceptions.OutOfMemoryError: [trial 6]") for row in rows)
+    assert "sample: the 5 best of 20 trials by val_accuracy" in rows
+    assert not any("to go on" in row for row in rows)
+
+
+def test_it_reads_well_at_80_columns(tmp_path: Path) -> None:
+    folder = written(tmp_path / "sample", busy())
+    with lock(folder / "journal"):
+        lines = shown(folder, terminal=True)
+    assert max(len(line) for line in lines) <= 80
+    text = "\n".join(lines)
+    for part in (
+        "running: session 3",
+        "heard of",
+        "1 of 4",
+        "10 days ago",
+        "[trial 6]",
+        "1 loss (preempted)",
+        "0.6100",
+    ):
+        assert part in text
+    assert len(lines) < 60
+
+
+def test_paused_trials_are_counted_by_epoch(tmp_path: Path) -> None:
+    lines = shown(written(tmp_path / "sample", troubled_events(SPEC)[:24]))
+    assert facts(lines)["paused"] == "2 at epoch 2"
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        ([], "no session has been begun"),
+        (troubled_events(SPEC)[:5], "killed: session 1 was last heard of "),
+        (first_session(troubled_events(SPEC)), "interrupted: session 1 ended "),
+        (troubled_events(SPEC), "finished: session 2 ended "),
+    ],
+)
+def test_how_it_stands_when_nobody_searches(tmp_path: Path, events: list[Event], says: str) -> None:
+    folder = written(tmp_path / "sample", events)
+    for terminal in (False, True):
+        lines = shown(folder, terminal)
+        assert says in next(line for line in lines if line.startswith("state"))
+        assert any("to go on" in line for line in lines) == ("finished" not in says)
+
+
+def test_a_driver_that_starts_or_concludes_is_told(tmp_path: Path) -> None:
+    folder = written(tmp_path / "sample", first_session(troubled_events(SPEC)))
+    with lock(folder / "journal"):
+        assert any("starts, or writes its results; session 1 ended" in line for line in shown(folder))
+    folder = written(tmp_path / "new", [])
+    with lock(folder / "journal"):
+        assert any("about to start" in line for line in shown(folder))
+
+
+def test_the_command_that_goes_on_names_this_study(tmp_path: Path) -> None:
+    folder = written(tmp_path / "a b" / "sample", first_session(troubled_events(SPEC)))
+    command = shlex.split(shown(folder)[-1].removeprefix("to go on: "))
+    assert command[1:3] == ["-m", "search.run"]
+    assert load_study(command[3]) == SPEC
+    assert command[4:] == ["--out", str(folder.parent)]
+    renamed = written(tmp_path / "renamed", first_session(troubled_events(SPEC)))
+    assert "name the folder sample again" in shown(renamed)[-1]
+
+
+def test_the_verb(tmp_path: Path) -> None:
+    running = [*troubled_events(SPEC)[:1], *trial_events(SPEC, 0, TrialStatus.RUNNING)]
+    written(tmp_path / "runs" / "sample", running)
+    done = run("sample", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "study    sample in runs/sample\n" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith("-m search.run runs/sample/study.yaml")
+
+
+def test_what_cannot_be_told_is_an_error_of_a_line(tmp_path: Path) -> None:
+    folder = written(tmp_path / "runs" / "sample", troubled_events(SPEC)[:5])
+    done = run("smaple", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: STUDY: must be a study in runs: there are sample, got 'smaple'\n"
+    with (folder / "journal" / "000001.jsonl").open("a") as file:
+        file.write("{}\n")
+    done = run("runs/sample", cwd=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "runs/sample/journal/000001.jsonl, line 6" in done.stderr

@@ -1,0 +1,216 @@
+"""`search.track`: any MLflow brought up to date from a journal holds what the search's own would."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from search.events import EpochReported, Event
+from search.journal import lock
+from search.mlflow_runs import RunProjection
+from search.track import track_study
+from search.tracking import MLflowTracker, tracked_study
+from search.tracking_uri import connect
+from search.writer_lock import WriterLock
+from tests.search import killed_search
+from tests.search.mlflow_contents import Server, contents, runs_of
+from tests.search.sample_study import sample_events, sample_spec, troubled_events, write_study
+from trainables.config import ConfigError
+
+SPEC = sample_spec(trials=5)
+EVENTS = troubled_events(SPEC)
+
+
+def track(folder: Path, uri: str) -> RunProjection:
+    return track_study(folder, uri, "--tracking-uri", Console(file=io.StringIO()))[1]
+
+
+def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "search.track", *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def as_searched(uri: str, out: Path, events: Sequence[Event], best_config: Path | None = None) -> dict[str, object]:
+    """What a search itself tells MLflow."""
+    tracker = MLflowTracker(uri, SPEC, out)
+    for event in events:
+        tracker.submit(event)
+    assert tracker.close(best_config)
+    return contents(uri)
+
+
+@pytest.fixture
+def other(tmp_path: Path, empty_store: Path) -> str:
+    (tmp_path / "other").mkdir()
+    shutil.copy(empty_store, tmp_path / "other" / "mlflow.db")
+    return f"sqlite:///{tmp_path}/other/mlflow.db"
+
+
+def test_the_verb_writes_what_the_search_would_have_and_twice_is_once(store: str, other: str, tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "runs" / "sample", SPEC, EVENTS)
+    (folder / "best_config.yaml").write_text("config: {}\n")
+    searched = as_searched(store, tmp_path, EVENTS, folder / "best_config.yaml")
+    done = run("sample", "--tracking-uri", other, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "holds 5 trials as the journal does, all written now" in done.stdout
+    assert done.stdout.splitlines()[1].endswith("mlflow ui --backend-store-uri sqlite:///other/mlflow.db")
+    assert contents(other) == searched
+    runs = {run.info.run_id for run in runs_of(other)[1].values()}
+    assert not track(folder, other).written
+    assert contents(other) == searched
+    assert {run.info.run_id for run in runs_of(other)[1].values()} == runs
+    parent, _ = runs_of(other)
+    kept = connect(other).download_artifacts(parent.info.run_id, "best_config.yaml")
+    assert Path(kept).read_text() == "config: {}\n"
+
+
+def test_the_default_is_the_store_of_the_search(store: str, tmp_path: Path) -> None:
+    write_study(tmp_path / "sample", SPEC, EVENTS)
+    searched = as_searched(store, tmp_path, EVENTS)
+    done = run("sample", "--out", ".", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "holds 5 trials as the journal does, 0 of them written now" in done.stdout
+    assert contents(store) == searched
+
+
+@pytest.mark.parametrize("cut", [4, 9, 26, len(EVENTS) - 1])
+def test_a_killed_study_is_shown_as_interrupted_and_goes_on(store: str, other: str, tmp_path: Path, cut: int) -> None:
+    folder = write_study(tmp_path / "sample", SPEC, EVENTS[:cut])
+    before = [path.read_bytes() for path in sorted((folder / "journal").glob("*.jsonl"))]
+    track(folder, store)
+    parent, children = runs_of(store)
+    finished = cut == len(EVENTS) - 1
+    assert parent.info.status == ("FINISHED" if finished else "KILLED")
+    assert not [run for run in children.values() if run.info.status == "RUNNING"]
+    assert finished == all(run.info.status != "SCHEDULED" for run in children.values())
+    assert [path.read_bytes() for path in sorted((folder / "journal").glob("*.jsonl"))] == before
+    for uri in (store, other):  # the search goes on to its end, in the store that was tracked and in a new one
+        projected = RunProjection(uri, tracked_study(SPEC), tmp_path / "mlartifacts", pytest.fail)
+        for event in EVENTS:
+            projected.take(event)
+        projected.write()
+    assert contents(store) == contents(other)
+
+
+def test_a_study_that_is_searched_now_is_refused(store: str, tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "runs" / "sample", SPEC, EVENTS[:4])
+    with lock(folder / "journal"):
+        done = run("sample", "--tracking-uri", store, cwd=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "wait for its end, or stop it, got 'sample'" in done.stderr
+    assert f"process {os.getpid()}" in done.stderr
+    assert connect(store).get_experiment_by_name("sample") is None
+
+
+def test_another_writer_is_waited_for(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_study(tmp_path / "sample", SPEC, EVENTS)
+    writer = WriterLock(folder / "journal")
+    assert writer.acquire()
+    monkeypatch.setattr("search.track.TURN", 0.3)
+    with pytest.raises(ConfigError, match="another process"):
+        track(folder, store)
+    monkeypatch.undo()
+    ends = threading.Timer(1, writer.release)
+    ends.start()
+    track(folder, store)
+    assert len(runs_of(store)[1]) == 5
+
+
+def test_an_unreachable_server_is_told_in_a_line(tmp_path: Path) -> None:
+    write_study(tmp_path / "runs" / "sample", SPEC, EVENTS)
+    done = run("sample", "--tracking-uri", "http://127.0.0.1:1", cwd=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "Connection refused); correct --tracking-uri, or start that server, got 'http://127.0.0.1:1'" in done.stderr
+
+
+def test_a_store_that_goes_away_is_told(store: str, tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "sample", SPEC, EVENTS)
+    (tmp_path / "mlartifacts").write_text("in the way")
+    with pytest.raises(ConfigError, match="5 trials are missing there, and the same command goes on"):
+        track(folder, store)
+    (tmp_path / "mlartifacts").unlink()
+    track(folder, store)
+    assert len(runs_of(store)[1]) == 5
+
+
+def test_what_mlflow_refuses_is_told_and_the_rest_written(store: str, tmp_path: Path) -> None:
+    odd = [
+        e.model_copy(update={"metrics": {**e.metrics, "no such / name?": 1.0}})
+        if isinstance(e, EpochReported) and e.trial == 1
+        else e
+        for e in sample_events(SPEC)
+    ]
+    write_study(tmp_path / "runs" / "sample", SPEC, odd)
+    done = run("sample", "--tracking-uri", store, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "MLflow refuses trial 1" in done.stdout
+    assert "holds 5 trials as the journal does" in done.stdout
+    assert "it refused 1: 1" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_real_search_is_told_of_while_it_runs_killed_and_ended(tmp_path: Path) -> None:
+    tree = killed_search.synthetic_study("asha_promote", trials=6, epochs=3, study="sample")
+    tree["trial"]["model"]["seconds_per_epoch"] = 0.5
+    study, out = killed_search.written(tree, tmp_path), tmp_path / "runs"
+    default, other = f"sqlite:///{out}/mlflow.db", f"sqlite:///{tmp_path}/other.db"
+
+    def told() -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "search.status", "sample"], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    driver = subprocess.Popen(killed_search.command(study, out), env=killed_search.environment())
+    while driver.poll() is None and killed_search.journal_lines(out / "sample") < 8:
+        time.sleep(0.05)
+    assert "running: session 1 for " in told()
+    refused = run("sample", "--tracking-uri", other, cwd=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"process {driver.pid}" in refused.stderr
+    driver.kill()
+    driver.wait()
+    assert "killed: session 1 was last heard of " in told()
+    for uri in (default, other):
+        done = run("sample", "--tracking-uri", uri, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        parent, children = runs_of(uri)
+        assert (parent.info.status, len(children)) == ("KILLED", len(killed_search.result(out, "sample").trials))
+        assert not [run for run in children.values() if run.info.status == "RUNNING"]
+    assert contents(default) == contents(other)
+
+    killed_search.run(out / "sample" / "study.yaml", out)
+    assert "finished: session 2 ended " in told()
+    for _ in range(2):
+        track(out / "sample", other)
+        assert contents(other) == contents(default)
+    assert len(runs_of(other)[1]) == 6
+
+
+@pytest.mark.slow  # the server takes ten seconds to start
+def test_a_server_is_brought_up_to_date(server: Server, store: str, tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "sample", SPEC, EVENTS)
+    (folder / "best_config.yaml").write_text("config: {}\n")
+    searched = as_searched(store, tmp_path, EVENTS, folder / "best_config.yaml")
+    server.start()
+    done = run(str(folder), "--tracking-uri", server.uri, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"compare the trials: open {server.uri}" in done.stdout
+    assert contents(server.uri) == searched
+    assert not track(folder, server.uri).written
+    assert contents(server.uri) == searched
+    server.stop()
+    with pytest.raises(ConfigError, match="Connection refused"):
+        track(folder, server.uri)
