@@ -233,6 +233,7 @@ def test_a_full_disk_interrupts_the_search_and_loses_nothing(small_disk: Path, t
     assert process.returncode == 1, text
     assert "Traceback" not in text
     assert "No space left on device" in text or "must stay free" in text
+    assert "goes on without a checkpoint" in text
     kept = list(trials(result(out)))
     assert kept
     filler.unlink()
