@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TpeSearcher", "optuna_study"]
 
+# A suggestion costs time in proportion to the trials that Optuna knows. Its TPE counts at most 25 as good, and weights
+# the others the less the older they are.
+GOOD = 25
+MOST_TRIALS = 300  # the newest, at least; the oldest are forgotten by the hundred, since that builds the study anew
+FORGOTTEN_AT_ONCE = 100
+
 # A step that no epoch has: Optuna ranks pruned trials by their last step first, so a diverged trial comes behind all
 # that were stopped.
 DIVERGED_STEP = 0
@@ -50,6 +56,14 @@ class _Ending:
         """The last value; None if there is none, or the trial may have none."""
         shown = self.state in (TrialState.COMPLETE, TrialState.PRUNED) and self.by_epoch
         return self.by_epoch[max(self.by_epoch)] if shown else None
+
+    def merit(self, sign: float) -> tuple[float, ...]:
+        """Sorts endings as TPE does, the best last: completed ones, then pruned ones that came far, then the rest."""
+        if self.value is None:
+            return (0.0,)
+        if self.state is TrialState.COMPLETE:
+            return 2.0, sign * self.value
+        return 1.0, float(max(self.by_epoch)), sign * self.value
 
 
 def _ending(record: TrialRecord, metric: str, worst: float) -> _Ending:
@@ -103,7 +117,7 @@ class TpeSearcher:
 
     The keys of the space are qualified by branch, so that each branch is a group of its own. Trials under way count as
     bad until they end (constant liar), so that concurrent trials keep apart. Each suggestion has a random state of its
-    own, from seed and number.
+    own, from seed and number. Of a long study it knows the newest trials, some hundred, and the best of those before.
 
     Args:
         space: what is searched.
@@ -124,6 +138,7 @@ class TpeSearcher:
         self._storage = InMemoryStorage()
         self._study: optuna.Study | None = None  # None until built, and after a change that Optuna cannot make in place
         self._entered: dict[int, int] = {}  # our number -> Optuna's, ascending in both
+        self._forgotten = 0  # trials below this number are, but for the best
 
     def suggest(self, number: int) -> Point:
         """Draw a point, given every trial that is known."""
@@ -144,14 +159,21 @@ class TpeSearcher:
             return
         number, ending = record.number, _ending(record, self._metric, self._worst)
         before, self._known[number] = self._known.get(number), (record.values, ending)
-        if before is None:
+        if before == self._known[number]:
+            return
+        if number < self._forgotten:
+            self._study = None  # it may be one of the best now
+        elif before is None:
             self._enter(number)
         elif before[0] == record.values and before[1].state is TrialState.RUNNING:
             self._end(number, ending)
-        elif before != self._known[number]:
+        else:
             self._study = None
 
     def _draw(self, number: int) -> Point:
+        forgotten = max(0, number - MOST_TRIALS) // FORGOTTEN_AT_ONCE * FORGOTTEN_AT_ONCE
+        if forgotten != self._forgotten:
+            self._forgotten, self._study = forgotten, None
         study = self._built()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Argument ``group``", ExperimentalWarning)
@@ -184,9 +206,15 @@ class TpeSearcher:
             self._storage = InMemoryStorage()
             self._study = _new_study(self._mode, "tpe", self._storage)
             self._entered = {}
-            for number in sorted(self._known):
+            for number in self._remembered():
                 self._enter(number)
         return self._study
+
+    def _remembered(self) -> list[int]:
+        sign = 1.0 if self._mode == "max" else -1.0
+        old = sorted(number for number in self._known if number < self._forgotten)
+        best = sorted(old, key=lambda number: self._known[number][1].merit(sign))[-GOOD:]
+        return sorted(best) + sorted(number for number in self._known if number >= self._forgotten)
 
     def _enter(self, number: int) -> None:
         if self._study is None:

@@ -14,7 +14,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.results import TrialStatus
+from search.results import TrialRecord, TrialStatus
 from search.searchers import SEARCHERS, RandomSearcher, Searcher, build_searcher
 from search.study import load_study
 from search.tpe import TpeSearcher, optuna_study
@@ -41,6 +41,27 @@ def test_tpe_finds_better_points_than_random_draws() -> None:
     guided = statistics.mean(regret(tpe(seed=seed), 50) for seed in seeds)
     blind = statistics.mean(regret(RandomSearcher(SPACE, seed), 50) for seed in seeds)
     assert guided < 0.6 * blind
+
+
+def test_a_long_study_is_known_by_its_newest_and_its_best_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("GOOD", 3), ("MOST_TRIALS", 12), ("FORGOTTEN_AT_ONCE", 4)):
+        monkeypatch.setattr(f"search.tpe.{name}", value)
+    live, known = tpe(startup_trials=5), dict[int, TrialRecord]()
+    for number in range(40):
+        values = live.suggest(number).values
+        rebuilt = tpe(startup_trials=5)
+        for told in known.values():
+            rebuilt.told(told)
+        assert rebuilt.suggest(number).values == values
+        assert len(live._entered) <= 12 + 4 + 3
+        known[number] = record(number, values, TrialStatus.RUNNING)
+        live.running(known[number])
+        ends = [] if number == 1 else [number, 1] if number == 30 else [number]  # the second goes on for long
+        for ended in ends:
+            status = TrialStatus.COMPLETED if ended % 3 else TrialStatus.STOPPED
+            known[ended] = record(ended, known[ended].values, status, quality(known[ended].values or {}))
+            live.told(known[ended])
+    assert min(live._entered) < live._forgotten  # the best of the old are still known
 
 
 def test_tpe_minimizes_what_it_is_told_to() -> None:
