@@ -164,6 +164,10 @@ class DriverScheduler(FIFOScheduler):
                 return trial
             if trial.status in (Trial.TERMINATED, Trial.ERROR):
                 del self._live[trial_id]
+                # Tune keeps every trial, with fifty queues of its metrics that nobody reads: most of what a long study
+                # would grow by.
+                trial.run_metadata.metric_analysis.clear()
+                trial.run_metadata.metric_n_steps.clear()
         return None
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
