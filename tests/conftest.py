@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-# Property tests draw the same examples in every run; `--hypothesis-profile=slow` draws many more, and others each time.
+# Property tests draw the same examples in every run; `--hypothesis-profile=slow` draws more, `hunt` others each time.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
 settings.register_profile("fast", max_examples=100, derandomize=True, **_COMMON)
-settings.register_profile("slow", max_examples=2000, **_COMMON)
+settings.register_profile("slow", max_examples=500, derandomize=True, **_COMMON)
+settings.register_profile("hunt", max_examples=5000, **_COMMON)
 settings.load_profile("fast")
 
 

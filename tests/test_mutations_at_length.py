@@ -1,4 +1,4 @@
-"""The mutation tests once more, with thousands of examples that are others each time."""
+"""The mutation tests once more, with more examples; `--hypothesis-profile=hunt` goes on where these end."""
 
 from __future__ import annotations
 
