@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export RAY_USAGE_STATS_ENABLED = 0
 export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO = 0
 
-.PHONY: setup search test test-slow lint bench clean
+.PHONY: setup search wheel test test-slow lint bench clean
 
 setup: $(READY)
 
@@ -19,6 +19,13 @@ $(READY): constraints.txt pyproject.toml
 
 search: setup
 	$(BIN)/python -m search.run digits_resnet8 --fresh
+
+# What the nodes of a cluster install.
+wheel: setup
+	rm -rf build dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	cp constraints.txt dist/
+	rm -rf build
 
 lint: setup
 	$(BIN)/ruff check .
@@ -36,4 +43,4 @@ bench: setup
 	$(BIN)/python benchmarks/mlflow_cost.py
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs dist

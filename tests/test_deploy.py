@@ -1,0 +1,158 @@
+"""The cluster files: Ray takes them, and the one for own machines and the one for Kubernetes are cluster.yaml again."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from search.cluster import SHARED
+from search.ui import THERE
+
+ROOT = Path(__file__).parents[1]
+AWS, ONPREM = ROOT / "cluster.yaml", ROOT / "deploy" / "onprem.yaml"
+KUBERAY, IMAGE = ROOT / "deploy" / "kuberay.yaml", ROOT / "deploy" / "Dockerfile"
+COMMANDS = ("setup_commands", "head_setup_commands", "head_start_ray_commands", "worker_start_ray_commands")
+# What only one of the two needs, and why it says in the file.
+AWS_ONLY = ("sudo apt-get install", "sudo mkdir -p /mnt", "sudo chown")
+ONPREM_ONLY = ("test -w /mnt",)
+AUTOSCALER = "export RAY_enable_autoscaler_v2=0; "
+
+
+def read(path: Path) -> dict[str, Any]:
+    tree: dict[str, Any] = yaml.safe_load(path.read_text())
+    return tree
+
+
+def kuberay() -> dict[str, Any]:
+    _, job = yaml.safe_load_all(KUBERAY.read_text())
+    return dict(job["spec"])
+
+
+def pinned(package: str) -> str:
+    return dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())[package]
+
+
+def exports(config: dict[str, Any]) -> dict[str, str]:
+    """The environment that the set-up commands write, on the head."""
+    commands = " ".join(config["setup_commands"] + config["head_setup_commands"])
+    return dict(re.findall(r"'export (\w+)=([^']*)'", commands))
+
+
+@pytest.mark.parametrize("path", [AWS, ONPREM], ids=lambda path: path.name)
+def test_ray_takes_the_file(path: Path) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    prepared = prepare_config(read(path))
+    validate_config(prepared)
+    assert prepared["head_node_type"] in prepared["available_node_types"]
+
+
+def test_a_key_that_ray_does_not_know_is_refused() -> None:
+    from jsonschema import ValidationError
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    with pytest.raises(ValidationError, match="max_worker"):
+        validate_config(prepare_config(read(AWS) | {"max_worker": 3}))
+
+
+@pytest.mark.parametrize("key", COMMANDS)
+def test_own_machines_are_set_up_and_started_as_those_of_aws(key: str) -> None:
+    aws = [command for command in read(AWS)[key] if not command.startswith(AWS_ONLY)]
+    own = [command.replace(AUTOSCALER, "") for command in read(ONPREM)[key] if not command.startswith(ONPREM_ONLY)]
+    assert own == aws
+
+
+def test_own_machines_get_the_same_files() -> None:
+    assert read(ONPREM)["file_mounts"] == read(AWS)["file_mounts"]
+
+
+def test_the_head_of_aws_trains_nothing_and_gpu_nodes_start_from_none() -> None:
+    config = read(AWS)
+    types = config["available_node_types"]
+    assert types["head"]["resources"] == {"CPU": 0}
+    workers = {name: node for name, node in types.items() if name != config["head_node_type"]}
+    assert all(node["min_workers"] == 0 and node["resources"]["GPU"] == 1 for node in workers.values())
+    spot = {name for name, node in workers.items() if "InstanceMarketOptions" in node["node_config"]}
+    assert spot == {"gpu_spot"}
+
+
+def test_kubernetes_has_the_same_versions_set_up_and_environment() -> None:
+    spec, image = kuberay()["rayClusterSpec"], IMAGE.read_text()
+    assert spec["rayVersion"] == pinned("ray")
+    assert f"rayproject/ray:{pinned('ray')}-py311" in image
+    install = next(command for command in read(AWS)["setup_commands"] if "--constraint" in command)
+    assert install.replace("~/", "/home/ray/") in re.sub(r"\s*\\\n\s*", " ", image)
+    containers = {
+        container["name"]: container
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])
+        for container in group["template"]["spec"]["containers"]
+    }
+    here = {variable["name"]: variable["value"] for variable in containers["ray-head"]["env"]}
+    there = {name: value.replace("$HOME", "/home/ray") for name, value in exports(read(AWS)).items()}
+    for elsewhere in ("PATH", "RAY_ADDRESS", "RESNET_SEARCH_CLUSTER"):  # the image; RayJob; a cluster of fixed size
+        del there[elsewhere]
+    assert here == there
+    assert containers["ray-worker"]["env"] == containers["ray-head"]["env"]
+    mlflow = next(command for command in read(AWS)["head_start_ray_commands"] if "mlflow server" in command)
+    server = containers["mlflow"]["args"][0].partition("&& ")[2]
+    assert server in mlflow
+    assert all(mount["mountPath"] == str(SHARED) for c in containers.values() for mount in c["volumeMounts"])
+
+
+def test_kubernetes_has_the_same_ports_and_token() -> None:
+    spec = kuberay()["rayClusterSpec"]
+    assert spec["authOptions"] == {"mode": exports(read(AWS))["RAY_AUTH_MODE"]}
+    started = next(command for command in read(AWS)["head_start_ray_commands"] if "ray start" in command)
+    head = spec["headGroupSpec"]["rayStartParams"]
+    for option in ("port", "object-manager-port", "dashboard-port"):
+        assert f"--{option}={head[option]}" in started
+    assert head["num-cpus"] == str(read(AWS)["available_node_types"]["head"]["resources"]["CPU"])
+    assert spec["headGroupSpec"]["serviceType"] == "ClusterIP"
+
+
+@pytest.mark.parametrize("path", [AWS, ONPREM], ids=lambda path: path.name)
+def test_what_has_no_password_listens_on_the_loopback_alone(path: Path) -> None:
+    commands = " ".join(read(path)["head_start_ray_commands"])
+    assert re.findall(r"--(?:dashboard-)?host[ =](\S+)", commands) == ["127.0.0.1", "127.0.0.1"]
+    assert f"--port {THERE}" in commands
+    assert exports(read(path))["MLFLOW_TRACKING_URI"] == f"http://127.0.0.1:{THERE}"
+    assert exports(read(path))["RAY_AUTH_MODE"] == "token"
+    assert all(". ~/resnet-search/env.sh;" in command for command in _ray(read(path)))
+
+
+def _ray(config: dict[str, Any]) -> list[str]:
+    commands = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
+    return [command for command in commands if "ray start" in command]
+
+
+def test_every_package_that_a_node_installs_is_pinned() -> None:
+    from importlib.metadata import distribution, requires
+
+    def needed(package: str, extra: str = "") -> set[str]:
+        from packaging.requirements import Requirement
+
+        found = set()
+        for text in requires(package) or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                found.add(requirement.name)
+        return found
+
+    names = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in _constraints()}
+    for package in needed("ray", "default") | needed("resnet-search") | {"boto3", "botocore"}:
+        assert re.sub(r"[-_.]+", "-", distribution(package).name).lower() in names
+
+
+def _constraints() -> list[str]:
+    return (ROOT / "constraints.txt").read_text().split()
+
+
+def test_what_is_yours_is_marked() -> None:
+    marked = AWS.read_text().count("# YOURS")
+    assert marked == 3
+    own = [line for line in ONPREM.read_text().splitlines() if "YOURS" in line and ":" in line]
+    assert len(own) >= 4
