@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import shlex
 import subprocess
@@ -76,6 +77,7 @@ def find_head(cluster: Path) -> Head:
         rule = f"needs what the extra `cluster` installs ({error}): pip install 'resnet-search[cluster]'"
         raise ConfigError.single("--cluster", str(cluster), rule) from None
     said = io.StringIO()  # Ray prints what it does, and sometimes only there what went wrong
+    logging.getLogger("ray.autoscaler").setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             address = sdk.get_head_node_ip(str(cluster))

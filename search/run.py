@@ -51,6 +51,7 @@ def run(
         bool, typer.Option("--tracking-later", help="start though MLflow is unreachable")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be done and what it costs")] = False,
+    cluster: Annotated[Path | None, typer.Option(help="search on the cluster that `ray up` made of this file")] = None,
 ) -> None:
     """Search hyperparameters: recipes first, then suggestions, bad trials stopped early by ASHA."""
     spec = load_study(study).override(
@@ -61,6 +62,11 @@ def run(
         spec = shrink(spec)
     out = (out or Path("runs", "smoke") if smoke else out or Path("runs")).absolute()
     console = Console()
+    if cluster is not None:
+        from search.on_cluster import search_on
+
+        search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, tracking_later=tracking_later, dry_run=dry_run)
+        return
     if dry_run:
         _dry_run(spec, console)
         return
@@ -122,8 +128,9 @@ def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[Ses
 
         connect()
         session = Session(
-            driver, folder, number, spec.resources, concurrent, cache, reserve_bytes(concurrent, checkpoint), warn
-        )
+            driver, folder, number, spec.resources, concurrent, cache, reserve_bytes(concurrent, checkpoint), warn,
+            on_cluster=bool(os.environ.get("RAY_ADDRESS")),
+        )  # fmt: skip
         run_trials(session)
         return session.trouble
 

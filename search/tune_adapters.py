@@ -21,6 +21,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
 from search.checkpoint_files import checkpoints, interrupt_file, leg_folder
+from search.cluster_size import NodeWatch
 from search.driver import Cause, StudyDriver
 from search.lost_workers import survive_lost_workers
 from search.study import Resources
@@ -37,8 +38,8 @@ LOOK_SECONDS = 1.0  # between two looks at silent workers and the disk
 class Session:
     """What the adapters share: the driver, the study's folder (absolute), and how its trials are run.
 
-    `reserve` is how many bytes must stay free on the study's disk. `trouble` says, once it is set, why the session
-    could not go on.
+    `reserve` is how many bytes must stay free on the study's disk. `on_cluster` tells of its nodes as they come and go.
+    `trouble` says, once it is set, why the session could not go on.
     """
 
     driver: StudyDriver
@@ -49,6 +50,7 @@ class Session:
     cache: Path
     reserve: int
     warn: Callable[[str], None]
+    on_cluster: bool = False
     trouble: str | None = None
     heard: dict[int, float] = field(default_factory=dict)
 
@@ -139,6 +141,7 @@ class DriverScheduler(FIFOScheduler):
         self._live: dict[str, Trial] = {}
         self._silent: set[str] = set()
         self._looked = 0.0
+        self._nodes = NodeWatch()
 
     @property
     def _session(self) -> Session:
@@ -158,6 +161,8 @@ class DriverScheduler(FIFOScheduler):
             self._looked = time.monotonic()
             self._session.check_disk()
             self._end_silent()
+            if self._session.on_cluster and (line := self._nodes()):
+                self._session.warn(line)
         # FIFO without a walk through every finished trial at each step.
         for trial_id, trial in list(self._live.items()):
             if trial.status == Trial.PENDING:

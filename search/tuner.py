@@ -17,6 +17,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from search.cluster_size import expected_resources
 from search.trial import ResNetTrial
 from search.tune_adapters import DriverScheduler, DriverSearcher, Session
 
@@ -34,8 +35,8 @@ def connect() -> None:
 
 
 def available_resources() -> dict[str, float]:
-    """What the connected Ray has in all, by kind (`CPU`, `GPU`)."""
-    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    """What the connected Ray has in all, by kind (`CPU`, `GPU`), and what it can grow to."""
+    return expected_resources()
 
 
 def run_trials(session: Session, trainable: type[tune.Trainable] = ResNetTrial) -> None:

@@ -1,0 +1,123 @@
+"""The head's side of `search.run --cluster`: submits a search as a Ray job, or finds the one that runs, and follows it.
+
+Started over ssh, with a request in JSON on stdin. The first line of stdout is an answer in JSON, all others are what
+the search prints; the exit code is the search's. The job does not depend on this process: it goes on when the
+connection ends, and the next call follows it again from its beginning.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from search.outputs import write_text
+from search.preflight import study_folder
+from search.study import StudySpec, parse_study
+from trainables.cli import run_verb
+from trainables.config import ConfigError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+__all__ = ["follow", "serve"]
+
+DASHBOARD = "http://127.0.0.1:8265"
+STUDY = "resnet-search-study"  # the key of a job's metadata that names its study's folder
+LOOK_SECONDS = 1.0
+
+
+def serve() -> None:
+    """Carry out the request on stdin: `version`, `study` (YAML), `out`, `options`, `fresh`, `dry_run`, `columns`."""
+    request: dict[str, Any] = json.load(sys.stdin)
+    here = metadata.version("resnet-search")
+    if request["version"] != here:
+        rule = f"must have your version, {request['version']}, and has {here}: make wheel, and ray up again"
+        raise ConfigError.single("--cluster", request["cluster"], rule)
+    spec, out = parse_study(yaml.safe_load(request["study"])), Path(request["out"])
+    if request["dry_run"]:
+        sys.exit(_dry_run(spec, out, request))
+    client = _client(request["cluster"])
+    spec, _ = study_folder(spec, out, request["fresh"])
+    job = _live_job(client, out / spec.study)
+    attached = job is not None
+    if job is None:
+        job = _submit(client, spec, out, request)
+    print(json.dumps({"study": spec.study, "job": job, "attached": attached}), flush=True)  # noqa: T201 (the protocol)
+    sys.exit(follow(client, job))
+
+
+def _client(cluster: str) -> JobSubmissionClient:
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return JobSubmissionClient(DASHBOARD)
+    except (ConnectionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        rule = f"must be a cluster whose Ray runs ({reason[:200]}): ray up {shlex.quote(cluster)}"
+        raise ConfigError.single("--cluster", cluster, rule) from None
+
+
+def _live_job(client: JobSubmissionClient, folder: Path) -> str | None:
+    """The job that searches in this folder now."""
+    for job in client.list_jobs():
+        if (job.metadata or {}).get(STUDY) == str(folder) and not job.status.is_terminal():
+            return str(job.submission_id)
+    return None
+
+
+def _search(spec: StudySpec, out: Path, options: list[str]) -> list[str]:
+    """The command of the search, whose study is kept beside the results folder."""
+    study = out.parent / "submitted" / f"{spec.study}.yaml"
+    write_text(study, spec.dump())
+    # -P: what lies in the directory where Ray happens to start it must not be imported.
+    return [sys.executable, "-P", "-m", "search.run", str(study), "--out", str(out), *options]
+
+
+def _submit(client: JobSubmissionClient, spec: StudySpec, out: Path, request: dict[str, Any]) -> str:
+    job = f"{spec.study}-{time.strftime('%Y%m%d-%H%M%S')}"
+    client.submit_job(
+        entrypoint=f"exec env COLUMNS={request['columns']} {shlex.join(_search(spec, out, request['options']))}",
+        submission_id=job,
+        metadata={STUDY: str(out / spec.study)},
+    )
+    return job
+
+
+def _dry_run(spec: StudySpec, out: Path, request: dict[str, Any]) -> int:
+    command = _search(spec, out, ["--dry-run"])
+    return subprocess.run(  # noqa: S603 (our own command)
+        command, env=os.environ | {"COLUMNS": str(request["columns"])}, check=False
+    ).returncode
+
+
+def follow(client: JobSubmissionClient, job: str) -> int:
+    """Print what a job prints until it ends; its exit code. A job that was stopped from outside gives 130."""
+    from ray.job_submission import JobStatus
+
+    seen = 0
+    while True:
+        info = client.get_job_info(job)  # before the log, which then is complete if the job has ended
+        text = client.get_job_logs(job)
+        sys.stdout.write(text[seen:])
+        sys.stdout.flush()
+        seen = len(text)
+        if info.status is JobStatus.STOPPED:
+            return 130
+        if info.status.is_terminal():
+            if info.driver_exit_code is None and info.message and info.status is JobStatus.FAILED:
+                print(info.message, file=sys.stderr)  # noqa: T201 (why there is no exit code)
+            return int(info.driver_exit_code or info.status is JobStatus.FAILED)
+        time.sleep(LOOK_SECONDS)
+
+
+if __name__ == "__main__":
+    run_verb(serve)
