@@ -36,7 +36,7 @@ LOOK_SECONDS = 1.0
 
 
 def serve() -> None:
-    """Carry out the request on stdin: `version`, `study` (YAML), `out`, `options`, `fresh`, `dry_run`, `columns`."""
+    """Carry out the request on stdin: `cluster`, `version`, `study` (YAML), `out`, `fresh`, `dry_run`, `columns`."""
     request: dict[str, Any] = json.load(sys.stdin)
     here = metadata.version("resnet-search")
     if request["version"] != here:
@@ -52,18 +52,28 @@ def serve() -> None:
     if job is None:
         job = _submit(client, spec, out, request)
     print(json.dumps({"study": spec.study, "job": job, "attached": attached}), flush=True)  # noqa: T201 (the protocol)
-    sys.exit(follow(client, job))
+    try:
+        code = follow(client, job)
+    except (OSError, RuntimeError) as error:  # Ray went away, and the search with it
+        print(f"--cluster: {_away(request['cluster'], error)}", file=sys.stderr)  # noqa: T201 (shown there)
+        code = 1
+    sys.exit(code)
 
 
 def _client(cluster: str) -> JobSubmissionClient:
     from ray.job_submission import JobSubmissionClient
 
     try:
-        return JobSubmissionClient(DASHBOARD)
-    except (ConnectionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        rule = f"must be a cluster whose Ray runs ({reason[:200]}): ray up {shlex.quote(cluster)}"
-        raise ConfigError.single("--cluster", cluster, rule) from None
+        client = JobSubmissionClient(DASHBOARD)
+        client.list_jobs()  # the first request that wants the token
+    except (OSError, RuntimeError) as error:
+        raise ConfigError.single("--cluster", cluster, _away(cluster, error)) from None
+    return client
+
+
+def _away(cluster: str, error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return f"must be a cluster whose Ray runs ({reason}): ray up {shlex.quote(cluster)}"
 
 
 def _live_job(client: JobSubmissionClient, folder: Path) -> str | None:
@@ -74,18 +84,20 @@ def _live_job(client: JobSubmissionClient, folder: Path) -> str | None:
     return None
 
 
-def _search(spec: StudySpec, out: Path, options: list[str]) -> list[str]:
+def _search(spec: StudySpec, out: Path, option: str) -> list[str]:
     """The command of the search, whose study is kept beside the results folder."""
     study = out.parent / "submitted" / f"{spec.study}.yaml"
     write_text(study, spec.dump())
     # -P: what lies in the directory where Ray happens to start it must not be imported.
-    return [sys.executable, "-P", "-m", "search.run", str(study), "--out", str(out), *options]
+    return [sys.executable, "-P", "-m", "search.run", str(study), "--out", str(out), option]
 
 
 def _submit(client: JobSubmissionClient, spec: StudySpec, out: Path, request: dict[str, Any]) -> str:
     job = f"{spec.study}-{time.strftime('%Y%m%d-%H%M%S')}"
+    # The head's MLflow is its own: while it is slow to come up, trials need not wait for it.
+    command = shlex.join(_search(spec, out, "--tracking-later"))
     client.submit_job(
-        entrypoint=f"exec env COLUMNS={request['columns']} {shlex.join(_search(spec, out, request['options']))}",
+        entrypoint=f"exec env COLUMNS={request['columns']} {command}",
         submission_id=job,
         metadata={STUDY: str(out / spec.study)},
     )
@@ -93,7 +105,7 @@ def _submit(client: JobSubmissionClient, spec: StudySpec, out: Path, request: di
 
 
 def _dry_run(spec: StudySpec, out: Path, request: dict[str, Any]) -> int:
-    command = _search(spec, out, ["--dry-run"])
+    command = _search(spec, out, "--dry-run")
     return subprocess.run(  # noqa: S603 (our own command)
         command, env=os.environ | {"COLUMNS": str(request["columns"])}, check=False
     ).returncode

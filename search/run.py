@@ -65,7 +65,7 @@ def run(
     if cluster is not None:
         from search.on_cluster import search_on
 
-        search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, tracking_later=tracking_later, dry_run=dry_run)
+        search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run)
         return
     if dry_run:
         _dry_run(spec, console)

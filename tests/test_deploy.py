@@ -78,6 +78,7 @@ def test_the_head_of_aws_trains_nothing_and_gpu_nodes_start_from_none() -> None:
     assert all(node["min_workers"] == 0 and node["resources"]["GPU"] == 1 for node in workers.values())
     spot = {name for name, node in workers.items() if "InstanceMarketOptions" in node["node_config"]}
     assert spot == {"gpu_spot"}
+    assert workers["gpu_spot"]["priority"] > workers["gpu_on_demand"].get("priority", 0)
 
 
 def test_kubernetes_has_the_same_versions_set_up_and_environment() -> None:
