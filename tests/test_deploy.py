@@ -101,6 +101,7 @@ def test_kubernetes_has_the_same_versions_set_up_and_environment() -> None:
     mlflow = next(command for command in read(AWS)["head_start_ray_commands"] if "mlflow server" in command)
     server = containers["mlflow"]["args"][0].partition("&& ")[2]
     assert server in mlflow
+    assert all(f"{variable['name']}={variable['value']} " in mlflow for variable in containers["mlflow"]["env"])
     assert all(mount["mountPath"] == str(SHARED) for c in containers.values() for mount in c["volumeMounts"])
 
 
