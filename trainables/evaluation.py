@@ -13,7 +13,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Scores", "batches", "predict", "score"]
+__all__ = ["Scores", "accuracy", "batches", "predict", "score"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,11 @@ def predict(model: nn.Module, load: Callable[[Tensor], Tensor], count: int, batc
     model.eval()
     with torch.inference_mode():
         return torch.cat([model(load(indices)).float() for indices in batches(count, batch_size)])
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """The accuracy that `score` gives, alone: precision and F1 take longer than a step of a small network."""
+    return float(np.mean(logits.argmax(1).cpu().numpy() == labels.cpu().numpy()))
 
 
 def score(logits: Tensor, labels: Tensor) -> Scores:

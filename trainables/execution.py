@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from trainables.config import ConfigError, Execution
+from trainables.processor import multiplies_bf16
 
-__all__ = ["autocast", "memory_format", "resolve_device"]
+__all__ = ["autocast", "memory_format", "resolve_device", "resolve_precision"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -31,8 +32,15 @@ def memory_format(execution: Execution) -> torch.memory_format:
     return torch.contiguous_format if execution.memory_format == "contiguous" else torch.channels_last
 
 
+def resolve_precision(execution: Execution, device: torch.device) -> Literal["fp32", "bf16"]:
+    """The precision of forward passes; `auto` is bf16 on CPUs that multiply it in hardware, fp32 elsewhere."""
+    if execution.precision == "auto":
+        return "bf16" if device.type == "cpu" and multiplies_bf16() else "fp32"
+    return execution.precision
+
+
 def autocast(execution: Execution, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """The precision of forward passes."""
-    if execution.precision == "bf16":
+    """The context that forward passes run in: weights stay float32, convolutions are done in the precision decided."""
+    if resolve_precision(execution, device) == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()

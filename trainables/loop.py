@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from trainables.augment import Augmentation, Batch
 from trainables.config import Normalization, TrialConfig
 from trainables.data import Splits
-from trainables.evaluation import predict, score
+from trainables.evaluation import accuracy, predict, score
 from trainables.execution import autocast, memory_format, resolve_device
 from trainables.feed import Feed, evaluation_batch, resize
 from trainables.models import build_model
@@ -150,13 +150,13 @@ class Run(Trainable):
             train_loss, grad_norm = partial.means(self._steps_per_epoch)
         lr = self._lr(self._steps_per_epoch - 1)
         trained = time.perf_counter()
-        probe = score(self._predict(self._train, self._probe), self._train.labels[self._probe.to(self._device)])
+        probe = accuracy(self._predict(self._train, self._probe), self._train.labels[self._probe.to(self._device)])
         val = score(self._predict(self._val, torch.arange(len(self._val))), self._val.labels)
         self._epoch, self._step, self._partial = self._epoch + 1, 0, None
         self._val_history.append(val.loss)
         reason = self._stop_reason(train_loss)
         return EpochResult(
-            epoch=self._epoch, train_loss=train_loss, train_accuracy=probe.accuracy, val_loss=val.loss,
+            epoch=self._epoch, train_loss=train_loss, train_accuracy=probe, val_loss=val.loss,
             val_accuracy=val.accuracy, val_precision=val.precision, val_recall=val.recall, val_f1=val.f1,
             lr=lr, grad_norm=grad_norm,
             images_per_second=self._steps_per_epoch * self._batch_size / partial.seconds,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from search.study import ASHA, TPE, load_study, parse_study, resolved_execution
 from spaces import Scalar, walk
 from trainables.config import SGD, AdamW, ConfigError, merge, parse_yaml
+from trainables.processor import multiplies_bf16
 
 SMALL: dict[str, Any] = {
     "study": "small",
@@ -187,6 +188,8 @@ def test_execution_is_decided_by_the_machine() -> None:
         execution = resolved.trial_config({}).execution
         assert (execution.device, execution.threads, execution.memory_format) == (device, threads, "channels_last")
         assert resolved.resources.gpus_per_trial == gpus
+    assert cpu.trial["execution"]["precision"] == ("bf16" if multiplies_bf16() else "fp32")
+    assert cuda.trial["execution"]["precision"] == "fp32"
     assert resolved_execution(spec, False, 0.5).trial["execution"]["threads"] == 1
     assert resolved_execution(cpu, True, 8) == cpu
     assert spec.difference(cpu) == spec.difference(cuda) == []

@@ -156,7 +156,7 @@ class TestAnotherConfig:
         assert "; and 4 more" in message
 
     def test_what_the_machine_decides_is_no_difference(self, path: Path) -> None:
-        resolved = {"device": "cpu", "threads": 2, "memory_format": "channels_last"}
+        resolved = {"device": "cpu", "threads": 2, "memory_format": "channels_last", "precision": "fp32"}
         load_checkpoint(path, parse_config({"execution": resolved}))
         save_checkpoint({**STATE, "config": merge(STATE["config"], {"execution": resolved})}, path)
         load_checkpoint(path, TrialConfig())
