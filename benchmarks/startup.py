@@ -37,7 +37,9 @@ def ours(folder: Path, trials: int, concurrent: int) -> tuple[float, list[float]
     environment = {**os.environ, "RESNET_SEARCH_CACHE": str(folder / "cache"), "COLUMNS": "100"}
     started = time.time()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-    reports = [event for event in read(folder / "runs" / "digits_resnet8") if isinstance(event, EpochReported)]
+    reports = [
+        event for event in read(folder / "runs" / "digits_resnet8" / "journal") if isinstance(event, EpochReported)
+    ]
     rows = [{**event.metrics, "trial": event.trial, "reported": event.time} for event in reports]
     return _measured(rows, started)
 
