@@ -38,9 +38,11 @@ test: lint
 test-slow: setup
 	$(BIN)/python -m pytest -m 'slow and not gpu and not network'
 
-# Prints tables; asserts nothing.
+# Prints tables; asserts nothing. RESNET_SEARCH_DATA: a folder with cifar10_jpeg/*.parquet; else CIFAR-10 is downloaded.
 bench: setup
-	$(BIN)/python benchmarks/mlflow_cost.py
+	$(BIN)/python -m benchmarks.throughput --repeats 2
+	$(BIN)/python -m benchmarks.startup --repeats 2
+	$(BIN)/python -m benchmarks.loading --repeats 2
 
 clean:
 	rm -rf $(VENV) runs dist

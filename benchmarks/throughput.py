@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,22 +25,37 @@ from benchmarks.sides import Case, Side, Task, cifar, digits, prepare_sides, wat
 from trainables.processor import multiplies_bf16
 
 
+def loader_workers(case: Case, threads: int) -> int:
+    """How many DataLoader workers make the tutorial faster, where it has all cores: none or one a core."""
+    cores = os.cpu_count() or 1
+    if threads < cores:
+        return 0  # workers would take cores that the other side leaves free
+    brief = replace(case, task=replace(case.task, epochs=2))
+    tried = {workers: watch([brief.tutorial(threads, workers)], threads).steady for workers in (0, cores)}
+    print("tutorial with " + ", ".join(f"{n} DataLoader workers {rate:,.0f} images/s" for n, rate in tried.items()))
+    return max(tried, key=lambda workers: tried[workers])
+
+
 def turns(case: Case, repeats: int, threads: int, processes: int) -> list[tuple[Side, Side]]:
     """(ours, tutorial's) of every repeat, in alternating order, told line by line."""
-    cores = os.cpu_count() or 1
-    worker_counts = (0, cores) if threads == cores else (0,)  # else its workers would take cores that ours leaves free
+    workers = loader_workers(case, threads)
+    print(
+        "\n| repeat | side | whole, s | steady, images/s | from report to report, s |\n| --- | --- | --- | --- | --- |"
+    )
     pairs = []
     for repeat in range(repeats):
-        taken: dict[str, list[Side]] = {"ours": [], "tutorial": []}
-        order = [("ours", 0), *(("tutorial", workers) for workers in worker_counts)]
-        for name, workers in order if repeat % 2 == 0 else reversed(order):
-            command = case.ours if name == "ours" else lambda t, seed, w=workers: case.tutorial(t, w, seed)
-            side = watch([command(threads, seed) for seed in range(processes)], threads)
-            taken[name].append(side)
-            label = name if name == "ours" else f"tutorial, {workers} DataLoader workers"
-            print(f"| {repeat + 1} | {label} | {side.wall:.1f} | {side.steady:,.0f} | "
-                  f"{side.between_epochs:.2f} |", flush=True)  # fmt: skip
-        pairs.append((taken["ours"][0], max(taken["tutorial"], key=lambda side: side.steady)))
+        sides: dict[str, Side] = {}
+        for name in ("ours", "tutorial") if repeat % 2 == 0 else ("tutorial", "ours"):
+            commands = [
+                case.ours(threads, seed) if name == "ours" else case.tutorial(threads, workers, seed)
+                for seed in range(processes)
+            ]
+            side = sides[name] = watch(commands, threads)
+            print(
+                f"| {repeat + 1} | {name} | {side.wall:.1f} | {side.steady:,.0f} | {side.between_epochs:.2f} |",
+                flush=True,
+            )
+        pairs.append((sides["ours"], sides["tutorial"]))
     return pairs
 
 
@@ -47,7 +63,6 @@ def compare(title: str, task: Task, repeats: int, threads: int, processes: int =
     """One row of the summary, with the runs that it comes from."""
     print(f"\n### {title}\n\n{processes} process(es) a side, {threads} thread(s) each, batch {task.batch_size}, "
           f"{task.epochs} epochs\n")  # fmt: skip
-    print("| repeat | side | whole, s | steady, images/s | from report to report, s |\n| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         pairs = turns(prepare_sides(task, Path(folder)), repeats, threads, processes)
     print(f"\nsteady: {ratios([(ours.steady, theirs.steady) for ours, theirs in pairs])}; "
