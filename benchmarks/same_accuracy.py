@@ -3,7 +3,7 @@
     python -m benchmarks.same_accuracy [--seeds 10] [--epochs 5] [--train-samples 20000] [--depth 8]
 
 Same images, network, initialization scheme, augmentation, optimizer and schedule; the fast path draws its crops in
-batches, in its own random order, and multiplies in the precision that this machine's default is. Prints a table.
+batches, in its own random order, and multiplies in the precision that `auto` comes to on this machine. Prints a table.
 """
 
 from __future__ import annotations

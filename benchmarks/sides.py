@@ -51,7 +51,7 @@ class Task:
                 "batch_size": self.batch_size,
                 "epochs": self.epochs,
                 "seed": seed,
-                "execution": {"device": "cpu", "threads": threads, **execution},
+                "execution": {"device": "cpu", "threads": threads, "precision": "auto", **execution},
             }
         )  # fmt: skip
 

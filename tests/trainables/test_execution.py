@@ -20,7 +20,7 @@ def test_auto_is_bf16_where_the_cpu_multiplies_it(
     monkeypatch: pytest.MonkeyPatch, units: bool, device: torch.device, decided: str
 ) -> None:
     monkeypatch.setattr(execution, "multiplies_bf16", lambda: units)
-    assert resolve_precision(Execution(), device) == decided
+    assert resolve_precision(Execution(precision="auto"), device) == decided
     assert resolve_precision(Execution(precision="fp32"), device) == "fp32"
     assert resolve_precision(Execution(precision="bf16"), device) == "bf16"
 
