@@ -100,7 +100,10 @@ def uninterrupted(study: Path, out: Path) -> None:
 
 
 def run_with_kills(study: Path, out: Path, kills: int, seed: int, *options: str, most: int = 12) -> None:
-    """Run the search, killing its driver `kills` times by SIGKILL, each time after a few more lines of its journal."""
+    """Run the search, killing its driver `kills` times by SIGKILL, each time after a few more lines of its journal.
+
+    Each kill must hit: a search that was over before would be none that survived it.
+    """
     draws = random.Random(seed)  # noqa: S311 (moments, not secrets)
     folder = out / load_study(str(study)).study
     for _ in range(kills):
@@ -113,6 +116,7 @@ def run_with_kills(study: Path, out: Path, kills: int, seed: int, *options: str,
         while process.poll() is None and journal_lines(folder) < before + lines and time.monotonic() < ends:
             time.sleep(0.01)
         time.sleep(draws.uniform(0, 0.1))
+        assert process.poll() is None, "the search was over too soon to be killed so often"
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
     run(study, out, *options)

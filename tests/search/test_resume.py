@@ -55,10 +55,10 @@ def assert_tracked(out: Path) -> None:
     assert not set(statuses) & {"RUNNING", "SCHEDULED"}
 
 
-def kill_and_compare(tmp_path: Path, scheduler: str, kills: int) -> None:
-    study = written(synthetic_study(scheduler), tmp_path)
+def kill_and_compare(tmp_path: Path, scheduler: str, kills: int, trials: int, most: int) -> None:
+    study = written(synthetic_study(scheduler, trials=trials), tmp_path)
     uninterrupted(study, tmp_path / "whole")
-    run_with_kills(study, tmp_path / "killed", kills, 1 + kills, "--concurrent", "1")
+    run_with_kills(study, tmp_path / "killed", kills, 1 + kills, "--concurrent", "1", most=most)
     sessions = sum(isinstance(event, SessionStarted) for event in read(tmp_path / "killed" / "killed" / "journal"))
     assert sessions > kills // 2  # some are killed before they begin
     assert_same(tmp_path / "killed", tmp_path / "whole")
@@ -67,13 +67,13 @@ def kill_and_compare(tmp_path: Path, scheduler: str, kills: int) -> None:
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_killed_at_random_moments_it_ends_as_if_never_stopped(tmp_path: Path, scheduler: str) -> None:
-    kill_and_compare(tmp_path, scheduler, kills=3)
+    kill_and_compare(tmp_path, scheduler, kills=3, trials=12, most=12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_killed_twenty_times_in_a_row_it_ends_as_if_never_stopped(tmp_path: Path, scheduler: str) -> None:
-    kill_and_compare(tmp_path, scheduler, kills=20)
+    kill_and_compare(tmp_path, scheduler, kills=20, trials=36, most=4)
 
 
 @pytest.mark.slow
@@ -81,7 +81,7 @@ def test_killed_twenty_times_in_a_row_it_ends_as_if_never_stopped(tmp_path: Path
 def test_with_four_at_a_time_no_trial_is_lost_or_repeated(tmp_path: Path, scheduler: str) -> None:
     study = written(synthetic_study(scheduler, trials=24), tmp_path)
     options = ("--concurrent", "4", "--cpus-per-trial", "0.25")
-    run_with_kills(study, tmp_path, 6, 7, *options, most=30)
+    run_with_kills(study, tmp_path, 6, 7, *options, most=12)
     found = result(tmp_path)
     assert [record.number for record in found.trials] == list(range(24))
     assert all(record.status.ended for record in found.trials)
