@@ -14,12 +14,10 @@ import json
 import math
 import multiprocessing
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -32,6 +30,7 @@ from benchmarks.simulation import OurSearch, Outcome, System, simulate
 from search.schedulers import rung_levels
 from search.searchers import RandomSearcher
 from search.study import load_study
+from search.tpe import tpe_sampler
 from spaces import Choice, Domain, Float, Int, Scalar, walk
 
 __all__ = ["BUDGETS", "SYSTEMS", "Challenge", "challenge", "families", "interval"]
@@ -44,14 +43,6 @@ RAY = "Ray: OptunaSearch + ASHA"
 BUDGETS = ("time", "trials")
 
 
-def _same_sampler(seed: int) -> Any:
-    import optuna
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-
-
 def _ours(searcher: str, scheduler: str) -> Callable[[Family, int, int | None], System]:
     return lambda family, seed, trials: OurSearch.build(family, searcher, scheduler, seed, trials)
 
@@ -62,7 +53,7 @@ SYSTEMS: dict[str, Callable[[Family, int, int | None], System]] = {
     "tpe + asha": _ours("tpe", "asha"),
     "tpe + asha_promote": _ours("tpe", "asha_promote"),
     RAY: lambda family, seed, trials: RaySearch(family, seed, trials),
-    "Ray, our TPE settings": lambda family, seed, trials: RaySearch(family, seed, trials, _same_sampler(seed)),
+    "Ray, our TPE settings": lambda family, seed, trials: RaySearch(family, seed, trials, tpe_sampler(seed)),
 }
 
 

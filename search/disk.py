@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from search.schedulers import build_scheduler
 from search.study import StudySpec
 from search.survival import Survival
 from trainables.config import ConfigError, SyntheticCurve, TrialConfig
@@ -36,8 +37,8 @@ def checkpoint_bytes(config: TrialConfig, cache: Path) -> int:
 
 def needed_bytes(spec: StudySpec, survival: Survival, concurrent: int, checkpoint: int) -> int:
     """What a whole search will hold on disk at its end, when trials that were stopped have let go of theirs."""
-    pauses = spec.scheduler.kind == "asha_promote"  # and what is paused may go on until the end
-    kept = spec.budget.trials if pauses else survival.finished
+    # What is paused may go on until the end.
+    kept = spec.budget.trials if build_scheduler(spec).pauses else survival.finished
     return RESERVE + round((PER_KEPT_TRIAL * kept + PER_LIVE_TRIAL * concurrent) * checkpoint)
 
 

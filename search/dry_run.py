@@ -14,6 +14,7 @@ from search.progress import duration
 from search.schedulers import build_scheduler
 from search.study import StudySpec
 from search.survival import Survival, expected_survivors
+from search.terminal import say
 from spaces.table import space_rows
 from trainables.config import SyntheticCurve, TrialConfig
 
@@ -70,7 +71,7 @@ def calibrate(config: TrialConfig, cache: Path) -> Calibration:
 
 def print_plan(spec: StudySpec, concurrent: int, calibration: Calibration, console: Console) -> None:
     """Print the resolved study, its space, the expected survivors of each rung, epochs, disk and time."""
-    console.print(spec.dump(), markup=False, highlight=False, soft_wrap=True)
+    say(console, spec.dump())
     space = Table(title="space", title_justify="left")
     for column in ("parameter", "values", "when"):
         space.add_column(column, overflow="fold")

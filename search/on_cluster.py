@@ -19,6 +19,7 @@ from rich.console import Console
 from search.cluster import LOST, SHARED, Head, find_head
 from search.commands import elsewhere, program, shown
 from search.study import StudySpec
+from search.terminal import say
 from trainables.config import ConfigError
 
 __all__ = ["bring_back", "contains", "search_on"]
@@ -71,17 +72,17 @@ def _follow(head: Head, request: dict[str, Any], console: Console, again: str) -
         if not request["dry_run"] and (line := process.stdout.readline()):
             answer = json.loads(line)
             verb = "runs already, and is followed" if answer["attached"] else "was submitted"
-            _say(console, f"{answer['study']} {verb} on {head.cluster} as job {answer['job']}")
-            _say(console, "Ctrl-C leaves it running; the same command follows it again")
+            say(console, f"{answer['study']} {verb} on {head.cluster} as job {answer['job']}")
+            say(console, "Ctrl-C leaves it running; the same command follows it again")
         for raw in iter(process.stdout.readline, b""):
-            _say(console, raw.decode(errors="replace").rstrip("\n"))
+            say(console, raw.decode(errors="replace").rstrip("\n"))
     except KeyboardInterrupt:
         process.terminate()
         process.wait()
         if answer is None:
             raise
         stop = f"{program('ray')} exec {head.cluster} '. ~/resnet-search/env.sh; ray job stop {answer['job']}'"
-        _say(console, f"\nleft: the search goes on there.\n  {again}   # follow it again\n  {stop}   # stop it")
+        say(console, f"\nleft: the search goes on there.\n  {again}   # follow it again\n  {stop}   # stop it")
         sys.exit(130)
     code = process.wait()
     if code == LOST and answer is None:
@@ -91,8 +92,8 @@ def _follow(head: Head, request: dict[str, Any], console: Console, again: str) -
 
 
 def _tell_lost(head: Head, console: Console, again: str) -> int:
-    _say(console, f"the connection to {head.login} was lost; the search goes on there if its machine does.")
-    _say(console, f"  {again}   # follow it again; if the head is lost, `ray up {head.cluster}` first: it goes on")
+    say(console, f"the connection to {head.login} was lost; the search goes on there if its machine does.")
+    say(console, f"  {again}   # follow it again; if the head is lost, `ray up {head.cluster}` first: it goes on")
     return 1
 
 
@@ -152,16 +153,12 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def _tell_results(folder: Path, cluster: Path, console: Console) -> None:
-    _say(console, f"results: {shown(folder)}")
+    say(console, f"results: {shown(folder)}")
     python, best = program("python"), folder / "best_config.yaml"
     if best.exists():
-        _say(console, f"best config: {shown(best)}")
-        _say(console, f"  {python} -m trainables.train {shown(best)}   # the same trial again, here")
+        say(console, f"best config: {shown(best)}")
+        say(console, f"  {python} -m trainables.train {shown(best)}   # the same trial again, here")
     status = f"{python} -m search.status {folder.name}{elsewhere(folder.parent)}"
-    _say(console, f"  {status}   # how it stood")
+    say(console, f"  {status}   # how it stood")
     ui = f"{python} -m search.ui {folder.name} --cluster {shlex.quote(str(cluster))}"
-    _say(console, f"  {ui}   # compare the trials in MLflow")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    say(console, f"  {ui}   # compare the trials in MLflow")

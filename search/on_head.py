@@ -17,13 +17,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from search.outputs import write_text
 from search.preflight import study_folder
 from search.study import StudySpec, parse_study
 from trainables.cli import run_verb
-from trainables.config import ConfigError
+from trainables.config import ConfigError, parse_yaml
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -42,7 +40,7 @@ def serve() -> None:
     if request["version"] != here:
         rule = f"must have your version, {request['version']}, and has {here}: make wheel, and ray up again"
         raise ConfigError.single("--cluster", request["cluster"], rule)
-    spec, out = parse_study(yaml.safe_load(request["study"])), Path(request["out"])
+    spec, out = parse_study(parse_yaml(request["study"], "study")), Path(request["out"])
     if request["dry_run"]:
         sys.exit(_dry_run(spec, out, request))
     client = _client(request["cluster"])

@@ -13,7 +13,7 @@ from pathlib import Path
 from search.events import EpochReported, Event, TrialLost, TrialResumed, TrialStatus, TrialSuggested, gist
 from search.journal import holder
 from search.results import TrialRecord, best_of, fold
-from search.stored import SessionRecord, is_over, missing_end, read_study, sessions
+from search.stored import SessionRecord, is_over, missing_end, read_study, seconds_used, sessions
 from search.study import StudySpec
 
 __all__ = ["Overview", "Trouble", "look"]
@@ -104,7 +104,7 @@ def _overview(folder: Path, spec: StudySpec, events: list[Event], held: str | No
     if held is None and (end := missing_end(events, over)):
         fold(records, end)
     trials = [records[number] for number in sorted(records)]
-    seconds = sum(session.latest - session.started for session in known)
+    seconds = seconds_used(events)
     if held is not None and known and known[-1].reason is None:
         seconds += max(now - known[-1].latest, 0.0)
     return Overview(

@@ -18,6 +18,7 @@ from search.events import Event, TrialEnded, TrialLost, gist
 from search.leaderboard import leaderboard, reference
 from search.results import TrialRecord, TrialStatus, best_of
 from search.study import StudySpec
+from search.terminal import say
 
 __all__ = ["Progress", "counted", "duration", "print_leaderboard"]
 
@@ -95,7 +96,7 @@ class Progress:
         self._told = time.monotonic()
         parts = [what, "  ".join(counted(records)), self._best(records), self._left(records)]
         line = f"[{duration(self._told - self._started):>6}] " + " | ".join(part for part in parts if part)
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(self._console, line)
 
     def _ending(self, record: TrialRecord) -> str:
         metric = self._spec.objective.metric

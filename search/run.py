@@ -23,6 +23,7 @@ from search.session import SessionOutcome, run_session
 from search.smoke import shrink
 from search.study import StudySpec, load_study, resolved_execution
 from search.survival import expected_survivors
+from search.terminal import say
 from search.tracking import MLflowTracker, check_reachable, default_uri
 from trainables.cli import run_verb
 
@@ -120,7 +121,7 @@ def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[Ses
     check_space(out, needed_bytes(spec, survival, concurrent, checkpoint))
 
     def warn(line: str) -> None:
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        say(console, line, "yellow")
 
     def run_trials(driver: StudyDriver, folder: Path, number: int) -> str | None:
         from search.tune_adapters import Session
@@ -134,10 +135,11 @@ def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[Ses
         run_trials(session)
         return session.trouble
 
-    console.print(
+    say(
+        console,
         f"{spec.study}: {spec.budget.trials} trials of at most {spec.budget.epochs} epochs, {concurrent} at once, "
-        f"in {shown(out / spec.study)}", markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        f"in {shown(out / spec.study)}",
+    )
     tracker = MLflowTracker(uri, spec, out, warn=warn)  # loads MLflow in a process of its own, while Ray starts
     try:
         outcome = run_session(spec, out, run_trials, fingerprint=fingerprint, tracker=tracker, console=console)
@@ -148,22 +150,22 @@ def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[Ses
 
 
 def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, console: Console) -> None:
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
     print_leaderboard(spec, {record.number: record for record in outcome.result.trials}, console)
     if outcome.best is None:
-        say(f"no trial ran to its end, so there is no best config; every result is in {shown(out / spec.study)}")
+        say(
+            console,
+            f"no trial ran to its end, so there is no best config; every result is in {shown(out / spec.study)}",
+        )
     elif outcome.best_path is not None:
-        say(f"best config: {shown(outcome.best_path)} (trial {outcome.best.number})\n\nnext:")
+        say(console, f"best config: {shown(outcome.best_path)} (trial {outcome.best.number})\n\nnext:")
         for purpose, command in _next_commands(spec, out, uri, outcome.best, outcome.best_path):
-            say(f"  {command}   # {purpose}")
+            say(console, f"  {command}   # {purpose}")
     if outcome.finished:
         return
     waiting = sum(not record.status.ended for record in outcome.result.trials)
     why = outcome.trouble or "interrupted"
-    say(f"{why}: what was done is kept, {waiting} trials wait to go on. The same command goes on, or")
-    say(f"  {resume(out / spec.study)}")
+    say(console, f"{why}: what was done is kept, {waiting} trials wait to go on. The same command goes on, or")
+    say(console, f"  {resume(out / spec.study)}")
     sys.exit(1 if outcome.trouble else 130)
 
 

@@ -8,9 +8,10 @@ the same again when the same results are replayed.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right, insort
+from abc import ABC, abstractmethod
+from bisect import bisect_left, insort
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from trainables.config import ConfigError, Problem
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from search.study import StudySpec
 
 __all__ = [
-    "Asha", "Decision", "NoStopping", "Promotion", "SCHEDULERS", "Scheduler", "SchedulerInfo", "build_scheduler",
-    "halving_problems", "rung_levels",
+    "Asha", "Decision", "Halving", "NoStopping", "Promotion", "Rung", "SCHEDULERS", "Scheduler", "SchedulerInfo",
+    "build_scheduler", "rung_levels",
 ]  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def rung_levels(grace_period: int, reduction_factor: float, epochs: int) -> tupl
     return tuple(levels)
 
 
-def halving_problems(grace_period: int, reduction_factor: float, mode: str) -> list[Problem]:
+def _problems(grace_period: int, reduction_factor: float, mode: str) -> list[Problem]:
     """What is wrong with the settings of successive halving."""
     problems = []
     if grace_period < 1:
@@ -143,27 +144,30 @@ def halving_problems(grace_period: int, reduction_factor: float, mode: str) -> l
     return problems
 
 
-class Asha(_NeverPausing):
-    """Asynchronous successive halving, stopping variant (Li et al. 2020, "A System for Massively Parallel
-    Hyperparameter Tuning"): a trial is judged the moment it reaches a rung and is never revived.
+Place = tuple[float, int]  # (loss, trial): sorts the better first, and of equals the lower number
 
-    At a rung that n trials have reached so far, the judged one among them, a trial is stopped when it is not among the
-    best 1/eta by more than one standard error: when at least n p + sqrt(n p (1 - p)) of them are strictly better, with
-    p = 1/eta. So many of n draws lie in the best 1/eta, give or take what chance moves: a rung with few trials, which
-    says little about where the best 1/eta begin, stops few, and one with many stops the rest as in the paper. Only the
-    order of values counts; the best so far always goes on, and so does one that equals it. Without the standard error,
-    a search of some hundred trials finds less in the same time, unless the order at the first rung is already that of
-    the end (docs/search_quality.md). Ray judges by an interpolated percentile of the other values.
 
-    A value that is not finite enters no rung and stops the trial there. Only a result of exactly a rung's epoch enters
-    it: a trial that was resumed past a rung is not entered with its later, better value.
+@dataclass(slots=True)
+class Rung:
+    """Who came to a rung: by trial and in the order of their coming, ranked, and those that are paused there."""
+
+    values: dict[int, float] = field(default_factory=dict)
+    ranked: list[Place] = field(default_factory=list)
+    waiting: list[Place] = field(default_factory=list)
+
+
+class Halving(ABC):
+    """What both variants of ASHA share: settings, rungs, and that a decision, once made, stays.
+
+    A value that is not finite enters no rung. Only a result of exactly a rung's epoch enters it: a trial that was
+    resumed past a rung is not entered with its later, better value.
 
     Args:
         epochs: the longest a trial runs; rungs lie below it.
         grace_period: epochs before the first decision.
         reduction_factor: eta, the factor between rungs; 1/eta of many trials pass each.
         mode: whether the objective is to be `max`imized or `min`imized.
-        exempt: trials that enter the rungs but are never stopped, such as recipes.
+        exempt: trials that enter the rungs but are never stopped or paused, such as recipes.
 
     Raises:
         ConfigError: if a number is out of range.
@@ -178,40 +182,66 @@ class Asha(_NeverPausing):
         mode: Literal["max", "min"],
         exempt: Container[int] = (),
     ) -> None:
-        if problems := halving_problems(grace_period, reduction_factor, mode):
+        if problems := _problems(grace_period, reduction_factor, mode):
             raise ConfigError(problems)
         self._eta = reduction_factor
-        self._sign = 1.0 if mode == "max" else -1.0
+        self._sign = -1.0 if mode == "max" else 1.0
         self._exempt = exempt
-        self._rungs: dict[int, dict[int, float]] = {e: {} for e in rung_levels(grace_period, reduction_factor, epochs)}
-        self._scores: dict[int, list[float]] = {epoch: [] for epoch in self._rungs}  # ascending, higher is better
+        self._rungs = {epoch: Rung() for epoch in rung_levels(grace_period, reduction_factor, epochs)}
         self._decisions: dict[tuple[int, int], Decision] = {}
 
     @property
     def rungs(self) -> Mapping[int, Mapping[int, float]]:
         """Every rung, by its epoch, lowest first: the value that each trial had there."""
-        return self._rungs
+        return {epoch: rung.values for epoch, rung in self._rungs.items()}
 
     def on_result(self, trial: int, epoch: int, value: float) -> Decision:
         """Enter a result and decide; see the class for the rule."""
         if epoch not in self._rungs:
             return Decision()
         if (trial, epoch) not in self._decisions:
+            rung = self._rungs[epoch]
+            if math.isfinite(value):
+                rung.values[trial] = value
+                insort(rung.ranked, self._place(trial, value))
             self._decisions[trial, epoch] = self._judge(trial, epoch, value)
         return self._decisions[trial, epoch]
 
+    @abstractmethod
     def _judge(self, trial: int, epoch: int, value: float) -> Decision:
-        scores, score = self._scores[epoch], self._sign * value
-        finite = math.isfinite(value)
-        if finite:
-            insort(scores, score)
-            self._rungs[epoch][trial] = value
-        best = len(scores) / self._eta
-        kept = min(math.ceil(best + math.sqrt(best * (1 - 1 / self._eta)) - 1e-9), len(scores))
-        passes = finite and len(scores) - bisect_right(scores, score) < kept
-        cutoff = self._sign * scores[-kept] if scores else None
+        """Decide about a trial that has just come to the rung of `epoch`."""
+
+    def _place(self, trial: int, value: float) -> Place:
+        return self._sign * value, trial
+
+    def _cutoff(self, rung: Rung, kept: int) -> float | None:
+        """The worst value among the best `kept`; None if they are none."""
+        return self._sign * rung.ranked[kept - 1][0] if rung.ranked and kept else None
+
+
+class Asha(_NeverPausing, Halving):
+    """Asynchronous successive halving, stopping variant (Li et al. 2020, "A System for Massively Parallel
+    Hyperparameter Tuning"): a trial is judged the moment it reaches a rung and is never revived.
+
+    At a rung that n trials have reached so far, the judged one among them, a trial is stopped when it is not among the
+    best 1/eta by more than one standard error: when at least n p + sqrt(n p (1 - p)) of them are strictly better, with
+    p = 1/eta. So many of n draws lie in the best 1/eta, give or take what chance moves: a rung with few trials, which
+    says little about where the best 1/eta begin, stops few, and one with many stops the rest as in the paper. Only the
+    order of values counts; the best so far always goes on, and so does one that equals it. Without the standard error,
+    a search of some hundred trials finds less in the same time, unless the order at the first rung is already that of
+    the end (docs/search_quality.md). Ray judges by an interpolated percentile of the other values.
+
+    A value that is not finite stops the trial at its rung. Settings: see `Halving`.
+    """
+
+    def _judge(self, trial: int, epoch: int, value: float) -> Decision:
+        rung = self._rungs[epoch]
+        best = len(rung.ranked) / self._eta
+        kept = min(math.ceil(best + math.sqrt(best * (1 - 1 / self._eta)) - 1e-9), len(rung.ranked))
+        better = bisect_left(rung.ranked, self._place(-1, value))  # than every trial with this value
+        passes = math.isfinite(value) and better < kept
         goes_on = passes or trial in self._exempt
-        return Decision("continue" if goes_on else "stop", rung=epoch, cutoff=cutoff)
+        return Decision("continue" if goes_on else "stop", rung=epoch, cutoff=self._cutoff(rung, kept))
 
 
 @dataclass(frozen=True, slots=True)

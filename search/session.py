@@ -23,6 +23,7 @@ from search.schedulers import build_scheduler
 from search.searchers import build_searcher
 from search.stored import is_over, seconds_used
 from search.study import StudySpec
+from search.terminal import say
 from search.tpe import optuna_study
 from search.tracking import MLflowTracker
 from trainables.config import ConfigError
@@ -140,7 +141,7 @@ def _tell_resumed(before: StudyResult, started: SessionStarted, console: Console
     if before.fingerprint != started.fingerprint and before.trials:
         lines.append("warning: the images have changed since the last session; trials before and after do not compare")
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
 
 
 def _write_outputs(

@@ -41,7 +41,7 @@ from search.sections import (
 )
 from spaces import Scalar, Space, fix, given, locate, parse_space, read_study, space_tree, study_names, walk
 from trainables.config import ConfigError, Problem, TrialConfig, load_yaml, parse_config, validate
-from trainables.processor import multiplies_bf16
+from trainables.processor import fastest_precision
 
 __all__ = [
     "ASHA", "ASHAPromote", "Budget", "GridSearch", "NoScheduler", "Objective", "RandomSearch", "Recipe", "Resources",
@@ -272,12 +272,11 @@ def resolved_execution(spec: StudySpec, cuda: bool, cpus_per_trial: float) -> St
         raise ConfigError.single("resources.gpus_per_trial", gpus, "must be above 0 with execution.device cuda")
     if device == "cpu" and gpus:
         raise ConfigError.single("resources.gpus_per_trial", gpus, "must be 0 on the CPU")
-    precision = "bf16" if device == "cpu" and multiplies_bf16() else "fp32"
     asked |= {
         "device": device,
         "threads": asked["threads"] or max(1, int(cpus_per_trial)),
         "memory_format": "channels_last" if asked["memory_format"] == "auto" else asked["memory_format"],
-        "precision": precision if asked["precision"] == "auto" else asked["precision"],
+        "precision": fastest_precision(device) if asked["precision"] == "auto" else asked["precision"],
     }
     tree = spec.model_dump()
     tree["trial"]["execution"] = asked

@@ -31,7 +31,7 @@ from spaces.space import Point, walk
 if TYPE_CHECKING:
     from search.study import StudySpec
 
-__all__ = ["TpeSearcher", "optuna_study"]
+__all__ = ["TpeSearcher", "optuna_study", "tpe_sampler"]
 
 # A suggestion costs time in proportion to the trials that Optuna knows. Its TPE counts at most 25 as good, and weights
 # the others the less the older they are.
@@ -112,6 +112,15 @@ def _new_study(mode: Literal["max", "min"], name: str, storage: InMemoryStorage)
     return optuna.create_study(study_name=name, direction=direction, storage=storage)
 
 
+def tpe_sampler(seed: int, startup_trials: int = 10) -> optuna.samplers.TPESampler:
+    """Optuna's TPE with the settings that `TpeSearcher` describes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Argument ``group``", ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=startup_trials, multivariate=True, group=True, constant_liar=True
+        )
+
+
 class TpeSearcher:
     """Tree-structured Parzen Estimator (Bergstra et al. 2011), as Optuna has it: multivariate, grouped by branch.
 
@@ -175,16 +184,9 @@ class TpeSearcher:
         if forgotten != self._forgotten:
             self._forgotten, self._study = forgotten, None
         study = self._built()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Argument ``group``", ExperimentalWarning)
-            # A new sampler each time: one that lives on carries its random state and the order of its groups along.
-            study.sampler = optuna.samplers.TPESampler(
-                seed=int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0]),
-                n_startup_trials=self._startup_trials,
-                multivariate=True,
-                group=True,
-                constant_liar=True,
-            )
+        # A new sampler each time: one that lives on carries its random state and the order of its groups along.
+        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+        study.sampler = tpe_sampler(seed, self._startup_trials)
         trial = study.ask()
 
         def draw(key: str, domain: Domain) -> Scalar:

@@ -19,6 +19,7 @@ from search.mlflow_runs import RunProjection
 from search.results import collect
 from search.stored import find_study, is_over, missing_end, read_study
 from search.study import StudySpec
+from search.terminal import say
 from search.tracking import check_reachable, default_uri, tracked_study
 from search.tracking_uri import VARIABLE, reason, redacted
 from search.writer_lock import WriterLock
@@ -57,7 +58,7 @@ def track(
         lines.append(f"it refused {len(refused)}: {', '.join(map(str, refused))}")
     lines.append(f"compare the trials: {open_mlflow(uri)}")
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True, emoji=False)
+        say(console, line)
     if refused:
         sys.exit(1)
 
@@ -106,7 +107,7 @@ def _project(
     spec: StudySpec, folder: Path, events: list[Event], uri: str, option: str, console: Console
 ) -> RunProjection:
     def warn(line: str) -> None:
-        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True, emoji=False)
+        say(console, line, "yellow")
 
     projection = RunProjection(uri, tracked_study(spec), folder.parent.resolve() / "mlartifacts", warn)
     for event in events:

@@ -46,7 +46,7 @@ def write_pixels(path: Path, labels: NDArray[np.int64], shape: tuple[int, int], 
     options = pa.ipc.IpcWriteOptions(allow_64bit=True)  # more than 2^31 values
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
-    offset, _ = _layout(path)
+    offset, _ = _layout(*_table(path))
     with path.open("r+b") as file:
         file.seek(offset)
         written = sum(file.write(image) for image in images)
@@ -92,9 +92,8 @@ def _is_pixels(kind: pa.DataType, column: pa.ChunkedArray) -> bool:
     )
 
 
-def _layout(path: Path) -> tuple[int, tuple[int, int, int, int]]:
-    """Where the pixels of a file begin, in bytes, and their shape [n, 3, h, w]."""
-    table, whole = _table(path)
+def _layout(table: pa.Table, whole: pa.Buffer) -> tuple[int, tuple[int, int, int, int]]:
+    """Where the pixels of a file begin, in bytes, and their shape [n, 3, h, w]; see `_table`."""
     column = table.column("image")
     values = column.chunk(0).storage.flatten().buffers()[1]
     channels, height, width = column.type.shape
@@ -109,9 +108,10 @@ def read_pixels(path: Path) -> NDArray[np.uint8] | None:
     Raises:
         ConfigError: if the file is damaged.
     """
-    if _table(path)[0].schema.field("image").type == pa.binary():
+    table, whole = _table(path)
+    if table.schema.field("image").type == pa.binary():
         return None
-    offset, shape = _layout(path)
+    offset, shape = _layout(table, whole)
     return np.memmap(path, np.uint8, "c", offset, shape)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from trainables.config import ConfigError, Execution
-from trainables.processor import multiplies_bf16
+from trainables.processor import fastest_precision
 
 __all__ = ["autocast", "memory_format", "resolve_device", "resolve_precision"]
 
@@ -33,10 +33,8 @@ def memory_format(execution: Execution) -> torch.memory_format:
 
 
 def resolve_precision(execution: Execution, device: torch.device) -> Literal["fp32", "bf16"]:
-    """The precision of forward passes; `auto` is bf16 on CPUs that multiply it in hardware, fp32 elsewhere."""
-    if execution.precision == "auto":
-        return "bf16" if device.type == "cpu" and multiplies_bf16() else "fp32"
-    return execution.precision
+    """The precision of forward passes, `auto` decided."""
+    return fastest_precision(device.type) if execution.precision == "auto" else execution.precision
 
 
 def autocast(execution: Execution, device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
-__all__ = ["multiplies_bf16"]
+__all__ = ["fastest_precision", "multiplies_bf16"]
 
 
 @cache
@@ -19,3 +20,8 @@ def multiplies_bf16() -> bool:
         return "amx_bf16" in Path("/proc/cpuinfo").read_text().split()
     except OSError:
         return False
+
+
+def fastest_precision(device: str) -> Literal["fp32", "bf16"]:
+    """What `execution.precision: auto` comes to on a `cpu` or `cuda` device: bf16 on CPUs that multiply it."""
+    return "bf16" if device == "cpu" and multiplies_bf16() else "fp32"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables import execution
+from trainables import processor
 from trainables.config import Execution
 from trainables.execution import autocast, resolve_precision
 
@@ -19,7 +19,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 def test_auto_is_bf16_where_the_cpu_multiplies_it(
     monkeypatch: pytest.MonkeyPatch, units: bool, device: torch.device, decided: str
 ) -> None:
-    monkeypatch.setattr(execution, "multiplies_bf16", lambda: units)
+    monkeypatch.setattr(processor, "multiplies_bf16", lambda: units)
     assert resolve_precision(Execution(precision="auto"), device) == decided
     assert resolve_precision(Execution(precision="fp32"), device) == "fp32"
     assert resolve_precision(Execution(precision="bf16"), device) == "bf16"
