@@ -35,7 +35,10 @@ LOOK_SECONDS = 1.0
 
 
 def serve() -> None:
-    """Carry out the request on stdin: `cluster`, `version`, `study` (YAML), `out`, `storage`, `fresh`, `dry_run`, `columns`."""
+    """Carry out the request on stdin.
+
+    It holds `cluster`, `version`, `study` (YAML), `out`, `storage`, `fresh`, `dry_run` and `columns`.
+    """
     request: dict[str, Any] = json.load(sys.stdin)
     here = metadata.version("resnet-search")
     if request["version"] != here:

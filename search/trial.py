@@ -36,6 +36,7 @@ CHECKPOINT_SHARE = 0.05
 CHECKPOINT_SECONDS = 5.0
 LOOK_SECONDS = 0.5  # between two looks at the clock and for an interrupt, within an epoch
 FAR_LOOK_SECONDS = 5.0  # the same where the interrupt is asked for over a network
+AWAY_SECONDS = 60.0  # until the next such question to a storage that did not answer
 
 
 class ResNetTrial(tune.Trainable):
@@ -137,7 +138,8 @@ class ResNetTrial(tune.Trainable):
             self._save_midway()
         try:
             return self._files.exists(self._leg["interrupt"])
-        except OSError:  # the storage is away for a moment: asked again at the next look
+        except OSError:  # the storage is away, and each question to it costs seconds: training goes on meanwhile
+            self._looked_at = time.monotonic() + AWAY_SECONDS
             return False
 
     def _report(self, result: EpochResult) -> dict[str, Any]:

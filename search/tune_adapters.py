@@ -6,6 +6,7 @@ Each leg of a trial is a trial to Tune, which ends when the leg does, so that Tu
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -100,6 +101,12 @@ class Session:
         """Let the workers save their trials and end."""
         self.trouble = self.trouble or trouble
         self.driver.interrupt()
+        if self.storage.local():
+            self._tell_workers()
+        else:  # a storage that is away answers after minutes, and this may be the handler of a signal
+            threading.Thread(target=self._tell_workers, name="interrupt", daemon=True).start()
+
+    def _tell_workers(self) -> None:
         try:
             self.storage.write(interrupt_file(self.number), b"")
         except OSError as error:  # the workers end with this process, and go on from their last checkpoint

@@ -18,7 +18,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     if request.param == "path":
         yield open_storage(str(tmp_path / "storage"))
     else:
-        with s3_server(tmp_path, monkeypatch):
+        with s3_server(monkeypatch):
             yield open_storage(f"s3://{BUCKET}/some/folder/")
 
 
@@ -99,7 +99,7 @@ def test_a_uri_that_names_no_folder_is_refused(uri: str, words: str) -> None:
 
 @pytest.mark.slow
 def test_a_bucket_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with s3_server(tmp_path, monkeypatch), pytest.raises(ConfigError, match="does not exist"):
+    with s3_server(monkeypatch), pytest.raises(ConfigError, match="does not exist"):
         check_storage(open_storage("s3://another-bucket/x"))
 
 
