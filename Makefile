@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export RAY_USAGE_STATS_ENABLED = 0
 export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO = 0
 
-.PHONY: setup search wheel test test-slow lint bench clean
+.PHONY: setup search mlflow wheel test test-slow lint bench clean
 
 setup: $(READY)
 
@@ -19,6 +19,10 @@ $(READY): constraints.txt pyproject.toml
 
 search: setup
 	$(BIN)/python -m search.run digits_resnet8 --fresh
+
+# An MLflow for a team; docs/tracking.md. Its runs are in mlflow-server/, which `make clean` leaves alone.
+mlflow: setup
+	@$(BIN)/python -m search.mlflow_server
 
 # What the nodes of a cluster install.
 wheel: setup

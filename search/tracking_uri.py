@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import threading
 import time
@@ -15,36 +16,44 @@ from trainables.config import ConfigError
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = ["check_reachable", "connect", "default_uri", "holds_database", "reason", "redacted"]
+__all__ = ["check_reachable", "connect", "default_uri", "holds_database", "reason", "redacted", "sqlite_uri"]
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks")
 SQLITE_HEADER = b"SQLite format 3\0"
 VARIABLE = "MLFLOW_TRACKING_URI"
+USERNAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 WAY_OUT = "correct or unset MLFLOW_TRACKING_URI, or start with --tracking-later"
 
 
 def default_uri(out: Path) -> str:
     """MLFLOW_TRACKING_URI, else an SQLite file in `out`: never a folder made wherever the search was started."""
-    path = str(out.resolve() / "mlflow.db").replace("%", "%25").replace("?", "%3F")
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{path}"
+    return os.environ.get(VARIABLE) or sqlite_uri(out / "mlflow.db")
+
+
+def sqlite_uri(path: Path) -> str:
+    """The URI of an SQLite file."""
+    return "sqlite:///" + str(path.resolve()).replace("%", "%25").replace("?", "%3F")
 
 
 def redacted(uri: str) -> str:
-    """The URI without user and password, fit for a message."""
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        return uri.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else uri
+    """The URI without user, password and options (a database takes its password there, too), fit for a message.
+
+    A password whose `/`, `?` or `#` are not percent-encoded, as they should be, is not shown either.
+    """
+    if uri.startswith("sqlite"):
+        return uri
+    return re.sub(r"://.*@", "://", uri, flags=re.DOTALL).partition("?")[0]
 
 
 def connect(uri: str) -> MlflowClient:
     """A client that neither retries, nor prints, nor calls home; the first one imports MLflow, which takes a second.
 
     MLflow's own retries are off: it repeats a request that was carried out and whose answer was lost, and a run would
-    be made twice. Credentials come from MLflow's environment variables only.
+    be made twice. Credentials are those that MLflow finds: its environment variables, or ~/.mlflow/credentials. Those
+    in a server's URI are moved to the variables of this process, because MLflow repeats the URI in its messages.
     """
+    uri = _without_credentials(uri)
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
@@ -53,6 +62,16 @@ def connect(uri: str) -> MlflowClient:
     from mlflow.tracking import MlflowClient
 
     return MlflowClient(uri)
+
+
+def _without_credentials(uri: str) -> str:
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+        return uri
+    for variable, value in ((USERNAME, parts.username), (PASSWORD, parts.password)):
+        if value:
+            os.environ[variable] = unquote(value)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def check_reachable(uri: str, timeout: float = 8.0, option: str = VARIABLE, way_out: str = WAY_OUT) -> None:
@@ -69,7 +88,9 @@ def check_reachable(uri: str, timeout: float = 8.0, option: str = VARIABLE, way_
         parts = urlsplit(uri)
         port = parts.port
     except ValueError as error:
-        raise ConfigError.single(option, shown, f"must be a URI ({error}); {way_out}") from None
+        # The error may quote what is part of a password.
+        told = "a user or password in it percent-encoded" if "@" in uri else error
+        raise ConfigError.single(option, shown, f"must be a URI ({told}); {way_out}") from None
     scheme = parts.scheme.partition("+")[0]
     if scheme in ("", "file"):
         rule = "must not be a folder, MLflow 3 keeps no runs there: use sqlite:////FOLDER/mlflow.db or a server's URL"
@@ -130,15 +151,31 @@ def _ask(uri: str, timeout: float, option: str, way_out: str) -> None:
     error = answers[0]
     if isinstance(error, ImportError):
         raise ConfigError.single(option, redacted(uri), f"needs a package: {error}; {way_out}") from None
+    if error is not None and (refusal := _refusal(error)):
+        raise ConfigError.single(option, redacted(uri), f"must let the search in, but it {refusal}") from None
     if error is not None:
         rule = f"must be a place where MLflow can keep runs ({reason(error)}); {way_out}"
         raise ConfigError.single(option, redacted(uri), rule) from None
+
+
+def _refusal(error: BaseException) -> str | None:
+    """What to do about the credentials, if these are what the server objects to."""
+    status = getattr(error, "get_http_status_code", None)
+    if status is None or status() != 401:
+        return None
+    from mlflow.utils.credentials import read_mlflow_creds
+
+    if all(read_mlflow_creds()):
+        return f"knows no such user with this password: correct {USERNAME} and {PASSWORD}"
+    return f"wants a user and a password: set {USERNAME} and {PASSWORD}"
 
 
 def reason(error: BaseException) -> str:
     """The root of an error of MLflow's in one line; its own text is long and repeats the URI with its credentials."""
     while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
         error = cause
+    if refusal := _refusal(error):
+        return f"it {refusal}"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     lines = text.strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    return re.sub(r"://\S*@", "://", lines[0])[:200]

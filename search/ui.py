@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -51,7 +52,8 @@ def ui(
         rule = f"holds no MLflow database yet: {program('python')} -m search.run {study} makes it"
         raise ConfigError.single("--out", shown(out), rule)
     here = _free_port(port)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(here), "--workers", "1"]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # a database's password is nothing for a command line
+    command = [sys.executable, "-m", "mlflow", "ui", "--port", str(here), "--workers", "1"]
     _serve(command, here, name, lambda: f"MLflow cannot show {redacted(uri)}")
 
 

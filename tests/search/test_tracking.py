@@ -22,7 +22,7 @@ from search.mlflow_runs import RunProjection
 from search.mlflow_values import parameters, summary
 from search.results import Epoch, TrialRecord
 from search.tracking import MLflowTracker, check_reachable, default_uri, tracked_study
-from search.tracking_uri import connect, redacted
+from search.tracking_uri import PASSWORD, USERNAME, connect, reason, redacted
 from search.writer_lock import WriterLock
 from tests.search.mlflow_contents import Server, contents, runs_of
 from tests.search.sample_study import ENDINGS, EPOCHS, START, metrics, sample_events, sample_spec
@@ -395,9 +395,42 @@ def test_a_store_of_another_version_is_told(store: str, tmp_path: Path) -> None:
         check_reachable(store)
 
 
-def test_credentials_are_not_shown() -> None:
-    assert redacted("https://me:secret@host:5000/x") == "https://host:5000/x"
-    assert redacted("http://me:secret@[") == "["
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://me:secret@host:5000/x", "https://host:5000/x"),
+        ("http://me:secret@[", "http://["),
+        ("http://me:a/secret@host:5000", "http://host:5000"),
+        ("http://me:a#secret@host", "http://host"),
+        ("http://me:a secret@b?c@host", "http://host"),
+        ("postgresql://me:secret@host/runs?sslmode=require", "postgresql://host/runs"),
+        ("postgresql://host/runs?user=me&password=secret", "postgresql://host/runs"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+    ],
+)
+def test_credentials_are_not_shown(uri: str, shown: str) -> None:
+    assert redacted(uri) == shown
+
+
+@pytest.mark.parametrize("uri", ["http://me:a/secret@127.0.0.1:1", "http://me:a#secret@127.0.0.1:1", "http://secret@["])
+def test_credentials_that_are_not_encoded_are_told_without_showing_them(uri: str) -> None:
+    with pytest.raises(ConfigError, match="percent-encoded") as error:
+        check_reachable(uri)
+    assert "secret" not in str(error.value)
+
+
+def test_credentials_in_a_uri_go_to_mlflows_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in (USERNAME, PASSWORD):
+        monkeypatch.setenv(variable, "another")
+    assert connect("http://me:a%2Fsecret@127.0.0.1:1/x").tracking_uri == "http://127.0.0.1:1/x"
+    assert (os.environ[USERNAME], os.environ[PASSWORD]) == ("me", "a/secret")
+    connect("http://127.0.0.1:1")
+    connect("http://you@127.0.0.1:1")
+    assert (os.environ[USERNAME], os.environ[PASSWORD]) == ("you", "a/secret")
+
+
+def test_credentials_are_cut_out_of_errors() -> None:
+    assert reason(ValueError("no 'http://me:secret@host/x', sorry")) == "no 'http://host/x', sorry"
 
 
 @pytest.mark.slow  # the server takes ten seconds to start, and it is started twice
