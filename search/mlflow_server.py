@@ -20,6 +20,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
@@ -41,7 +42,7 @@ WORKERS = 2  # processes that answer; each takes 300 MB
 # MLflow checks the password of each request, which is slow by design. A worker may remember for so many seconds that it
 # was right; a password that was changed is good for as long.
 REMEMBERED = 60
-PRIVATE = ("10.*", "192.168.*", *(f"172.{second}.*" for second in range(16, 32)))
+ELSEWHERE = (("192.0.2.1", socket.AF_INET), ("2001:db8::1", socket.AF_INET6))  # for documentation: nobody's
 
 
 def mlflow_server(
@@ -56,7 +57,7 @@ def mlflow_server(
     ] = None,
     allowed_hosts: Annotated[
         str | None,
-        typer.Option(help="what others call it, separated by commas [default: its name, any private address]"),
+        typer.Option(help="what others call it, separated by commas [default: its name and addresses]"),
     ] = None,
 ) -> None:
     """Serve MLflow with users and passwords, until Ctrl-C.
@@ -77,10 +78,13 @@ def mlflow_server(
         raise ConfigError.single("--folder", str(folder), f"must be writable ({error.strerror})") from None
     database = backend_store_uri or sqlite_uri(folder / "mlflow.db")
     _check_database(database)
+    names = _names(host, port, allowed_hosts)
     command = [
         sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", host, "--port", str(port),
         "--workers", str(WORKERS), "--artifacts-destination", str(folder / "artifacts"),
-        "--uvicorn-opts", "--log-level warning", "--allowed-hosts", _names(host, port, allowed_hosts),
+        "--uvicorn-opts", "--log-level warning", "--allowed-hosts", ",".join(names),
+        # MLflow takes its own pages for a stranger's unless they come from localhost.
+        "--cors-allowed-origins", ",".join(f"{scheme}://{name}" for name in names for scheme in ("http", "https")),
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")} | {
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
@@ -160,14 +164,24 @@ def _write_config(folder: Path) -> Path:
     return path
 
 
-def _names(host: str, port: int, given: str | None) -> str:
+def _names(host: str, port: int, given: str | None) -> list[str]:
     """What browsers and clients may call this server: MLflow answers to no other name, against DNS rebinding."""
     names = ["localhost", "127.0.0.1", "[::1]", _in_url(host)]
     if given is not None:
         names += given.split(",")
     elif not _is_loopback(host):
-        names += [socket.gethostname(), socket.getfqdn(), *PRIVATE]
-    return ",".join(dict.fromkeys(name for bare in names for name in (bare, f"{bare}:{port}")))
+        names += [socket.gethostname(), socket.getfqdn(), *_own_addresses()]
+    return list(dict.fromkeys(name for bare in names for name in (bare, f"{bare}:{port}")))
+
+
+def _own_addresses() -> Iterator[str]:
+    """Those that this machine's name stands for, and the one that it reaches others from."""
+    with contextlib.suppress(OSError):  # a name that stands for none
+        yield from (_in_url(str(info[4][0])) for info in socket.getaddrinfo(socket.gethostname(), None))
+    for address, family in ELSEWHERE:
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))  # sends nothing
+            yield _in_url(str(probe.getsockname()[0]))
 
 
 def _in_url(host: str) -> str:

@@ -26,6 +26,7 @@ from tests.search.killed_search import synthetic_study
 from trainables.config import ConfigError
 
 ADMINISTRATOR = "boss"
+NAME = "mlflow.example.org"
 TIMEOUT = 240
 
 
@@ -139,25 +140,23 @@ class Team:
     def serve(self, password: str) -> tuple[subprocess.Popen[bytes], Path]:
         """Start the server; returns when it is up, or has ended."""
         process, said = self.start(
-            "search.mlflow_server", "--port", str(self.port), "--folder", "server", **variables(ADMINISTRATOR, password)
-        )
+            "search.mlflow_server", "--port", str(self.port), "--folder", "server", "--allowed-hosts", NAME,
+            **variables(ADMINISTRATOR, password),
+        )  # fmt: skip
         ends = time.monotonic() + TIMEOUT
         while process.poll() is None and "Ctrl-C ends it" not in said.read_text() and time.monotonic() < ends:
             time.sleep(0.1)
         self.seen |= set(command_lines())
         return process, said
 
-    def add_user(self, name: str) -> None:
-        """As the administrator, by MLflow's REST interface."""
-        headers = {
-            "Content-Type": "application/json",
-            "Authorization": f"Basic {basic(ADMINISTRATOR, self.passwords[ADMINISTRATOR])}",
-        }
+    def ask(self, path: str, told: object, **headers: str) -> int:
+        """The status that the administrator gets."""
+        headers["Authorization"] = f"Basic {basic(ADMINISTRATOR, self.passwords[ADMINISTRATOR])}"
         connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
-        told = json.dumps({"username": name, "password": self.passwords[name]})
-        connection.request("POST", "/api/2.0/mlflow/users/create", told, headers)
-        assert connection.getresponse().status == 200
+        connection.request("POST", path, json.dumps(told), headers | {"Content-Type": "application/json"})
+        status = connection.getresponse().status
         connection.close()
+        return status
 
     def secrets(self) -> Iterator[bytes]:
         """What must be nowhere: each password, as it is, encoded for a URI, and as HTTP sends it."""
@@ -205,7 +204,8 @@ def test_only_who_is_known_searches_and_no_password_is_written_anywhere(team: Te
     server, said = team.serve(team.passwords[ADMINISTRATOR])
     try:
         assert "signup" in said.read_text()
-        team.add_user("ann")
+        assert team.ask("/api/2.0/mlflow/users/create", {"username": "ann", "password": team.passwords["ann"]}) == 200
+        pages_are_for_the_names_it_has(team)
         known = variables(ADMINISTRATOR, team.passwords[ADMINISTRATOR])
         refused_before_anything_started(team)
 
@@ -250,6 +250,13 @@ def test_only_who_is_known_searches_and_no_password_is_written_anywhere(team: Te
     assert not [line for line in team.seen for secret in team.secrets() if secret in line]
 
 
+def pages_are_for_the_names_it_has(team: Team) -> None:
+    search, all_runs = "/ajax-api/2.0/mlflow/runs/search", {"experiment_ids": ["0"]}
+    assert team.ask(search, all_runs, Host=NAME, Origin=f"https://{NAME}") == 200
+    assert team.ask(search, all_runs, Host="evil.example.org") == 403
+    assert team.ask(search, all_runs, Host=NAME, Origin="https://evil.example.org") == 403
+
+
 def refused_before_anything_started(team: Team) -> None:
     wrong = variables(ADMINISTRATOR, "not-the-password")
     for more, says in (({}, "wants a user and a password: set"), (wrong, "knows no such user with this password")):
@@ -258,7 +265,7 @@ def refused_before_anything_started(team: Team) -> None:
         assert says in text
         assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in text
         assert len(text.splitlines()) == 1
-    assert not list(team.folder.glob("runs/*"))
+    assert not [path for path in team.folder.glob("runs/**/*") if path.is_file()]
     assert not list(team.folder.glob("ray/*"))
 
 
