@@ -73,33 +73,16 @@ def mlflow_server(
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         config = _write_config(folder)
-        log = (folder / "server.log").open("a", encoding="utf-8")
     except OSError as error:
         raise ConfigError.single("--folder", str(folder), f"must be writable ({error.strerror})") from None
     database = backend_store_uri or sqlite_uri(folder / "mlflow.db")
+    environment = _environment(username, password, config, database)  # before MLflow, which the check loads, changes it
     _check_database(database)
-    names = _names(host, port, allowed_hosts)
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", host, "--port", str(port),
-        "--workers", str(WORKERS), "--artifacts-destination", str(folder / "artifacts"),
-        "--uvicorn-opts", "--log-level warning", "--allowed-hosts", ",".join(names),
-        # MLflow takes its own pages for a stranger's unless they come from localhost.
-        "--cors-allowed-origins", ",".join(f"{scheme}://{name}" for name in names for scheme in ("http", "https")),
-    ]  # fmt: skip
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")} | {
-        "MLFLOW_AUTH_CONFIG_PATH": str(config),
-        "MLFLOW_AUTH_ADMIN_USERNAME": username,
-        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
-        "MLFLOW_BACKEND_STORE_URI": database,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # six processes for what a search has no use for
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-    }
+    command = _command(host, port, folder, allowed_hosts)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _end)
-    with log, contextlib.suppress(KeyboardInterrupt):
+    with (folder / "server.log").open("a", encoding="utf-8") as log, contextlib.suppress(KeyboardInterrupt):
         process = subprocess.Popen(  # noqa: S603 (our own command)
             command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
@@ -162,6 +145,30 @@ def _write_config(folder: Path) -> Path:
     with path.open("w", encoding="utf-8") as file:
         config.write(file)
     return path
+
+
+def _command(host: str, port: int, folder: Path, allowed_hosts: str | None) -> list[str]:
+    names = _names(host, port, allowed_hosts)
+    return [
+        sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", host, "--port", str(port),
+        "--workers", str(WORKERS), "--artifacts-destination", str(folder / "artifacts"),
+        "--uvicorn-opts", "--log-level warning", "--allowed-hosts", ",".join(names),
+        # MLflow takes its own pages for a stranger's unless they come from localhost.
+        "--cors-allowed-origins", ",".join(f"{scheme}://{name}" for name in names for scheme in ("http", "https")),
+    ]  # fmt: skip
+
+
+def _environment(username: str, password: str, config: Path, database: str) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_TRACKING_")} | {
+        "MLFLOW_AUTH_CONFIG_PATH": str(config),
+        "MLFLOW_AUTH_ADMIN_USERNAME": username,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
+        "MLFLOW_BACKEND_STORE_URI": database,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # six processes for what a search has no use for
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
 
 
 def _names(host: str, port: int, given: str | None) -> list[str]:
