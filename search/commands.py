@@ -35,10 +35,11 @@ def resume(folder: Path) -> str:
     return f"{program('python')} -m search.run {shown(folder / 'study.yaml')}{elsewhere(folder.parent)}"
 
 
-def open_mlflow(uri: str) -> str:
-    """How to look at what MLflow keeps at `uri`."""
+def open_mlflow(uri: str, study: str) -> str:
+    """How to look at what MLflow keeps at `uri` of a study."""
     if uri.startswith(("http:", "https:")):
         return f"open {redacted(uri)}"
-    local = uri.startswith("sqlite:///")
-    store = f"sqlite:///{shown(Path(uri.removeprefix('sqlite:///')))}" if local else redacted(uri)
-    return f"{program('mlflow')} ui --backend-store-uri {store}"
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///"))
+        return f"{program('mlflow')} ui --backend-store-uri sqlite:///{shown(path)}"
+    return f"{program('python')} -m search.ui {study}"  # which has the password from the environment, as the search had

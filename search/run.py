@@ -204,7 +204,7 @@ def _next_commands(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome
         checkpoint = shown(outcome.checkpoint)
         yield "once, when the choice is made", f"{python} -m trainables.evaluate {checkpoint} --split test"
     yield "any other trial's config", f"{python} -m search.export {spec.study} --trial N{elsewhere(out)}"
-    yield "compare the trials", open_mlflow(uri)
+    yield "compare the trials", open_mlflow(uri, spec.study)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def track(
     ]
     if refused:
         lines.append(f"it refused {len(refused)}: {', '.join(map(str, refused))}")
-    lines.append(f"compare the trials: {open_mlflow(uri)}")
+    lines.append(f"compare the trials: {open_mlflow(uri, spec.study)}")
     for line in lines:
         say(console, line)
     if refused:

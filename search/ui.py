@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -76,6 +77,7 @@ def _serve(command: list[str], port: int, study: str, trouble: Callable[[], str]
     process = subprocess.Popen(  # noqa: S603 (our own command)
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started here ends with this process
     try:
         experiment = _experiment(process, port, study)
         if experiment is None:

@@ -36,8 +36,8 @@ def test_programs_are_those_of_this_environment(tmp_path: Path, monkeypatch: pyt
 
 def test_how_to_open_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert open_mlflow("https://me:secret@host:5000") == "open https://host:5000"
-    assert open_mlflow(f"sqlite:///{tmp_path}/runs/mlflow.db").endswith(
+    assert open_mlflow("https://me:secret@host:5000", "birds") == "open https://host:5000"
+    assert open_mlflow(f"sqlite:///{tmp_path}/runs/mlflow.db", "birds").endswith(
         "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
     )
-    assert "secret" not in open_mlflow("postgresql://me:secret@host/db")
+    assert open_mlflow("postgresql://me:secret@host/db", "birds").endswith("python -m search.ui birds")

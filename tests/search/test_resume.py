@@ -65,7 +65,7 @@ def kill_and_compare(tmp_path: Path, scheduler: str, kills: int, trials: int, mo
     assert_tracked(tmp_path / "killed")
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", [pytest.param("asha", marks=pytest.mark.slow), "asha_promote"])
 def test_killed_at_random_moments_it_ends_as_if_never_stopped(tmp_path: Path, scheduler: str) -> None:
     kill_and_compare(tmp_path, scheduler, kills=3, trials=12, most=12)
 
