@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 __all__ = [
-    "EVENTS", "TOGETHER", "Decided", "EpochReported", "Event", "SessionEnded", "SessionStarted", "TrialEnded",
-    "TrialLost", "TrialResumed", "TrialStatus", "TrialSuggested", "gist",
+    "EVENTS", "TOGETHER", "CostCounted", "Decided", "EpochReported", "Event", "SessionEnded", "SessionStarted",
+    "TrialEnded", "TrialLost", "TrialResumed", "TrialStatus", "TrialSuggested", "gist",
 ]  # fmt: skip
 
 MAX_ERROR = 20_000  # characters
@@ -21,6 +21,7 @@ LOW_MEMORY = "running low on memory"
 Number = Annotated[int, Field(ge=0, lt=2**31)]
 Epoch = Annotated[int, Field(ge=1, lt=2**31)]
 Seconds = Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
+Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _writable(text: object) -> object:
@@ -188,7 +189,30 @@ class SessionEnded(_Event):
     time: Seconds
 
 
-Event = SessionStarted | TrialSuggested | TrialResumed | EpochReported | Decided | TrialLost | TrialEnded | SessionEnded
+class CostCounted(_Event):
+    """The study had cost `total` by then, all sessions together, and costs `rate` an hour from then on.
+
+    `nodes` says for how many nodes of which type. Amounts are in the currency of the study's prices at that time.
+    """
+
+    event: Literal["cost"] = "cost"
+    total: Money
+    rate: Money
+    nodes: dict[str, Annotated[int, Field(ge=1, lt=2**31)]]
+    time: Seconds
+
+
+Event = (
+    SessionStarted
+    | TrialSuggested
+    | TrialResumed
+    | EpochReported
+    | Decided
+    | TrialLost
+    | TrialEnded
+    | SessionEnded
+    | CostCounted
+)
 _Tagged = Annotated[Event, Field(discriminator="event")]
 
 EVENTS: TypeAdapter[Event] = TypeAdapter(_Tagged)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search.checkpoint_files import Retention
+from search.cost import Spending, spending
 from search.driver import StudyDriver
 from search.events import SessionEnded, SessionStarted
 from search.history import checked
@@ -35,14 +36,15 @@ __all__ = ["SessionOutcome", "run_session"]
 class SessionOutcome:
     """What a session left: the result, whether it is complete, and where the best config is (if there is one).
 
-    `trouble` says what kept the session from going on, other than the user.
+    `trouble` says what kept the session from going on, other than the user; `spending` is that of all sessions.
     """
 
     result: StudyResult
     finished: bool
     best: TrialRecord | None
     best_path: Path | None
-    trouble: str | None = None
+    trouble: str | None
+    spending: Spending
 
 
 def run_session(
@@ -83,7 +85,7 @@ def run_session(
         for event in past:
             tracker.submit(event)
         if is_over(spec, before.trials, past):
-            return _conclude(spec, before, study, tracker, finished=True)
+            return _conclude(spec, before, study, tracker, spending(past), finished=True)
         write_text(study / "study.yaml", spec.dump())
         number = next_session(study / "journal")
         started = SessionStarted(
@@ -114,12 +116,12 @@ def run_session(
             journal.close()
         trials = [records[number] for number in sorted(records)]
         result = StudyResult(spec, trials, started.versions, started.git, started.fingerprint)
-        return _conclude(spec, result, study, tracker, driver.finished, trouble)
+        return _conclude(spec, result, study, tracker, driver.spending, driver.finished, trouble)
 
 
 def _conclude(
-    spec: StudySpec, result: StudyResult, study: Path, tracker: MLflowTracker, finished: bool,
-    trouble: str | None = None,
+    spec: StudySpec, result: StudyResult, study: Path, tracker: MLflowTracker, spent: Spending,
+    finished: bool, trouble: str | None = None,
 ) -> SessionOutcome:  # fmt: skip
     best, best_path = result.best(), None
     try:
@@ -127,7 +129,7 @@ def _conclude(
     except ConfigError as error:  # the journal has everything; the same command writes them when there is room
         trouble = trouble or f"the search's files cannot be written ({error})"
     tracker.close(best_path)
-    return SessionOutcome(result, finished and trouble is None, best, best_path, trouble)
+    return SessionOutcome(result, finished and trouble is None, best, best_path, trouble, spent)
 
 
 def _tell_resumed(before: StudyResult, started: SessionStarted, console: Console) -> None:

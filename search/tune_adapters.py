@@ -141,7 +141,7 @@ class DriverScheduler(FIFOScheduler):
         self._live: dict[str, Trial] = {}
         self._silent: set[str] = set()
         self._looked = 0.0
-        self._nodes = NodeWatch()
+        self._nodes = NodeWatch(session.resources.prices if session is not None else None)
 
     @property
     def _session(self) -> Session:
@@ -163,6 +163,7 @@ class DriverScheduler(FIFOScheduler):
             self._end_silent()
             if self._session.on_cluster and (line := self._nodes()):
                 self._session.warn(line)
+            self._session.guarded(self._session.driver.on_nodes, self._nodes.types)
         # FIFO without a walk through every finished trial at each step.
         for trial_id, trial in list(self._live.items()):
             if trial.status == Trial.PENDING:
