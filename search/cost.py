@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 
-from search.events import CostCounted, Event, SessionEnded, SessionStarted
+from search.events import MOST_MONEY, CostCounted, Event, SessionEnded, SessionStarted
 
 __all__ = ["UNTYPED", "CostMeter", "Prices", "Spending", "amount", "hourly", "spending", "told", "unpriced"]
 
@@ -59,7 +59,7 @@ class Spending:
 
     def at(self, now: float) -> float:
         """What has been spent by then, if nothing has changed."""
-        return self.total + self.rate * max(now - self.since, 0.0) / 3600
+        return min(self.total + self.rate * max(now - self.since, 0.0) / 3600, MOST_MONEY)
 
     @property
     def spent(self) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from trainables.config.part import Count, NonNegative, Part, Positive
+from trainables.config.part import Count, Part, Positive
 from trainables.result import METRICS
 
 __all__ = [
@@ -130,9 +130,10 @@ class Budget(Section):
     max_cost: Positive | None = None
 
 
+Price = Annotated[float, Field(ge=0, le=1e9)]
 # One price for each node, or one a node type. Told apart by hand, so that a mistake is told once and where it is.
 Prices = Annotated[
-    Annotated[NonNegative, Tag("each")] | Annotated[dict[str, NonNegative], Field(min_length=1), Tag("by type")],
+    Annotated[Price, Tag("each")] | Annotated[dict[str, Price], Field(min_length=1), Tag("by type")],
     Discriminator(lambda prices: "by type" if isinstance(prices, dict) else "each"),
 ]
 
