@@ -155,7 +155,7 @@ def node_type(node: Mapping[str, Any], config: Mapping[str, Any] | None) -> str:
 
 def _types(nodes: Iterable[Mapping[str, Any]]) -> Counter[str]:
     config = _cluster_config()
-    return Counter(node_type(node, config) for node in nodes)
+    return Counter(sorted(node_type(node, config) for node in nodes))
 
 
 def _cluster_config() -> Mapping[str, Any] | None:

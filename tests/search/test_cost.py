@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from search.cost import CostMeter, Spending, amount, hourly, spending, told, unpriced
 from search.dry_run import cost_line
 from search.events import MOST_MONEY, CostCounted, Decided, Event, SessionEnded, SessionStarted, TrialEnded, TrialStatus
-from search.preflight import check_prices
-from tests.search.sample_study import sample_spec
+from search.preflight import check_prices, continued
+from tests.search.sample_study import sample_spec, write_study
 from trainables.config import ConfigError
 
 PRICES = {"head": 0.1, "spot": 0.4, "on_demand": 1.0}
@@ -130,6 +132,17 @@ def test_the_limit() -> None:
     written(made, {"on_demand": 2}, 0.0)
     assert not made.used_up(1799.0)
     assert made.used_up(1800.0)
+
+
+def test_a_study_that_goes_on_keeps_its_prices_and_its_limit_may_grow(tmp_path: Path) -> None:
+    begun = sample_spec().override(max_cost=2, prices=["spot=1"])
+    folder = write_study(tmp_path / "sample", begun, [])
+    assert continued(sample_spec(), folder).resources.prices == {"spot": 1.0}
+    assert continued(sample_spec(), folder).budget.max_cost is None
+    more = continued(sample_spec().override(max_cost=3, prices=["0.5"]), folder)
+    assert (more.budget.max_cost, more.resources.prices) == (3, 0.5)
+    with pytest.raises(ConfigError, match=r"--max-cost: may grow but not shrink, .* was begun with 2;"):
+        continued(begun.override(max_cost=1), folder)
 
 
 def test_a_dry_run_says_what_it_would_cost_and_where_it_would_be_cut_off() -> None:
