@@ -2,9 +2,9 @@
 
 How a node's type is known (Ray 2.60, tried with `ray start`): a node that is started with RAY_NODE_TYPE_NAME in its
 environment carries it as the label `ray.io/node-group`. Autoscaler v2, which `ray up` uses, sets it for head and
-workers to the name under `available_node_types`, KubeRay to that of the worker group. Autoscaler v1 (the local provider
-needs it) sets nothing: there the head is known by its resource `node:__internal_head__`, and any other node only where
-the file leaves no choice.
+workers to the name under `available_node_types`; KubeRay, by its sources, to that of the group where its own autoscaler
+v2 is on. Autoscaler v1 (the local provider needs it) sets nothing: there the head is known by its resource
+`node:__internal_head__`, and any other node only where the file leaves no choice.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class StudyDriver:
         self._write(*before, event)
 
     def on_nodes(self, nodes: Mapping[str, int]) -> None:
-        """These nodes are alive now, so many of each type; call it at least once a minute, so that a limit holds."""
+        """These nodes are alive now, so many of each type; call it often: what they cost is written once a minute."""
         if (counted := self._meter.count(nodes, self._now())) is not None:
             self._write(counted)
 
