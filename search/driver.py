@@ -277,6 +277,14 @@ class StudyDriver:
         """The trial's worker stopped because the search was interrupted; the next session goes on with the trial."""
         self._under_way.discard(trial)
 
+    def gives_up(self, trial: int) -> bool:
+        """Whether a trial that still waits for its worker need not wait any more, because the search is at its end."""
+        if self.interrupted:
+            self.let_go(trial)
+        elif (limit := self._limit_reached()) is not None:
+            self._write(self._ending(trial, TrialStatus.STOPPED, limit))
+        return trial not in self._under_way
+
     def _value(self, result: EpochReported) -> float:
         return result.metrics.get(self._spec.objective.metric, math.nan)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from mlflow.tracking import MlflowClient
 from ray.cluster_utils import Cluster
 
@@ -20,7 +22,8 @@ from search.results import TrialStatus
 from tests.search.killed_search import TIMEOUT, command, environment, journal_lines, result, synthetic_study, written
 
 PRICES = ("--price", "head=100", "--price", "gpu_spot=500")  # a sixth of the currency a second
-LIMIT = 4.0
+DEARER = ("--price", "head=10000", "--price", "gpu_spot=50000")  # what is left is used up in a second
+LIMIT = 20.0
 
 
 @pytest.fixture
@@ -61,20 +64,20 @@ def test_what_a_killed_search_has_cost_is_neither_lost_nor_spent_again(tmp_path:
     assert journal_lines(folder) == 0
     planned = search(*limit, *PRICES, "--dry-run")
     assert planned.returncode == 0, planned.stderr
-    assert "with 1 gpu_spot, 1 head for 600.00 an hour together; cut off at 4.00, after about 24 s" in planned.stdout
+    assert "with 1 gpu_spot, 1 head for 600.00 an hour together; cut off at 20.00, after about 2 min" in planned.stdout
 
     first = subprocess.Popen(command(study, tmp_path, *limit, *PRICES), env=there, stdout=subprocess.DEVNULL)
     ends = time.monotonic() + TIMEOUT
-    while first.poll() is None and spending(read(folder / "journal")).spent < LIMIT / 4 and time.monotonic() < ends:
+    while first.poll() is None and spending(read(folder / "journal")).spent < 1 and time.monotonic() < ends:
         time.sleep(0.05)
     assert first.poll() is None
     first.kill()
     first.wait()
     before = spending(read(folder / "journal")).spent
-    assert LIMIT / 4 <= before < LIMIT
+    assert 1 <= before < LIMIT
     assert look(folder).cost == before
 
-    done = search(*limit, *PRICES)
+    done = search(*limit, *DEARER)
     assert done.returncode == 0, done.stdout + done.stderr
     events = list(read(folder / "journal"))
     assert_limit_held(events)
@@ -82,7 +85,7 @@ def test_what_a_killed_search_has_cost_is_neither_lost_nor_spent_again(tmp_path:
     counts = [event for event in second if isinstance(event, CostCounted)]
     assert counts[0].total == before
     assert {tuple(sorted(event.nodes.items())) for event in counts} == {(("gpu_spot", 1), ("head", 1))}
-    assert {event.rate for event in counts} == {600.0}
+    assert {event.rate for event in counts} == {60_000.0}
     found = result(tmp_path)
     assert [(record.status, record.stop_reason) for record in found.trials] == [(TrialStatus.STOPPED, "max_cost")]
     spent = spending(events).spent
@@ -97,18 +100,32 @@ def test_what_a_killed_search_has_cost_is_neither_lost_nor_spent_again(tmp_path:
     assert "--max-cost: may grow but not shrink" in shrunk.stderr
 
 
+@pytest.mark.slow
+def test_a_search_whose_node_never_comes_ends_when_its_money_is_used_up(tmp_path: Path, cluster: Cluster) -> None:
+    types = {"head": {"resources": {"CPU": 0}}, "sold_out": {"resources": {"CPU": 8}, "max_workers": 1}}
+    config = {"head_node_type": "head", "max_workers": 1, "available_node_types": types}
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(config))
+    options = ("--cpus-per-trial", "8", "--max-cost", "1", "--price", "3600")
+    done = subprocess.run(
+        command(written(endless(), tmp_path), tmp_path, *options),
+        env=environment()
+        | {"RAY_ADDRESS": cluster.address, "RESNET_SEARCH_CLUSTER": str(tmp_path / "cluster.yaml")},
+        capture_output=True, text=True, timeout=TIMEOUT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (record,) = result(tmp_path).trials
+    assert (record.status, record.stop_reason, record.history) == (TrialStatus.STOPPED, "max_cost", ())
+
+
 def assert_limit_held(events: list[Event]) -> None:
-    """Trials went on as long as there was money, and were stopped by the first result after that."""
-    state, going_on = Spending(), True
-    for event in events:
+    """The trial went on as long as there was money, and was stopped by the first result after that."""
+    state = Spending()
+    for event, following in pairwise(events):
         state = state.after(event)
-        if isinstance(event, TrialEnded):
-            assert state.at(event.time) >= LIMIT
-            going_on = False
-        elif isinstance(event, EpochReported):
-            assert going_on
-            last = state
-    assert last.at(last.latest) >= LIMIT - 600 / 3600  # a second before it, or later
+        if isinstance(event, EpochReported):
+            assert isinstance(following, TrialEnded) or state.spent < LIMIT
+        elif isinstance(event, TrialEnded):
+            assert state.spent >= LIMIT
 
 
 def parent_cost(out: Path) -> float:

@@ -318,6 +318,23 @@ def test_the_budget_in_money_stops_what_runs_and_starts_nothing_more(tmp_path: P
     assert driver.spending.spent == 1 + 11 * 655 / 3600
 
 
+def test_a_trial_without_a_worker_is_given_up_when_the_budget_is_used_up_or_the_search_interrupted(
+    tmp_path: Path,
+) -> None:
+    clock = [1000.0]
+    driver, _, _ = driver_for(tmp_path, clock=clock, budget={"trials": 20, "epochs": 9, "hours": 1})
+    driver.next_leg()
+    driver.next_leg()
+    assert not driver.gives_up(0)
+    clock[0] += 3600
+    assert driver.gives_up(0)
+    assert (driver.records[0].status, driver.records[0].stop_reason) == (TrialStatus.STOPPED, "hours")
+    driver.interrupt()
+    assert driver.gives_up(1)
+    assert driver.records[1].status is TrialStatus.RUNNING  # until the session ends, and then it waits
+    assert driver.running == 0
+
+
 def test_a_killed_drivers_money_is_spent_for_the_next(tmp_path: Path) -> None:
     clock = [1000.0]
     driver, _, _ = driver_for(tmp_path, clock=clock, **PRICED)
