@@ -2,33 +2,38 @@
 
 `<study>/checkpoints/trial-0003/leg-02/epoch-0004.pt` holds trial 3 after its fourth epoch, written in its second leg;
 `epoch-0004-step-000120.pt` holds it 120 optimizer steps later. No two legs of a study have the same number of the same
-trial, so that a worker that was thought dead cannot write into what another one writes now.
+trial, so that a worker that was thought dead cannot write into what another one writes now. Names here are relative to
+the study's folder, which may be on this machine or in a storage that all machines reach.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from search.events import EpochReported, Event, TrialEnded, TrialStatus
 from search.results import Mode, TrialRecord
+from search.storage import Storage
 
-__all__ = ["Retention", "checkpoint_name", "checkpoints", "interrupt_file", "leg_folder"]
+__all__ = ["Retention", "checkpoint_name", "checkpoints", "interrupt_file", "last_written", "leg_folder"]
 
 NAME = re.compile(r"leg-(\d+)/epoch-(\d+)(?:-step-(\d+))?\.pt")
 FOLDER = "checkpoints"
 
 
-def leg_folder(study: Path, trial: int, leg: int) -> Path:
+def _trial_folder(trial: int) -> str:
+    return f"{FOLDER}/trial-{trial:04d}"
+
+
+def leg_folder(trial: int, leg: int) -> str:
     """Where the worker of a trial's leg writes."""
-    return study / FOLDER / f"trial-{trial:04d}" / f"leg-{leg:02d}"
+    return f"{_trial_folder(trial)}/leg-{leg:02d}"
 
 
-def interrupt_file(study: Path, session: int) -> Path:
+def interrupt_file(session: int) -> str:
     """Once this exists, the session's workers save their trials and let go of them."""
-    return study / FOLDER / f"interrupt-{session:04d}"
+    return f"{FOLDER}/interrupt-{session:04d}"
 
 
 def checkpoint_name(epoch: int, step: int = 0) -> str:
@@ -36,7 +41,7 @@ def checkpoint_name(epoch: int, step: int = 0) -> str:
     return f"epoch-{epoch:04d}-step-{step:06d}.pt" if step else f"epoch-{epoch:04d}.pt"
 
 
-def checkpoints(study: Path, trial: int, reported: int | None = None) -> list[Path]:
+def checkpoints(study: Storage, trial: int, reported: int | None = None) -> list[str]:
     """The trial's checkpoints, furthest first, of equal ones the latest leg's. Unfinished files are none.
 
     Args:
@@ -44,15 +49,28 @@ def checkpoints(study: Path, trial: int, reported: int | None = None) -> list[Pa
         trial: the trial's number.
         reported: leaves out what is further than this epoch: a trial that went on from there would never report the
             epochs between.
+
+    Raises:
+        OSError: if the storage cannot be asked.
     """
-    found: list[tuple[int, int, int, Path]] = []
-    folder = study / FOLDER / f"trial-{trial:04d}"
-    for path in folder.glob("leg-*/epoch-*.pt"):
-        if match := NAME.fullmatch(f"{path.parent.name}/{path.name}"):
+    found: list[tuple[int, int, int, str]] = []
+    folder = _trial_folder(trial)
+    for stored in study.list(folder):
+        if match := NAME.fullmatch(stored.name):
             leg, epoch, step = (int(number or 0) for number in match.groups())
             if reported is None or epoch <= reported:
-                found.append((epoch, step, leg, path))
-    return [path for *_, path in sorted(found, reverse=True)]
+                found.append((epoch, step, leg, f"{folder}/{stored.name}"))
+    return [name for *_, name in sorted(found, reverse=True)]
+
+
+def last_written(study: Storage, trial: int) -> float:
+    """When the trial last wrote a checkpoint, in seconds since 1970; 0 if there is none.
+
+    Raises:
+        OSError: if the storage cannot be asked.
+    """
+    files = study.list(_trial_folder(trial))
+    return max((stored.written for stored in files if NAME.fullmatch(stored.name)), default=0.0)
 
 
 class Retention:
@@ -67,32 +85,36 @@ class Retention:
         metric, mode: the objective.
     """
 
-    def __init__(self, study: Path, records: Mapping[int, TrialRecord], metric: str, mode: Mode) -> None:
+    def __init__(self, study: Storage, records: Mapping[int, TrialRecord], metric: str, mode: Mode) -> None:
         self._study, self._records = study, records
         self._metric, self._sign = metric, 1 if mode == "max" else -1
         self._newest: dict[int, str] = {}
 
     def __call__(self, event: Event) -> None:
-        """Take one event."""
+        """Take one event.
+
+        Raises:
+            OSError: if the storage cannot be reached; the event may be told again.
+        """
         if isinstance(event, TrialEnded) and event.status in (TrialStatus.STOPPED, TrialStatus.DIVERGED):
-            shutil.rmtree(self._study / FOLDER / f"trial-{event.trial:04d}", ignore_errors=True)
+            self._study.delete_folder(_trial_folder(event.trial))
             self._newest.pop(event.trial, None)
         elif isinstance(event, EpochReported) and event.checkpoint not in (None, self._newest.get(event.trial)):
+            self._prune(self._records[event.trial], self._study.name_of(event.checkpoint))
             self._newest[event.trial] = event.checkpoint
-            self._prune(self._records[event.trial], Path(event.checkpoint))
 
-    def _prune(self, record: TrialRecord, newest: Path) -> None:
+    def _prune(self, record: TrialRecord, newest: str) -> None:
         files = checkpoints(self._study, record.number)
         if newest not in files:
             return
         # What is further than the newest that was reported is being written now.
-        older = [path for path in files[files.index(newest) + 1 :] if "-step-" not in path.name]
+        older = [name for name in files[files.index(newest) + 1 :] if "-step-" not in name]
         values = {epoch.epoch: self._sign * epoch.metrics[self._metric] for epoch in record.history}
-        best = max([newest, *older], key=lambda path: values.get(_epoch(path), float("-inf")))
-        for path in files[files.index(newest) + 1 :]:
-            if path != best:
-                path.unlink(missing_ok=True)
+        best = max([newest, *older], key=lambda name: values.get(_epoch(name), float("-inf")))
+        for name in files[files.index(newest) + 1 :]:
+            if name != best:
+                self._study.delete(name)
 
 
-def _epoch(path: Path) -> int:
-    return int(path.stem.split("-")[1])
+def _epoch(name: str) -> int:
+    return int(PurePosixPath(name).stem.split("-")[1])

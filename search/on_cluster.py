@@ -30,7 +30,7 @@ LEFT_THERE = ("checkpoints", "ray")  # of a study's folder: large, and of use on
 
 def search_on(
     cluster: Path, spec: StudySpec, out: Path, console: Console, *,
-    smoke: bool = False, fresh: bool = False, dry_run: bool = False,
+    smoke: bool = False, fresh: bool = False, dry_run: bool = False, storage: str | None = None,
 ) -> None:  # fmt: skip
     """Search on the cluster as a Ray job, show what it prints, and bring its results to `out`.
 
@@ -44,7 +44,7 @@ def search_on(
     there = SHARED / "runs" / "smoke" if smoke else SHARED / "runs"
     request = {
         "version": metadata.version("resnet-search"), "cluster": str(cluster), "study": spec.dump(),
-        "out": str(there), "fresh": fresh,
+        "out": str(there), "fresh": fresh, "storage": storage,
         "dry_run": dry_run, "columns": console.width,
     }  # fmt: skip
     again = _again()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.outputs import write_text
 from search.preflight import study_folder
+from search.storage import VARIABLE, open_storage
 from search.study import StudySpec, parse_study
 from trainables.cli import run_verb
 from trainables.config import ConfigError, parse_yaml
@@ -34,7 +35,10 @@ LOOK_SECONDS = 1.0
 
 
 def serve() -> None:
-    """Carry out the request on stdin: `cluster`, `version`, `study` (YAML), `out`, `fresh`, `dry_run`, `columns`."""
+    """Carry out the request on stdin.
+
+    It holds `cluster`, `version`, `study` (YAML), `out`, `storage`, `fresh`, `dry_run` and `columns`.
+    """
     request: dict[str, Any] = json.load(sys.stdin)
     here = metadata.version("resnet-search")
     if request["version"] != here:
@@ -44,7 +48,8 @@ def serve() -> None:
     if request["dry_run"]:
         sys.exit(_dry_run(spec, out, request))
     client = _client(request["cluster"])
-    spec, _ = study_folder(spec, out, request["fresh"])
+    uri = request["storage"] or os.environ.get(VARIABLE)
+    spec, _ = study_folder(spec, out, request["fresh"], open_storage(uri) if uri else None)
     job = _live_job(client, out / spec.study)
     attached = job is not None
     if job is None:
@@ -82,18 +87,19 @@ def _live_job(client: JobSubmissionClient, folder: Path) -> str | None:
     return None
 
 
-def _search(spec: StudySpec, out: Path, option: str) -> list[str]:
+def _search(spec: StudySpec, out: Path, *options: str) -> list[str]:
     """The command of the search, whose study is kept beside the results folder."""
     study = out.parent / "submitted" / f"{spec.study}.yaml"
     write_text(study, spec.dump())
     # -P: what lies in the directory where Ray happens to start it must not be imported.
-    return [sys.executable, "-P", "-m", "search.run", str(study), "--out", str(out), option]
+    return [sys.executable, "-P", "-m", "search.run", str(study), "--out", str(out), *options]
 
 
 def _submit(client: JobSubmissionClient, spec: StudySpec, out: Path, request: dict[str, Any]) -> str:
     job = f"{spec.study}-{time.strftime('%Y%m%d-%H%M%S')}"
     # The head's MLflow is its own: while it is slow to come up, trials need not wait for it.
-    command = shlex.join(_search(spec, out, "--tracking-later"))
+    storage = ["--storage", request["storage"]] if request["storage"] else []
+    command = shlex.join(_search(spec, out, "--tracking-later", *storage))
     client.submit_job(
         entrypoint=f"exec env COLUMNS={request['columns']} {command}",
         submission_id=job,

@@ -10,17 +10,21 @@ from pathlib import Path
 
 from search.cost import UNTYPED, Prices, unpriced
 from search.journal import read
+from search.mirror import fetch_study, has_study
+from search.storage import Storage
 from search.study import StudySpec, load_study, parse_study
 from spaces import Choice, Scalar, walk
 from trainables.config import ConfigError, SyntheticCurve, TrialConfig
+from trainables.store import Request, Store, request
 
 __all__ = ["check_inputs", "check_prices", "check_resources", "continued", "study_folder"]
 
 
-def study_folder(spec: StudySpec, out: Path, fresh: bool) -> tuple[StudySpec, bool]:
+def study_folder(spec: StudySpec, out: Path, fresh: bool, storage: Storage | None = None) -> tuple[StudySpec, bool]:
     """The study as it will be searched, under the name whose folder below `out` it uses, and whether it goes on there.
 
-    The folder is made. With `fresh` it is the first free one of `<study>`, `<study>-2`, ...
+    The folder is made. With `fresh` it is the first free one of `<study>`, `<study>-2`, ... What the storage has more
+    of is fetched first.
 
     Raises:
         ConfigError: if `out` cannot be written, or what it holds under this name is another study.
@@ -34,7 +38,9 @@ def study_folder(spec: StudySpec, out: Path, fresh: bool) -> tuple[StudySpec, bo
             "--out", str(out), f"must be a folder that can be written ({error.strerror})"
         ) from None
     name, number = spec.study, 1
-    while any(read(out / name / "journal")):
+    if storage is not None and not fresh:
+        fetch_study(storage.child(name), out / name)
+    while any(read(out / name / "journal")) or (fresh and storage is not None and has_study(storage.child(name))):
         if not fresh:
             return continued(spec, out / name), True
         number += 1
@@ -94,24 +100,22 @@ def _configs(spec: StudySpec) -> Iterator[TrialConfig]:
         number += 1
 
 
-def check_inputs(spec: StudySpec, cache: Path) -> str | None:
-    """Prepare the images and fetch the pretrained weights that any trial may use; returns the data's fingerprint.
+def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, Store]:
+    """Prepare the images and fetch the pretrained weights that any trial may use; returns the stores of the images.
 
     Raises:
         ConfigError: if images or weights cannot be had; nothing has been started then.
     """
     configs = [config for config in _configs(spec) if not isinstance(config.model, SyntheticCurve)]
     if not configs:
-        return None
+        return {}
     from trainables.data import load_splits  # loads torch
     from trainables.pretrained import check_pretrained
 
-    fingerprint = None
-    for data in dict.fromkeys(config.data for config in configs):
-        fingerprint = load_splits(data, cache).store.fingerprint
+    stores = {request(data): load_splits(data, cache).store for data in dict.fromkeys(c.data for c in configs)}
     for model in dict.fromkeys(config.model for config in configs):
         check_pretrained(model)
-    return fingerprint
+    return stores
 
 
 def check_resources(spec: StudySpec, available: Mapping[str, float]) -> int:

@@ -16,17 +16,20 @@ from search.cost import UNTYPED, told
 from search.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
 from search.driver import StudyDriver
 from search.dry_run import calibrate, print_plan
+from search.mirror import Mirror
 from search.preflight import check_inputs, check_prices, check_resources, study_folder
+from search.prepared import share_prepared
 from search.progress import print_leaderboard
-from search.results import TrialRecord
 from search.schedulers import build_scheduler
 from search.session import SessionOutcome, run_session
 from search.smoke import shrink
+from search.storage import VARIABLE, Storage, check_storage, local_storage, open_storage
 from search.study import StudySpec, load_study, resolved_execution
 from search.survival import expected_survivors
 from search.terminal import say
 from search.tracking import MLflowTracker, check_reachable, default_uri
 from trainables.cli import run_verb
+from trainables.config import ConfigError
 
 __all__ = ["run"]
 
@@ -58,6 +61,9 @@ def run(
     tracking_later: Annotated[
         bool, typer.Option("--tracking-later", help="start though MLflow is unreachable")
     ] = False,
+    storage: Annotated[
+        str | None, typer.Option(envvar=VARIABLE, help="also keep the search at a path, s3://BUCKET/FOLDER, gs://...")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be done and what it costs")] = False,
     cluster: Annotated[Path | None, typer.Option(help="search on the cluster that `ray up` made of this file")] = None,
 ) -> None:
@@ -73,17 +79,26 @@ def run(
     if cluster is not None:
         from search.on_cluster import search_on
 
-        search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run)
+        search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, storage=storage)
         return
     if dry_run:
         _dry_run(spec, console)
         return
-    spec, resumed = study_folder(spec, out, fresh)
+    place = _storage(storage, out) if storage else None
+    spec, resumed = study_folder(spec, out, fresh, place)
     uri = default_uri(out)
     if not (tracking_later or resumed):  # a study that goes on is not kept waiting: MLflow catches up
         check_reachable(uri)
-    outcome, spec = _search(spec, out, uri, console)
+    outcome, spec = _search(spec, out, uri, console, place)
     _conclude(spec, out, uri, outcome, console)
+
+
+def _storage(uri: str, out: Path) -> Storage:
+    storage = open_storage(uri)
+    if storage.local() == out:
+        raise ConfigError.single("--storage", uri, "must be another place than --out, of which it is the copy")
+    check_storage(storage)
+    return storage
 
 
 def _resources(spec: StudySpec) -> dict[str, float]:
@@ -138,27 +153,34 @@ def _dry_run(spec: StudySpec, console: Console) -> None:
     print_plan(spec, concurrent, calibration, nodes, console)
 
 
-def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[SessionOutcome, StudySpec]:
+def _search(
+    spec: StudySpec, out: Path, uri: str, console: Console, place: Storage | None
+) -> tuple[SessionOutcome, StudySpec]:
     from trainables.store import default_cache
 
     spec, concurrent = _resolve(spec)
     cache = default_cache()
     with console.status("preparing images"):
-        fingerprint = check_inputs(spec, cache)
+        stores = check_inputs(spec, cache)
+        prepared = share_prepared(place, stores) if place is not None and os.environ.get("RAY_ADDRESS") else {}
     checkpoint = checkpoint_bytes(spec.trial_config({}), cache)
     survival = expected_survivors(lambda: build_scheduler(spec), spec.budget.trials, spec.budget.epochs)
-    check_space(out, needed_bytes(spec, survival, concurrent, checkpoint))
+    reserve = reserve_bytes(concurrent, checkpoint)
+    check_space(out, reserve if place is not None else needed_bytes(spec, survival, concurrent, checkpoint))
 
     def warn(line: str) -> None:
         say(console, line, "yellow")
+
+    mirror = Mirror(place.child(spec.study), out / spec.study, warn) if place is not None else None
 
     def run_trials(driver: StudyDriver, folder: Path, number: int) -> str | None:
         from search.tune_adapters import Session
         from search.tuner import connect, run_trials
 
         connect()
+        files = local_storage(folder) if mirror is None else mirror.study
         session = Session(
-            driver, folder, number, spec.resources, concurrent, cache, reserve_bytes(concurrent, checkpoint), warn,
+            driver, folder, files, number, spec.resources, concurrent, cache, reserve, warn, mirror, prepared,
             on_cluster=bool(os.environ.get("RAY_ADDRESS")),
         )  # fmt: skip
         run_trials(session)
@@ -167,11 +189,14 @@ def _search(spec: StudySpec, out: Path, uri: str, console: Console) -> tuple[Ses
     say(
         console,
         f"{spec.study}: {spec.budget.trials} trials of at most {spec.budget.epochs} epochs, {concurrent} at once, "
-        f"in {shown(out / spec.study)}",
+        f"in {shown(out / spec.study)}" + (f" and {mirror.study.location}" if mirror is not None else ""),
     )
+    fingerprint = next((store.fingerprint for store in reversed(stores.values())), None)
     tracker = MLflowTracker(uri, spec, out, warn=warn)  # loads MLflow in a process of its own, while Ray starts
     try:
-        outcome = run_session(spec, out, run_trials, fingerprint=fingerprint, tracker=tracker, console=console)
+        outcome = run_session(
+            spec, out, run_trials, fingerprint=fingerprint, tracker=tracker, console=console, mirror=mirror
+        )
     except BaseException:
         tracker.close(timeout=AT_ONCE)
         raise
@@ -187,7 +212,7 @@ def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, con
         )
     elif outcome.best_path is not None:
         say(console, f"best config: {shown(outcome.best_path)} (trial {outcome.best.number})\n\nnext:")
-        for purpose, command in _next_commands(spec, out, uri, outcome.best, outcome.best_path):
+        for purpose, command in _next_commands(spec, out, uri, outcome):
             say(console, f"  {command}   # {purpose}")
     if outcome.spending.counted:
         say(console, f"cost: {told(outcome.spending.spent, spec.budget.max_cost)}")
@@ -200,14 +225,14 @@ def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, con
     sys.exit(1 if outcome.trouble else 130)
 
 
-def _next_commands(
-    spec: StudySpec, out: Path, uri: str, best: TrialRecord, best_path: Path
-) -> Iterator[tuple[str, str]]:
+def _next_commands(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome) -> Iterator[tuple[str, str]]:
     """What a user would do now, and how it is typed."""
-    python = program("python")
-    yield "the same trial again", f"{python} -m trainables.train {shown(best_path)}"
-    if best.checkpoint and best.config["model"]["kind"] != "synthetic":
-        checkpoint = shown(Path(best.checkpoint))
+    python, best = program("python"), outcome.best
+    if best is None or outcome.best_path is None:
+        return
+    yield "the same trial again", f"{python} -m trainables.train {shown(outcome.best_path)}"
+    if outcome.checkpoint and best.config["model"]["kind"] != "synthetic":
+        checkpoint = shown(outcome.checkpoint)
         yield "once, when the choice is made", f"{python} -m trainables.evaluate {checkpoint} --split test"
     yield "any other trial's config", f"{python} -m search.export {spec.study} --trial N{elsewhere(out)}"
     yield "compare the trials", open_mlflow(uri)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from rich.console import Console
 from search.checkpoint_files import Retention
 from search.cost import Spending, spending
 from search.driver import StudyDriver
-from search.events import SessionEnded, SessionStarted
+from search.events import Event, SessionEnded, SessionStarted
 from search.history import checked
 from search.journal import Journal, lock, next_session, read_places
+from search.mirror import Mirror
 from search.outputs import best_config, write_optuna, write_text, write_trials
 from search.preflight import continued
 from search.progress import Progress
@@ -22,6 +24,7 @@ from search.provenance import git_commit, version_changes, versions
 from search.results import StudyResult, TrialRecord, collect
 from search.schedulers import build_scheduler
 from search.searchers import build_searcher
+from search.storage import first_line, local_storage
 from search.stored import is_over, seconds_used
 from search.study import StudySpec
 from search.terminal import say
@@ -34,7 +37,7 @@ __all__ = ["SessionOutcome", "run_session"]
 
 @dataclass(frozen=True)
 class SessionOutcome:
-    """What a session left: the result, whether it is complete, and where the best config is (if there is one).
+    """What a session left: the result, whether it is complete, and where best config and checkpoint are (if any).
 
     `trouble` says what kept the session from going on, other than the user; `spending` is that of all sessions.
     """
@@ -43,6 +46,7 @@ class SessionOutcome:
     finished: bool
     best: TrialRecord | None
     best_path: Path | None
+    checkpoint: Path | None
     trouble: str | None
     spending: Spending
 
@@ -55,6 +59,7 @@ def run_session(
     fingerprint: str | None,
     tracker: MLflowTracker,
     console: Console,
+    mirror: Mirror | None = None,
 ) -> SessionOutcome:
     """Search until the budget is used up or an interrupt comes, then write every output.
 
@@ -69,6 +74,7 @@ def run_session(
         fingerprint: that of the prepared images, None without images.
         tracker: told every event of the study, and closed at the end.
         console: for progress and messages.
+        mirror: copies the study's folder to a storage, in which its trials then keep their checkpoints.
 
     Raises:
         ConfigError: if another driver holds the study, its folder cannot be written, it holds another study, or its
@@ -76,7 +82,7 @@ def run_session(
         KeyboardInterrupt: after a second interrupt; the journal is in order then, the other outputs are not written.
     """
     study = out / spec.study
-    with lock(study / "journal"):
+    with lock(study / "journal"), mirror or nullcontext():
         told = list(read_places(study / "journal"))
         if told:
             spec = continued(spec, study)  # since it was checked, another driver may have come and gone
@@ -85,8 +91,10 @@ def run_session(
         for event in past:
             tracker.submit(event)
         if is_over(spec, before.trials, past):
-            return _conclude(spec, before, study, tracker, spending(past), finished=True)
+            return _conclude(spec, before, study, tracker, mirror, spending(past), finished=True)
         write_text(study / "study.yaml", spec.dump())
+        if mirror is not None:
+            _copy_outputs(mirror)
         number = next_session(study / "journal")
         started = SessionStarted(
             session=number, time=time.time(), versions=versions(), git=git_commit(), fingerprint=fingerprint
@@ -96,10 +104,15 @@ def run_session(
         journal = Journal(study / "journal", number)
         records: dict[int, TrialRecord] = {}
         progress = Progress(spec, records, console)
-        retention = Retention(study, records, spec.objective.metric, spec.objective.mode)
+        files = local_storage(study) if mirror is None else mirror.study
+        retention = Retention(files, records, spec.objective.metric, spec.objective.mode)
+        listeners: tuple[Callable[[Event], None], ...] = (tracker.submit, retention, progress)
+        if mirror is not None:
+            mirror.follow(tracker.submit, retention)
+            listeners = (mirror, progress)
         driver = StudyDriver(
             spec, journal, build_searcher(spec), build_scheduler(spec), records,
-            (tracker.submit, retention, progress), used=seconds_used(past),
+            listeners, used=seconds_used(past),
         )  # fmt: skip
         driver.replay(past)
         driver.record(started)
@@ -116,20 +129,39 @@ def run_session(
             journal.close()
         trials = [records[number] for number in sorted(records)]
         result = StudyResult(spec, trials, started.versions, started.git, started.fingerprint)
-        return _conclude(spec, result, study, tracker, driver.spending, driver.finished, trouble)
+        return _conclude(spec, result, study, tracker, mirror, driver.spending, driver.finished, trouble)
 
 
 def _conclude(
-    spec: StudySpec, result: StudyResult, study: Path, tracker: MLflowTracker, spent: Spending,
+    spec: StudySpec, result: StudyResult, study: Path, tracker: MLflowTracker, mirror: Mirror | None, spent: Spending,
     finished: bool, trouble: str | None = None,
 ) -> SessionOutcome:  # fmt: skip
     best, best_path = result.best(), None
+    if mirror is not None and not mirror.flush():  # MLflow is told what the storage has
+        trouble = trouble or mirror.trouble or f"{mirror.study.location} lacks the end of the search"
     try:
         best_path = _write_outputs(spec, result, best, study, tracker)
     except ConfigError as error:  # the journal has everything; the same command writes them when there is room
         trouble = trouble or f"the search's files cannot be written ({error})"
     tracker.close(best_path)
-    return SessionOutcome(result, finished and trouble is None, best, best_path, trouble, spent)
+    checkpoint = Path(best.checkpoint) if best is not None and best.checkpoint else None
+    if mirror is not None and mirror.trouble is None:
+        try:
+            mirror.copy_outputs()
+            checkpoint = mirror.bring(best.checkpoint) if best is not None and best.checkpoint else None
+        except OSError as error:
+            checkpoint = None
+            trouble = trouble or f"{mirror.study.location} does not take the search's files ({first_line(error)})"
+    return SessionOutcome(result, finished and trouble is None, best, best_path, checkpoint, trouble, spent)
+
+
+def _copy_outputs(mirror: Mirror) -> None:
+    try:
+        mirror.copy_outputs()
+    except OSError as error:
+        raise ConfigError.single(
+            "--storage", mirror.study.location, f"must be writable ({first_line(error)})"
+        ) from None
 
 
 def _tell_resumed(before: StudyResult, started: SessionStarted, console: Console) -> None:

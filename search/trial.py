@@ -6,22 +6,27 @@ then names a file that exists, and Ray's copy into its experiment folder is not 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from search.checkpoint_files import checkpoint_name
+from search.checkpoint_files import checkpoint_name, checkpoints
+from search.prepared import fetch_prepared
+from search.storage import first_line, open_storage, patiently
 from trainables.build import build_trainable
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.config import ConfigError, TrialConfig, parse_config
 from trainables.result import EpochResult, Trainable
+from trainables.store import Store
 
 __all__ = ["ResNetTrial"]
 
@@ -30,16 +35,20 @@ __all__ = ["ResNetTrial"]
 CHECKPOINT_SHARE = 0.05
 CHECKPOINT_SECONDS = 5.0
 LOOK_SECONDS = 0.5  # between two looks at the clock and for an interrupt, within an epoch
+FAR_LOOK_SECONDS = 5.0  # the same where the interrupt is asked for over a network
+AWAY_SECONDS = 60.0  # until the next such question to a storage that did not answer
 
 
 class ResNetTrial(tune.Trainable):
     """Runs one leg of a trial after another in the same process (`reuse_actors`), each as a fresh process would.
 
     The Ray config of a leg is plain data, paths absolute:
-        trial, config: the trial's number and its TrialConfig.
+        trial, leg, config: the trial's number, its leg's, and its TrialConfig.
         cache: folder of prepared images.
+        storage: the URI of the study's folder, below which the following names are.
         folder: where to write checkpoints.
-        resume: checkpoints to go on from, the first that can be read.
+        reported: the last epoch that the trial has reported: it goes on from its furthest checkpoint up to there.
+        prepared: the fingerprint of the trial's images if the storage holds them prepared, else null.
         save_at: epochs after which there must be a checkpoint.
         save_every: seconds after which a checkpoint is due within an epoch.
         interrupt: once this file exists, the trial is saved and the leg ends.
@@ -71,25 +80,40 @@ class ResNetTrial(tune.Trainable):
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # what this process caches, the others on the GPU cannot have
         self._leg = config
-        self._folder, self._interrupt = Path(config["folder"]), Path(config["interrupt"])
-        self._checkpoint: Path | None = None
-        self._midway: Path | None = None
+        self._files, self._cache = open_storage(config["storage"]), Path(config["cache"])
+        self._look_seconds = LOOK_SECONDS if self._files.local() else FAR_LOOK_SECONDS
+        self._checkpoint: str | None = None
+        self._midway: str | None = None
         self._warnings: list[str] = []
         self._saved_at, self._save_seconds, self._looked_at = time.monotonic(), 0.0, 0.0
+        self._store = self._fetched(config["prepared"]) if config["prepared"] else None
         self._trainable = self._resumed(parse_config(config["config"]))
         self._steps = self._trainable.steps()
 
+    def _fetched(self, fingerprint: str) -> Store:
+        return patiently(lambda: fetch_prepared(self._files.parent, fingerprint, self._cache))
+
     def _resumed(self, config: TrialConfig) -> Trainable:
-        """The trial as its furthest readable checkpoint holds it, else from its beginning."""
-        for path in self._leg["resume"]:
-            trainable = build_trainable(config, Path(self._leg["cache"]))
+        """The trial as its furthest readable checkpoint holds it, else from its beginning.
+
+        Raises:
+            OSError: if the storage cannot be reached; the trial then is tried again, not begun anew.
+        """
+        trial, reported = self._leg["trial"], self._leg["reported"]
+        for name in patiently(lambda: checkpoints(self._files, trial, reported)) if self._leg["leg"] > 1 else []:
+            trainable = build_trainable(config, self._cache, self._store)
             try:
-                trainable.load_state_dict(load_checkpoint(Path(path), config))
-            except ConfigError as error:
+                state = patiently(partial(self._loaded, name, config))
+                trainable.load_state_dict(state)
+            except (ConfigError, FileNotFoundError) as error:
                 self._warnings.append(f"trial {self._leg['trial']} goes on from an earlier checkpoint: {error}")
             else:
                 return trainable
-        return build_trainable(config, Path(self._leg["cache"]))
+        return build_trainable(config, self._cache, self._store)
+
+    def _loaded(self, name: str, config: TrialConfig) -> dict[str, Any]:
+        with self._files.reading(name, self._cache) as path:
+            return load_checkpoint(path, config)
 
     def step(self) -> dict[str, Any]:
         """Train one epoch and report it. The driver decides what ends; `last` says that nothing more will come.
@@ -107,12 +131,16 @@ class ResNetTrial(tune.Trainable):
     def _is_interrupted(self) -> bool:
         """Look, now and then, whether to stop; and save an epoch that takes long."""
         now = time.monotonic()
-        if now - self._looked_at < LOOK_SECONDS:
+        if now - self._looked_at < self._look_seconds:
             return False
         self._looked_at = now
         if now - self._saved_at > self._leg["save_every"]:
             self._save_midway()
-        return self._interrupt.exists()
+        try:
+            return self._files.exists(self._leg["interrupt"])
+        except OSError:  # the storage is away, and each question to it costs seconds: training goes on meanwhile
+            self._looked_at = time.monotonic() + AWAY_SECONDS
+            return False
 
     def _report(self, result: EpochResult) -> dict[str, Any]:
         if result.stop_reason != "diverged" and (
@@ -120,7 +148,7 @@ class ResNetTrial(tune.Trainable):
         ):
             saved = self._save(checkpoint_name(result.epoch))
             self._checkpoint = saved or self._checkpoint
-        checkpoint = str(self._checkpoint) if self._checkpoint else None
+        checkpoint = self._files.where(self._checkpoint) if self._checkpoint else None
         return asdict(result) | {"checkpoint": checkpoint, "warnings": self._told()}
 
     def _told(self) -> list[str]:
@@ -134,27 +162,30 @@ class ResNetTrial(tune.Trainable):
     def _save_midway(self) -> None:
         before = self._midway
         self._midway = self._save(None) or before
-        if before not in (None, self._midway):
-            before.unlink(missing_ok=True)
+        if before is not None and before != self._midway:
+            with contextlib.suppress(OSError):  # one file too many, which the trial's end removes
+                self._files.delete(before)
 
-    def _save(self, name: str | None) -> Path | None:
-        """Save the trial as it stands; None if the disk does not take it, which costs at most a repetition."""
+    def _save(self, file: str | None) -> str | None:
+        """Save the trial as it stands; None if the storage does not take it, which costs at most a repetition."""
         if self._trainable is None:
             raise RuntimeError("a trial saves only after setup")
         started = time.monotonic()
         state = self._trainable.state_dict()
-        path = self._folder / (name or checkpoint_name(state["epoch"], state.get("step", 0)))
+        name = f"{self._leg['folder']}/{file or checkpoint_name(state['epoch'], state.get('step', 0))}"
         try:
-            save_checkpoint(state, path)
+            with self._files.writing(name, self._cache) as path:
+                save_checkpoint(state, path)
         except OSError as error:
+            where, why = self._files.where(name), first_line(error)
             self._warnings.append(
-                f"trial {self._leg['trial']} goes on without a checkpoint: {path} cannot be written ({error.strerror})"
+                f"trial {self._leg['trial']} goes on without a checkpoint: {where} cannot be written ({why})"
             )
             return None
         finally:
             self._saved_at = time.monotonic()
             self._save_seconds = self._saved_at - started
-        return path
+        return name
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Not used: a trial is paused and resumed by its own files.

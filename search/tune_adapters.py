@@ -6,8 +6,9 @@ Each leg of a trial is a trial to Tune, which ends when the leg does, so that Tu
 from __future__ import annotations
 
 import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -20,13 +21,17 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
-from search.checkpoint_files import checkpoints, interrupt_file, leg_folder
+from search.checkpoint_files import checkpoints, interrupt_file, last_written, leg_folder
 from search.cluster_size import NodeWatch
 from search.driver import Cause, StudyDriver
 from search.lost_workers import survive_lost_workers
+from search.mirror import Mirror
+from search.storage import Storage, first_line
 from search.study import Resources
 from search.warm_workers import keep_workers
+from trainables.config import parse_config
 from trainables.result import METRICS
+from trainables.store import Request, request
 
 __all__ = ["DriverScheduler", "DriverSearcher", "Session"]
 
@@ -39,18 +44,23 @@ LOOK_SECONDS = 1.0  # between two looks at silent workers and the disk
 class Session:
     """What the adapters share: the driver, the study's folder (absolute), and how its trials are run.
 
-    `reserve` is how many bytes must stay free on the study's disk. `on_cluster` tells of its nodes as they come and go.
-    `trouble` says, once it is set, why the session could not go on.
+    `storage` is the study's folder as the workers reach it: `study` itself, or one that `mirror` keeps like it.
+    `prepared` names prepared images in the storage, by the data that they are of. `reserve` is how many bytes must stay
+    free on the study's disk. `on_cluster` tells of its nodes as they come and go. `trouble` says, once it is set, why
+    the session could not go on.
     """
 
     driver: StudyDriver
     study: Path
+    storage: Storage
     number: int
     resources: Resources
     concurrent: int
     cache: Path
     reserve: int
     warn: Callable[[str], None]
+    mirror: Mirror | None = None
+    prepared: Mapping[Request, str] = field(default_factory=dict)
     on_cluster: bool = False
     trouble: str | None = None
     heard: dict[int, float] = field(default_factory=dict)
@@ -60,29 +70,48 @@ class Session:
         leg = self.guarded(self.driver.next_leg)
         if leg is None:
             return None
-        record = self.driver.records[leg.trial]
-        reported = record.history[-1].epoch if record.history else 0
         return {
             "trial": leg.trial,
+            "leg": leg.number,
             "config": dict(leg.config),
             "cache": str(self.cache),
-            "folder": str(leg_folder(self.study, leg.trial, leg.number)),
-            "resume": [str(path) for path in checkpoints(self.study, leg.trial, reported)] if leg.number > 1 else [],
+            "storage": self.storage.uri,
+            "folder": leg_folder(leg.trial, leg.number),
+            "reported": self.reported(leg.trial),
+            "prepared": self.prepared.get(request(parse_config(leg.config).data)) if self.prepared else None,
             "save_at": list(self.driver.rungs),
             "save_every": self.resources.checkpoint_minutes * 60,
-            "interrupt": str(interrupt_file(self.study, self.number)),
+            "interrupt": interrupt_file(self.number),
             "version": metadata.version("resnet-search"),
         }
+
+    def reported(self, trial: int) -> int:
+        """The last epoch of the trial that the driver was told."""
+        history = self.driver.records[trial].history
+        return history[-1].epoch if history else 0
+
+    def newest_checkpoint(self, trial: int) -> str | None:
+        """Where the trial would go on; while the storage is away, the newest that was reported."""
+        try:
+            names = checkpoints(self.storage, trial, self.reported(trial))
+        except OSError:
+            return self.driver.records[trial].checkpoint
+        return self.storage.where(names[0]) if names else None
 
     def interrupt(self, trouble: str | None = None) -> None:
         """Let the workers save their trials and end."""
         self.trouble = self.trouble or trouble
         self.driver.interrupt()
+        if self.storage.local():
+            self._tell_workers()
+        else:  # a storage that is away answers after minutes, and this may be the handler of a signal
+            threading.Thread(target=self._tell_workers, name="interrupt", daemon=True).start()
+
+    def _tell_workers(self) -> None:
         try:
-            interrupt_file(self.study, self.number).parent.mkdir(parents=True, exist_ok=True)
-            interrupt_file(self.study, self.number).touch()
+            self.storage.write(interrupt_file(self.number), b"")
         except OSError as error:  # the workers end with this process, and go on from their last checkpoint
-            self.warn(f"the workers cannot be told to save their trials ({error.strerror})")
+            self.warn(f"the workers cannot be told to save their trials ({first_line(error)})")
 
     def guarded(self, decide: Callable[..., Any], *arguments: Any) -> Any:
         """Call the driver; a journal that cannot be written interrupts the search."""
@@ -92,8 +121,10 @@ class Session:
             self.interrupt(f"the journal in {self.study} cannot be written ({error.strerror})")
             return None
 
-    def check_disk(self) -> None:
-        """Interrupt the search while there still is room to end it in good order."""
+    def check_ground(self) -> None:
+        """Interrupt the search if its storage is another one's now, or while there still is room to end in order."""
+        if self.mirror is not None and self.mirror.trouble and not self.driver.interrupted:
+            self.interrupt(self.mirror.trouble)
         free = shutil.disk_usage(self.study).free
         if free < self.reserve and not self.driver.interrupted:
             left, least = f"{free / 1e6:,.0f} MB", f"{self.reserve / 1e6:,.0f} MB"
@@ -160,7 +191,7 @@ class DriverScheduler(FIFOScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
-            self._session.check_disk()
+            self._session.check_ground()
             self._end_silent()
             self._end_unplaced(tune_controller)
             if self._session.on_cluster and (line := self._nodes()):
@@ -197,9 +228,7 @@ class DriverScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         session, number = self._session, trial.config["trial"]
         cause, error = self._why(trial)
-        record = session.driver.records[number]
-        newest = checkpoints(session.study, number, record.history[-1].epoch if record.history else 0)
-        session.guarded(session.driver.on_loss, number, cause, error, str(newest[0]) if newest else None)
+        session.guarded(session.driver.on_loss, number, cause, error, session.newest_checkpoint(number))
         session.driver.let_go(number)
 
     def _why(self, trial: Trial) -> tuple[Cause, str]:
@@ -222,7 +251,7 @@ class DriverScheduler(FIFOScheduler):
             if trial.status != Trial.RUNNING or worker is None or trial_id in self._silent:
                 continue
             silent = time.monotonic() - self._session.heard[trial.config["trial"]]
-            if silent > limit and time.time() - self._last_checkpoint(trial) > limit:
+            if silent > limit and time.time() - self._last_written(trial.config["trial"]) > limit:
                 self._silent.add(trial_id)
                 ray.kill(worker)
 
@@ -236,10 +265,11 @@ class DriverScheduler(FIFOScheduler):
             if self._session.guarded(self._session.driver.gives_up, number):
                 tune_controller.stop_trial(trial)
 
-    def _last_checkpoint(self, trial: Trial) -> float:
-        """When the trial last wrote one, in seconds since 1970."""
-        written = checkpoints(self._session.study, trial.config["trial"])
-        return max((path.stat().st_mtime for path in written if path.exists()), default=0.0)
+    def _last_written(self, trial: int) -> float:
+        try:
+            return last_written(self._session.storage, trial)
+        except OSError:  # nobody can say: judged at a later look
+            return time.time()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return DriverScheduler, (None,)

@@ -31,7 +31,9 @@ def connect() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # A GPU hidden from trials that ask for none would hide the device they were configured for.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    # Ray by itself would join whatever cluster somebody has started on this machine.
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
 def available_resources() -> dict[str, float]:

@@ -91,8 +91,8 @@ def open_images(store: Store, path: Path, data: Data, cap: int | None = None) ->
     return Images(labels, EncodedRows(path), size)
 
 
-def load_splits(data: Data, cache: Path) -> Splits:
-    """Training and validation images of `data`, prepared in the folder `cache` if they are not yet.
+def load_splits(data: Data, cache: Path, store: Store | None = None) -> Splits:
+    """Training and validation images of `data`, from `store` or prepared in the folder `cache` if they are not yet.
 
     `data.train_samples` and `data.val_samples` keep the first rows of an order in which every prefix is stratified: a
     smaller cap is a subset of a larger one, and a cap beyond what there is means all.
@@ -100,7 +100,7 @@ def load_splits(data: Data, cache: Path) -> Splits:
     Raises:
         ConfigError: as `prepare`.
     """
-    store = prepare(data, cache)
+    store = store or prepare(data, cache)
     train = open_images(store, store.directory / "train.arrow", data, data.train_samples)
     val = open_images(store, store.directory / "val.arrow", data, data.val_samples)
     return Splits(train, val, store)

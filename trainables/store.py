@@ -28,11 +28,13 @@ from trainables.locking import lock
 from trainables.rows import SPLITS, Source
 from trainables.sources import canonical_source, open_source
 
-__all__ = ["Store", "default_cache", "prepare"]
+__all__ = ["RECORD", "Request", "Store", "default_cache", "open_store", "prepare", "request"]
 
 log = logging.getLogger(__name__)
 
-_RECORD = "meta.json"
+Request = tuple[str, float, float, int, str]
+
+RECORD = "meta.json"
 _FINGERPRINT = "[0-9a-f]{32}"
 
 
@@ -94,9 +96,19 @@ def prepare(data: Data, cache: Path) -> Store:
         raise ConfigError.single("cache", str(cache), rule) from error
 
 
+def open_store(cache: Path, fingerprint: str) -> Store | None:
+    """The store of this fingerprint in the folder `cache`; None if it is missing or damaged."""
+    return _read(cache / fingerprint) if re.fullmatch(_FINGERPRINT, fingerprint) else None
+
+
+def request(data: Data) -> Request:
+    """The part of `data` that decides what its store holds: equal ones of a search have the same store."""
+    return canonical_source(data.source), data.val_fraction, data.test_fraction, data.split_seed, data.on_corrupt
+
+
 def _key(source: Source, data: Data) -> str:
-    request = [FORMAT, source.signature(), data.val_fraction, data.test_fraction, data.split_seed, data.on_corrupt]
-    return hashlib.sha256(json.dumps(request).encode()).hexdigest()[:32]
+    named = [FORMAT, source.signature(), *request(data)[1:]]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32]
 
 
 def _lock_path(cache: Path, name: str) -> Path:
@@ -109,19 +121,18 @@ def _recorded(cache: Path, key: str) -> Store | None:
         fingerprint = json.loads((cache / "keys" / f"{key}.json").read_text())
     except (OSError, ValueError, RecursionError):  # nothing there, or nothing sound: the store is built again
         return None
-    is_name = isinstance(fingerprint, str) and re.fullmatch(_FINGERPRINT, fingerprint)
-    return _read(cache / fingerprint) if is_name else None
+    return open_store(cache, fingerprint) if isinstance(fingerprint, str) else None
 
 
 def _read(directory: Path) -> Store | None:
     """The store in `directory`, or None if it is missing or damaged."""
     try:
-        store = Store.model_validate_json((directory / _RECORD).read_bytes())
+        store = Store.model_validate_json((directory / RECORD).read_bytes())
         sizes = {f"{split}.arrow": (directory / f"{split}.arrow").stat().st_size for split in SPLITS}
     except OSError:
         return None
     except ValidationError as invalid:
-        log.warning("%s is damaged: %s", directory / _RECORD, invalid.errors()[0]["msg"])
+        log.warning("%s is damaged: %s", directory / RECORD, invalid.errors()[0]["msg"])
         return None
     if store.fingerprint != directory.name or store.nbytes != sizes or set(store.counts) != set(SPLITS):
         log.warning("%s is damaged: its files are not those of its record", directory)
@@ -167,8 +178,8 @@ def _build(source: Source, data: Data, cache: Path, key: str) -> Store:
             nbytes={path.name: path.stat().st_size for path in sorted(temporary.iterdir())},
             **asdict(built),
         )
-        (temporary / _RECORD).write_text(store.model_dump_json(indent=1))
-        for path in (temporary / _RECORD, temporary):  # the record is on disk before the rename can be
+        (temporary / RECORD).write_text(store.model_dump_json(indent=1))
+        for path in (temporary / RECORD, temporary):  # the record is on disk before the rename can be
             descriptor = os.open(path, os.O_RDONLY)
             os.fsync(descriptor)
             os.close(descriptor)

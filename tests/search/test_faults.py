@@ -19,6 +19,7 @@ from search.checkpoint_files import checkpoints
 from search.events import TrialLost
 from search.journal import read
 from search.results import TrialRecord, TrialStatus
+from search.storage import local_storage
 from tests.search.faulty_search import MEMORY
 from tests.search.killed_search import (
     command,
@@ -139,7 +140,11 @@ def test_a_value_that_is_infinite_ends_the_trial_and_is_not_tried_again(tmp_path
     assert done.returncode == 0, done.stdout + done.stderr
     assert (first(tmp_path).status, len(first(tmp_path).history)) == (TrialStatus.DIVERGED, 3)
     assert not losses(tmp_path)
-    assert not checkpoints(tmp_path / "killed", 1)
+    assert not checkpoint_paths(tmp_path, 1)
+
+
+def checkpoint_paths(out: Path, trial: int) -> list[Path]:
+    return [out / "killed" / name for name in checkpoints(local_storage(out / "killed"), trial)]
 
 
 def interrupted(study: Path, out: Path, lines: int) -> None:
@@ -173,7 +178,7 @@ def test_a_checkpoint_that_cannot_be_used_costs_the_epochs_since_the_one_before(
     source, number = halfway
     out = tmp_path / "out"
     shutil.copytree(source, out)
-    newest = checkpoints(out / "killed", number)[0]
+    newest = checkpoint_paths(out, number)[0]
     match damage:
         case "truncated":
             os.truncate(newest, newest.stat().st_size // 2)
@@ -284,4 +289,4 @@ def test_the_trials_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
 
 def both_under_way(out: Path) -> bool:
     """Whether the first two trials have come so far that there are checkpoints of both."""
-    return all(checkpoints(out / "killed", trial) for trial in (0, 1))
+    return all(checkpoint_paths(out, trial) for trial in (0, 1))
