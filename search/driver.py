@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from search.cost import CostMeter, Spending
 from search.events import (
+    CostCounted,
     Decided,
     EpochReported,
     Event,
@@ -84,6 +86,7 @@ class StudyDriver:
         self._recipes = list(spec.recipes.items())
         hours = spec.budget.hours
         self._deadline = math.inf if hours is None else now() + hours * 3600 - used
+        self._meter = CostMeter(spec.resources.prices, spec.budget.max_cost)
         self._under_way: set[int] = set()
         self._lost: dict[int, Cause] = {}
         self.records = records
@@ -100,6 +103,11 @@ class StudyDriver:
         """The epochs at which a trial may be paused, and so must have a checkpoint."""
         return tuple(self._scheduler.rungs) if self._scheduler.pauses else ()
 
+    @property
+    def spending(self) -> Spending:
+        """What the study has cost so far."""
+        return self._meter.spending
+
     def replay(self, events: Iterable[Event]) -> None:
         """Learn what happened before: nothing is written, and listeners are not told."""
         for event in events:
@@ -107,7 +115,13 @@ class StudyDriver:
 
     def record(self, event: SessionStarted | SessionEnded) -> None:
         """Write down that a session begins or ends; whatever was running then has no worker any more."""
-        self._write(event)
+        before = self._meter.last_count(event.time) if isinstance(event, SessionEnded) else []
+        self._write(*before, event)
+
+    def on_nodes(self, nodes: Mapping[str, int]) -> None:
+        """These nodes are alive now, so many of each type; call it often: what they cost is written once a minute."""
+        if (counted := self._meter.count(nodes, self._now())) is not None:
+            self._write(counted)
 
     def interrupt(self) -> None:
         """Hand out nothing more; what is running may report or be let go of."""
@@ -122,8 +136,8 @@ class StudyDriver:
         """
         if self.interrupted or self.finished:
             return None
-        if self._now() >= self._deadline:
-            self._stop_waiting("hours")
+        if (limit := self._limit_reached()) is not None:
+            self._stop_waiting(limit)
             self.finished = not self.running
             return None
         waiting = next((r for r in self.records.values() if r.status is TrialStatus.PENDING), None)
@@ -131,6 +145,13 @@ class StudyDriver:
             lost = self._lost.get(waiting.number)
             return self._resume(waiting, "interrupted" if lost is None else f"worker lost: {lost}")
         return self._promote() or self._new_trial() or self._last_promotion()
+
+    def _limit_reached(self) -> str | None:
+        """The key of the budget that is used up."""
+        now = self._now()
+        if now >= self._deadline:
+            return "hours"
+        return "max_cost" if self._meter.used_up(now) else None
 
     def _promote(self, final: bool = False) -> Leg | None:
         promotion = self._scheduler.promotion(final=final)
@@ -223,8 +244,8 @@ class StudyDriver:
             events.append(self._ending(trial, TrialStatus.COMPLETED, stop_reason or "epochs"))
         elif action == "stop":
             events.append(self._ending(trial, TrialStatus.STOPPED, f"rung {decision.rung}"))
-        elif self._now() >= self._deadline:
-            events.append(self._ending(trial, TrialStatus.STOPPED, "hours"))
+        elif (limit := self._limit_reached()) is not None:
+            events.append(self._ending(trial, TrialStatus.STOPPED, limit))
         self._write(*events)
         return self.records[trial].status is not TrialStatus.RUNNING
 
@@ -256,6 +277,14 @@ class StudyDriver:
         """The trial's worker stopped because the search was interrupted; the next session goes on with the trial."""
         self._under_way.discard(trial)
 
+    def gives_up(self, trial: int) -> bool:
+        """Whether a trial that still waits for its worker need not wait any more, because the search is at its end."""
+        if self.interrupted:
+            self.let_go(trial)
+        elif (limit := self._limit_reached()) is not None:
+            self._write(self._ending(trial, TrialStatus.STOPPED, limit))
+        return trial not in self._under_way
+
     def _value(self, result: EpochReported) -> float:
         return result.metrics.get(self._spec.objective.metric, math.nan)
 
@@ -275,6 +304,9 @@ class StudyDriver:
     def _apply(self, event: Event) -> None:
         """Everything that an event changes, when it happens and when it is replayed."""
         fold(self.records, event)
+        self._meter.take(event)
+        if isinstance(event, CostCounted):
+            return
         if isinstance(event, SessionStarted | SessionEnded):
             self._under_way.clear()
             return

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from search.cost import amount, hourly
 from search.disk import needed_bytes
 from search.progress import duration
 from search.schedulers import build_scheduler
@@ -69,8 +71,18 @@ def calibrate(config: TrialConfig, cache: Path) -> Calibration:
     return Calibration(seconds, buffer.tell())
 
 
-def print_plan(spec: StudySpec, concurrent: int, calibration: Calibration, console: Console) -> None:
-    """Print the resolved study, its space, the expected survivors of each rung, epochs, disk and time."""
+def print_plan(
+    spec: StudySpec, concurrent: int, calibration: Calibration, nodes: Mapping[str, int], console: Console
+) -> None:
+    """Print the resolved study, its space, the expected survivors of each rung, epochs, disk, time and cost.
+
+    Args:
+        spec: the study.
+        concurrent: how many trials run at once.
+        calibration: what an epoch takes.
+        nodes: on how many nodes of each type they run; used if there are prices.
+        console: where to print.
+    """
     say(console, spec.dump())
     space = Table(title="space", title_justify="left")
     for column in ("parameter", "values", "when"):
@@ -95,6 +107,29 @@ def print_plan(spec: StudySpec, concurrent: int, calibration: Calibration, conso
         f"time: about {duration(seconds)} with {concurrent} at once ({calibration.epoch_seconds:.2f} s an epoch of the "
         f"trial defaults, timed alone on this machine){hours}"
     )
+    if spec.resources.prices is not None:
+        say(console, cost_line(spec, seconds, nodes))
+
+
+def cost_line(spec: StudySpec, seconds: float, nodes: Mapping[str, int]) -> str:
+    """What a search of so many seconds on these nodes costs, and where its limit would end it.
+
+    Raises:
+        ValueError: if the study has no prices.
+    """
+    prices, hours, most = spec.resources.prices, spec.budget.hours, spec.budget.max_cost
+    if prices is None:
+        raise ValueError("a study without prices has no cost")
+    rate = hourly(prices, nodes)
+    cost = rate * min(seconds / 3600, hours if hours is not None else seconds / 3600)
+    which = ", ".join(f"{count} {name}" for name, count in nodes.items())
+    line = f"cost: about {amount(cost)}, with {which} for {amount(rate)} an hour together"
+    if most is None:
+        return line
+    if cost <= most:
+        return f"{line}; at most {amount(most)}"
+    share = f"{100 * most / (rate * seconds / 3600):.0f} %"
+    return f"{line}; cut off at {amount(most)}, after about {duration(most / rate * 3600)} and {share} of it"
 
 
 def _survivors(spec: StudySpec, survival: Survival) -> Table:

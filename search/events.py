@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 __all__ = [
-    "EVENTS", "TOGETHER", "Decided", "EpochReported", "Event", "SessionEnded", "SessionStarted", "TrialEnded",
-    "TrialLost", "TrialResumed", "TrialStatus", "TrialSuggested", "gist",
+    "EVENTS", "MOST_MONEY", "TOGETHER", "CostCounted", "Decided", "EpochReported", "Event", "SessionEnded",
+    "SessionStarted", "TrialEnded", "TrialLost", "TrialResumed", "TrialStatus", "TrialSuggested", "gist",
 ]  # fmt: skip
 
 MAX_ERROR = 20_000  # characters
+MOST_MONEY = 1e15  # in any currency; a journal whose times were changed must not lead to infinity
 ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 DEATH = "The actor died"  # the worker's particulars follow, indented, and then what is known
 LOW_MEMORY = "running low on memory"
@@ -21,6 +22,7 @@ LOW_MEMORY = "running low on memory"
 Number = Annotated[int, Field(ge=0, lt=2**31)]
 Epoch = Annotated[int, Field(ge=1, lt=2**31)]
 Seconds = Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
+Money = Annotated[float, Field(ge=0, le=MOST_MONEY)]
 
 
 def _writable(text: object) -> object:
@@ -188,7 +190,30 @@ class SessionEnded(_Event):
     time: Seconds
 
 
-Event = SessionStarted | TrialSuggested | TrialResumed | EpochReported | Decided | TrialLost | TrialEnded | SessionEnded
+class CostCounted(_Event):
+    """The study had cost `total` by then, all sessions together, and costs `rate` an hour from then on.
+
+    `nodes` says for how many nodes of which type. Amounts are in the currency of the study's prices at that time.
+    """
+
+    event: Literal["cost"] = "cost"
+    total: Money
+    rate: Money
+    nodes: dict[str, Annotated[int, Field(ge=1, lt=2**31)]]
+    time: Seconds
+
+
+Event = (
+    SessionStarted
+    | TrialSuggested
+    | TrialResumed
+    | EpochReported
+    | Decided
+    | TrialLost
+    | TrialEnded
+    | SessionEnded
+    | CostCounted
+)
 _Tagged = Annotated[Event, Field(discriminator="event")]
 
 EVENTS: TypeAdapter[Event] = TypeAdapter(_Tagged)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from search.events import (
+    CostCounted,
     Decided,
     EpochReported,
     Event,
@@ -57,7 +58,8 @@ def checked(spec: StudySpec, told: Iterable[tuple[str, Event]]) -> list[Event]:
 
 
 def _refusal(place: str, event: Event, rule: str) -> ConfigError:
-    what = event.event if isinstance(event, SessionStarted | SessionEnded) else f"{event.event} of trial {event.trial}"
+    trial = getattr(event, "trial", None)
+    what = event.event if trial is None else f"{event.event} of trial {trial}"
     return ConfigError.single(place, what, f"{rule}; a line is missing or was changed")
 
 
@@ -71,6 +73,7 @@ class _History:
         self._epochs: dict[int, int] = {}  # that each trial was to train
         self._finished: set[int] = set()  # trials that reported their last epoch
         self._session, self._open = 0, False
+        self._cost = 0.0  # when it was counted last
         self._latest: int | None = None  # the trial of the last event
         self.due: list[Due] = []  # what the last event is always written together with
 
@@ -79,6 +82,9 @@ class _History:
         fold(self._records, event)
         if isinstance(event, SessionStarted | SessionEnded):
             self._session, self._open = event.session, isinstance(event, SessionStarted)
+            return
+        if isinstance(event, CostCounted):
+            self._cost = event.total
             return
         self._latest = event.trial
         self.due = self.due[1:]
@@ -93,7 +99,7 @@ class _History:
 
     def rule_broken(self, event: Event) -> str | None:
         """The rule that the event breaks; None if it can have happened."""
-        if self.due and (event.event != self.due[0] or event.trial != self._latest):
+        if self.due and (event.event != self.due[0] or getattr(event, "trial", None) != self._latest):
             return f"must come after the {self.due[0]} of trial {self._latest}"
         match event:
             case SessionStarted():
@@ -102,6 +108,9 @@ class _History:
                 return None if self._open and event.session == self._session else "must end the session that runs"
             case _ if not self._open:
                 return "must stand between the beginning and the end of a session"
+            case CostCounted():
+                falls = f"must not be below the cost counted before, {self._cost:g}"
+                return falls if event.total < self._cost else None
             case TrialSuggested():
                 return self._suggested(event)
         record = self._records.get(event.trial)

@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from search.events import Event, SessionEnded, SessionStarted, TrialLost, TrialSuggested
+from search.cost import Spending
+from search.events import CostCounted, Event, SessionEnded, SessionStarted, TrialLost, TrialSuggested
 from search.mlflow_store import ENDED, SEARCH, TRIAL, RunStore, StoredRun, Value
 from search.mlflow_values import STATUSES, parameters, summary, tags_of
 from search.results import Mode, TrialRecord, best_of, fold
@@ -64,6 +65,9 @@ class RunProjection:
         self._closed: SessionEnded | None = None
         self._ended = 0
         self._bests: list[tuple[int, TrialRecord]] = []  # each trial that was the best, and how many had ended by then
+        self._spending = Spending()
+        self._costs: list[Value] = []  # when a trial or session ended: a value a minute would be more than one can read
+        self._told_costs = 0
         self._files = dict(study.files)
         self._store: RunStore | None = None
         self._looked_up = False
@@ -89,6 +93,9 @@ class RunProjection:
 
     def take(self, event: Event) -> None:
         """Learn of an event; nothing is written yet."""
+        self._spending = self._spending.after(event)
+        if isinstance(event, CostCounted):
+            return
         if isinstance(event, SessionStarted | SessionEnded):
             fold(self._records, event)
             self._parent_changed = True
@@ -99,6 +106,7 @@ class RunProjection:
                 self._parent_tags = {**_source_of(event), **self._parent_tags, **_made_with(event)}
             else:
                 self._closed = event
+                self._note_cost(event.time)
             return
         before = self._records.get(event.trial)
         if isinstance(event, TrialLost) and before is not None and not before.status.ended:
@@ -113,9 +121,14 @@ class RunProjection:
         if record.status.ended:
             self._parent_changed = True
             self._ended += 1
+            self._note_cost(record.ended or 0.0)
             incumbent = [self._bests[-1][1]] if self._bests else []
             if best_of([*incumbent, record], self._study.metric, self._study.mode) is record:
                 self._bests.append((self._ended, record))
+
+    def _note_cost(self, when: float) -> None:
+        if self._spending.counted:
+            self._costs.append(("cost", self._spending.spent, when, self._ended))
 
     def attach(self, name: str, text: str) -> None:
         """Keep a text as an artifact of the search's run."""
@@ -126,7 +139,7 @@ class RunProjection:
     def forget(self) -> None:
         """After an error: what the last call did is unknown, so look everything up again. Writing twice is harmless."""
         self._store, self._parent, self._runs, self._looked_up = None, None, {}, False
-        self._parent_changed, self._told_session = True, 0
+        self._parent_changed, self._told_session, self._told_costs = True, 0, 0
         self._unkept = set(self._files)
         self._changed = set(self._records)
 
@@ -193,6 +206,8 @@ class RunProjection:
             metric, number = self._study.metric, self._bests[-1][1].number
             values = [("best_objective", best.value(metric), best.ended or 0.0, n) for n, best in self._bests]
             store.log(parent, values, tags={"best_trial": str(number), "best_run_id": self.run_ids.get(number, "")})
+        store.log(parent, self._costs[self._told_costs :])
+        self._told_costs = len(self._costs)
         if self._closed is not None:
             status = "FINISHED" if self._closed.reason == "finished" else "KILLED"
             store.set_status(parent, status, self._closed.time)

@@ -16,8 +16,9 @@ __all__ = ["overridden"]
 SECTIONS = ("searcher", "scheduler", "budget", "objective", "resources")
 OPTIONS = {
     "--trials": "budget.trials", "--epochs": "budget.epochs", "--hours": "budget.hours",
-    "--concurrent": "resources.concurrent", "--cpus-per-trial": "resources.cpus_per_trial",
-    "--gpus-per-trial": "resources.gpus_per_trial", "--seed": "seed", "--data": "trial.data.source",
+    "--max-cost": "budget.max_cost", "--price": "resources.prices", "--concurrent": "resources.concurrent",
+    "--cpus-per-trial": "resources.cpus_per_trial", "--gpus-per-trial": "resources.gpus_per_trial", "--seed": "seed",
+    "--data": "trial.data.source",
 }  # fmt: skip
 HALVING = (ASHA().kind, ASHAPromote().kind)
 INSTEAD = {path.removeprefix("trial."): option for option, path in OPTIONS.items()} | {"epochs": "--epochs"}
@@ -31,6 +32,8 @@ def overridden(spec: StudySpec, options: Mapping[str, Any], sets: Sequence[str])
     """
     problems: list[Problem] = []
     changes: dict[str, Any] = {OPTIONS[name]: value for name, value in options.items()}
+    if "--price" in options:
+        changes["resources.prices"] = _prices(options["--price"], problems)
     names = {OPTIONS[name]: name for name in options}
     fixed = dict(spec.fixed)
     for path, value in _parsed(sets, problems):
@@ -67,6 +70,27 @@ def overridden(spec: StudySpec, options: Mapping[str, Any], sets: Sequence[str])
     if problems:
         raise ConfigError(problems)
     return changed
+
+
+def _prices(texts: Sequence[str], problems: list[Problem]) -> float | dict[str, float]:
+    """One price for each node, or one a node type."""
+    prices: dict[str, float] = {}
+    for text in texts:
+        kind, equals, number = text.rpartition("=")
+        kind, price = kind.strip(), 0.0  # so that a price which is none is not told as a missing one, too
+        try:
+            price = float(number)
+        except ValueError:
+            equals = "no number"
+        if equals and (not kind or equals == "no number"):
+            rule = "must be a price an hour: 0.4 for each node, or TYPE=0.4 for the nodes of a type"
+            problems.append(Problem("--price", text, rule))
+        elif kind and kind in prices:
+            problems.append(Problem("--price", text, "must be given once for a node type"))
+        prices[kind] = price
+    if "" in prices and len(texts) > 1:
+        problems.append(Problem("--price", list(texts), "must be one price for each node, or one for each node type"))
+    return prices.get("", prices)
 
 
 def _parsed(sets: Iterable[str], problems: list[Problem]) -> Iterable[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from search.cost import spending
 from search.events import EpochReported, Event, TrialLost, TrialResumed, TrialStatus, TrialSuggested, gist
 from search.journal import holder
 from search.results import TrialRecord, best_of, fold
@@ -40,6 +41,8 @@ class Overview:
         finished: nothing is left to do.
         trials: by number; one that was running when its driver was killed is PENDING.
         seconds: how long all sessions have run, the present one until now.
+        cost: what their nodes have cost until then, None if no prices were given.
+        cost_an_hour: what the nodes that are there now cost, 0 if nobody searches.
         heard: when each trial was last heard of: handed to a worker, or an epoch reported.
         trouble: losses and failures, the latest first.
         checkpoints: how many checkpoint files there are, and their bytes.
@@ -53,6 +56,8 @@ class Overview:
     finished: bool
     trials: list[TrialRecord]
     seconds: float
+    cost: float | None
+    cost_an_hour: float
     heard: Mapping[int, float]
     trouble: list[Trouble]
     checkpoints: tuple[int, int]
@@ -104,12 +109,15 @@ def _overview(folder: Path, spec: StudySpec, events: list[Event], held: str | No
     if held is None and (end := missing_end(events, over)):
         fold(records, end)
     trials = [records[number] for number in sorted(records)]
-    seconds = seconds_used(events)
+    seconds, spent = seconds_used(events), spending(events)
+    cost, rate = spent.spent, 0.0
     if held is not None and known and known[-1].reason is None:
         seconds += max(now - known[-1].latest, 0.0)
+        cost, rate = spent.at(now), spent.rate
     return Overview(
         folder, spec, now, held, known, over or (bool(known) and known[-1].reason == "finished"), trials, seconds,
-        heard, sorted(_trouble(trials, lost), key=lambda trouble: -trouble.when), _size(folder / "checkpoints"),
+        cost if spent.counted else None, rate, heard,
+        sorted(_trouble(trials, lost), key=lambda trouble: -trouble.when), _size(folder / "checkpoints"),
     )  # fmt: skip
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from search.cost import UNTYPED, Prices, unpriced
 from search.journal import read
 from search.mirror import fetch_study, has_study
 from search.storage import Storage
@@ -16,7 +17,7 @@ from spaces import Choice, Scalar, walk
 from trainables.config import ConfigError, SyntheticCurve, TrialConfig
 from trainables.store import Request, Store, request
 
-__all__ = ["check_inputs", "check_resources", "continued", "study_folder"]
+__all__ = ["check_inputs", "check_prices", "check_resources", "continued", "study_folder"]
 
 
 def study_folder(spec: StudySpec, out: Path, fresh: bool, storage: Storage | None = None) -> tuple[StudySpec, bool]:
@@ -61,7 +62,11 @@ def continued(spec: StudySpec, folder: Path) -> StudySpec:
         rule = f"holds a study of this name that differs: {'; '.join(changed)}. A study keeps what it is; {way_out}"
         raise ConfigError.single("--out", str(folder), rule)
     old, new = stored.budget, spec.budget
-    for option, before, now in (("--trials", old.trials, new.trials), ("--hours", old.hours, new.hours)):
+    grown = (
+        ("--trials", old.trials, new.trials), ("--hours", old.hours, new.hours),
+        ("--max-cost", old.max_cost, new.max_cost),
+    )  # fmt: skip
+    for option, before, now in grown:
         if now is not None and now < (math.inf if before is None else before):
             limit = "no limit" if before is None else f"{before:g}"
             rule = f"may grow but not shrink, and {folder} was begun with {limit}; {way_out}"
@@ -70,6 +75,8 @@ def continued(spec: StudySpec, folder: Path) -> StudySpec:
     tree["trial"]["execution"] = stored.trial["execution"]
     if tree["resources"]["gpus_per_trial"] is None:
         tree["resources"]["gpus_per_trial"] = stored.resources.gpus_per_trial
+    if tree["resources"]["prices"] is None:  # or what the study has cost would stand still from now on
+        tree["resources"]["prices"] = stored.model_dump()["resources"]["prices"]
     return parse_study(tree)
 
 
@@ -117,9 +124,8 @@ def check_resources(spec: StudySpec, available: Mapping[str, float]) -> int:
     Raises:
         ConfigError: if not even one trial fits.
     """
-    asked = {"CPU": spec.resources.cpus_per_trial, "GPU": spec.resources.gpus_per_trial or 0.0}
     fits: list[int] = []
-    for kind, amount in asked.items():
+    for kind, amount in spec.resources.of_a_trial.items():
         if amount > 0:
             have = available.get(kind, 0.0)
             if have < amount:
@@ -128,3 +134,17 @@ def check_resources(spec: StudySpec, available: Mapping[str, float]) -> int:
             fits.append(int(have / amount + 1e-9))
     most = min(fits, default=os.cpu_count() or 1)
     return min(most, spec.resources.concurrent or most)
+
+
+def check_prices(prices: Prices | None, types: Iterable[str]) -> None:
+    """Every type of node that is there, or may come, must have a price, if prices are given by type.
+
+    Raises:
+        ConfigError: naming the types without one.
+    """
+    if not (missing := unpriced(prices, types)):
+        return
+    options = " ".join(f"--price {kind}=X" for kind in missing)
+    what = f" ({UNTYPED}: one whose type Ray does not know)" if UNTYPED in missing else ""
+    rule = f"must name every type of node, and {', '.join(missing)} is missing{what}: {options}, or --price X for each"
+    raise ConfigError.single("--price", prices, rule)

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from search.cost import Spending, told
 from search.events import Event, TrialEnded, TrialLost, gist
 from search.leaderboard import leaderboard, reference
 from search.results import TrialRecord, TrialStatus, best_of
@@ -64,6 +65,7 @@ class Progress:
         self._spec, self._by_number, self._console = spec, records, console
         self._started = self._told = time.monotonic()
         self._before = 0
+        self._spending = Spending()  # the first count of a session holds what those before it have cost
         live = console.is_terminal
         self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=2) if live else None
 
@@ -82,6 +84,7 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
+        self._spending = self._spending.after(event)
         if self._live is not None:
             return
         records = list(self._by_number.values())
@@ -94,7 +97,7 @@ class Progress:
 
     def _say(self, what: str, records: list[TrialRecord]) -> None:
         self._told = time.monotonic()
-        parts = [what, "  ".join(counted(records)), self._best(records), self._left(records)]
+        parts = [what, "  ".join(counted(records)), self._best(records), self._cost(), self._left(records)]
         line = f"[{duration(self._told - self._started):>6}] " + " | ".join(part for part in parts if part)
         say(self._console, line)
 
@@ -120,6 +123,10 @@ class Progress:
             text += f", {value - baseline[1]:+.4f} against {baseline[0]}"
         return text
 
+    def _cost(self) -> str:
+        spent = told(self._spending.at(time.time()), self._spec.budget.max_cost)
+        return f"cost {spent}" if self._spending.counted else ""
+
     def _left(self, records: list[TrialRecord]) -> str:
         total, trained = self._spec.budget.trials, sum(len(record.history) for record in records)
         ended = [record for record in records if record.ended is not None]
@@ -135,6 +142,9 @@ class Progress:
         left = epochs_left * elapsed / here
         if self._spec.budget.hours is not None:
             left = min(left, max(self._spec.budget.hours * 3600 - elapsed, 0.0))
+        if self._spec.budget.max_cost is not None and self._spending.rate > 0:
+            money = self._spec.budget.max_cost - self._spending.at(time.time())
+            left = min(left, max(money, 0.0) / self._spending.rate * 3600)
         return f"{len(ended)} of {total} trials" + (f", about {duration(left)} left" if left >= 1 else "")
 
     def _panel(self) -> Group:
@@ -155,6 +165,8 @@ class Progress:
         header = Text.assemble((self._spec.study, "bold"), f"   {elapsed}   {self._left(records)}")
         states = Text("  ".join(counted(records)) or "starting workers")
         lines = [header, states, Text(self._best(records), style="green")]
+        if cost := self._cost():
+            lines.append(Text(cost))
         return Group(*lines, running) if running.row_count else Group(*lines)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from search.events import (
+    CostCounted,
     Decided,
     EpochReported,
     Event,
@@ -116,6 +117,8 @@ def fold(records: dict[int, TrialRecord], event: Event) -> None:
     if isinstance(event, SessionStarted | SessionEnded):
         for interrupted in [r for r in records.values() if r.status is TrialStatus.RUNNING]:
             records[interrupted.number] = replace(interrupted, status=TrialStatus.PENDING)
+        return
+    if isinstance(event, CostCounted):
         return
     record = records.get(event.trial)
     if record is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 
 from search.commands import elsewhere, open_mlflow, program, resume, shown
+from search.cost import UNTYPED, told
 from search.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
 from search.driver import StudyDriver
 from search.dry_run import calibrate, print_plan
 from search.mirror import Mirror
-from search.preflight import check_inputs, check_resources, study_folder
+from search.preflight import check_inputs, check_prices, check_resources, study_folder
 from search.prepared import share_prepared
 from search.progress import print_leaderboard
 from search.schedulers import build_scheduler
@@ -43,6 +44,12 @@ def run(
     trials: Annotated[int | None, typer.Option(help="how many trials, recipes included")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of a whole trial, and so the schedule's length")] = None,
     hours: Annotated[float | None, typer.Option(help="stop the search gracefully after so many hours")] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(help="stop the search gracefully when it has cost so much; needs prices")
+    ] = None,
+    price: Annotated[
+        list[str] | None, typer.Option(help="of a node an hour; TYPE=0.4 for each type of a cluster's nodes")
+    ] = None,
     concurrent: Annotated[int | None, typer.Option(help="most trials at once [default: as many as fit]")] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPUs of one trial")] = None,
     gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs of one trial, fractions too")] = None,
@@ -62,8 +69,8 @@ def run(
 ) -> None:
     """Search hyperparameters: recipes first, then suggestions, bad trials stopped early by ASHA."""
     spec = load_study(study).override(
-        data=data, trials=trials, epochs=epochs, hours=hours, concurrent=concurrent, cpus_per_trial=cpus_per_trial,
-        gpus_per_trial=gpus_per_trial, seed=seed, sets=sets or [],
+        data=data, trials=trials, epochs=epochs, hours=hours, max_cost=max_cost, prices=price or [],
+        concurrent=concurrent, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial, seed=seed, sets=sets or [],
     )  # fmt: skip
     if smoke:
         spec = shrink(spec)
@@ -109,10 +116,30 @@ def _resources(spec: StudySpec) -> dict[str, float]:
     return {"CPU": float(os.cpu_count() or 1), "GPU": float(gpus)}
 
 
+def _node_types() -> Iterable[str]:
+    """The types of the nodes that there are, and of those that may come."""
+    if os.environ.get("RAY_ADDRESS"):
+        from search.cluster_size import possible_types
+
+        return possible_types()
+    return [UNTYPED]
+
+
+def _expected_nodes(spec: StudySpec, concurrent: int) -> Mapping[str, int]:
+    """The nodes that will be there while `concurrent` trials run, so many of each type."""
+    if os.environ.get("RAY_ADDRESS"):
+        from search.cluster_size import expected_nodes
+
+        return expected_nodes(spec.resources.of_a_trial, concurrent)
+    return {UNTYPED: 1}
+
+
 def _resolve(spec: StudySpec) -> tuple[StudySpec, int]:
     """The study with its execution decided, and how many trials run at once."""
     resources = _resources(spec)
     concurrent = check_resources(spec, resources)
+    if spec.resources.prices is not None:
+        check_prices(spec.resources.prices, _node_types())
     return resolved_execution(spec, resources.get("GPU", 0) > 0, spec.resources.cpus_per_trial), concurrent
 
 
@@ -121,7 +148,9 @@ def _dry_run(spec: StudySpec, console: Console) -> None:
 
     spec, concurrent = _resolve(spec)
     check_inputs(spec, default_cache())
-    print_plan(spec, concurrent, calibrate(spec.trial_config({}), default_cache()), console)
+    calibration = calibrate(spec.trial_config({}), default_cache())
+    nodes = _expected_nodes(spec, concurrent) if spec.resources.prices is not None else {}
+    print_plan(spec, concurrent, calibration, nodes, console)
 
 
 def _search(
@@ -185,6 +214,8 @@ def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, con
         say(console, f"best config: {shown(outcome.best_path)} (trial {outcome.best.number})\n\nnext:")
         for purpose, command in _next_commands(spec, out, uri, outcome):
             say(console, f"  {command}   # {purpose}")
+    if outcome.spending.counted:
+        say(console, f"cost: {told(outcome.spending.spent, spec.budget.max_cost)}")
     if outcome.finished:
         return
     waiting = sum(not record.status.ended for record in outcome.result.trials)

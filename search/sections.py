@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from trainables.config.part import Count, Part, Positive
 from trainables.result import METRICS
@@ -119,11 +119,23 @@ Scheduler = Annotated[NoScheduler | ASHA | ASHAPromote, Field(discriminator="kin
 
 
 class Budget(Section):
-    """`trials` counts recipes; `epochs` is the longest a trial runs, and its schedule's length; `hours` ends it all."""
+    """`trials` counts recipes; `epochs` is the longest a trial runs, and its schedule's length.
+
+    `hours` and `max_cost` end it all; the latter is in the currency of `resources.prices`, which it needs.
+    """
 
     trials: Count
     epochs: Count
     hours: Positive | None = None
+    max_cost: Positive | None = None
+
+
+Price = Annotated[float, Field(ge=0, le=1e9)]
+# One price for each node, or one a node type. Told apart by hand, so that a mistake is told once and where it is.
+Prices = Annotated[
+    Annotated[Price, Tag("each")] | Annotated[dict[str, Price], Field(min_length=1), Tag("by type")],
+    Discriminator(lambda prices: "by type" if isinstance(prices, dict) else "each"),
+]
 
 
 class Resources(Section):
@@ -132,7 +144,8 @@ class Resources(Section):
     A fraction of a GPU lets several trials share one; CPUs and GPUs above 1 are whole numbers, as Ray wants them.
     A trial that raised an error is tried again `max_failures` times; one that has shown no sign of life for
     `silent_minutes` (no epoch, no checkpoint) is taken to hang, and gets another worker; within a long epoch a
-    checkpoint is written every `checkpoint_minutes`.
+    checkpoint is written every `checkpoint_minutes`. `prices` are those of a node an hour, in any currency: one for
+    each node, or by node type, as the cluster's file names them.
     """
 
     concurrent: Count | None = None
@@ -141,6 +154,12 @@ class Resources(Section):
     max_failures: Annotated[int, Field(ge=0)] = 1
     silent_minutes: Positive = 60.0
     checkpoint_minutes: Positive = 10.0
+    prices: Prices | None = None
+
+    @property
+    def of_a_trial(self) -> dict[str, float]:
+        """What one trial asks Ray for."""
+        return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial or 0.0}
 
     @field_validator("cpus_per_trial", "gpus_per_trial")
     @classmethod

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search.checkpoint_files import Retention
+from search.cost import Spending, spending
 from search.driver import StudyDriver
 from search.events import Event, SessionEnded, SessionStarted
 from search.history import checked
@@ -38,15 +39,16 @@ __all__ = ["SessionOutcome", "run_session"]
 class SessionOutcome:
     """What a session left: the result, whether it is complete, and where best config and checkpoint are (if any).
 
-    `trouble` says what kept the session from going on, other than the user.
+    `trouble` says what kept the session from going on, other than the user; `spending` is that of all sessions.
     """
 
     result: StudyResult
     finished: bool
     best: TrialRecord | None
     best_path: Path | None
-    checkpoint: Path | None = None
-    trouble: str | None = None
+    checkpoint: Path | None
+    trouble: str | None
+    spending: Spending
 
 
 def run_session(
@@ -89,7 +91,7 @@ def run_session(
         for event in past:
             tracker.submit(event)
         if is_over(spec, before.trials, past):
-            return _conclude(spec, before, study, tracker, mirror, finished=True)
+            return _conclude(spec, before, study, tracker, mirror, spending(past), finished=True)
         write_text(study / "study.yaml", spec.dump())
         if mirror is not None:
             _copy_outputs(mirror)
@@ -127,12 +129,12 @@ def run_session(
             journal.close()
         trials = [records[number] for number in sorted(records)]
         result = StudyResult(spec, trials, started.versions, started.git, started.fingerprint)
-        return _conclude(spec, result, study, tracker, mirror, driver.finished, trouble)
+        return _conclude(spec, result, study, tracker, mirror, driver.spending, driver.finished, trouble)
 
 
 def _conclude(
-    spec: StudySpec, result: StudyResult, study: Path, tracker: MLflowTracker, mirror: Mirror | None, finished: bool,
-    trouble: str | None = None,
+    spec: StudySpec, result: StudyResult, study: Path, tracker: MLflowTracker, mirror: Mirror | None, spent: Spending,
+    finished: bool, trouble: str | None = None,
 ) -> SessionOutcome:  # fmt: skip
     best, best_path = result.best(), None
     if mirror is not None and not mirror.flush():  # MLflow is told what the storage has
@@ -150,7 +152,7 @@ def _conclude(
         except OSError as error:
             checkpoint = None
             trouble = trouble or f"{mirror.study.location} does not take the search's files ({first_line(error)})"
-    return SessionOutcome(result, finished and trouble is None, best, best_path, checkpoint, trouble)
+    return SessionOutcome(result, finished and trouble is None, best, best_path, checkpoint, trouble, spent)
 
 
 def _copy_outputs(mirror: Mirror) -> None:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.commands import resume, shown
+from search.cost import amount, told
 from search.leaderboard import reference
 from search.overview import Overview, look
 from search.progress import counted, duration, print_leaderboard
@@ -82,6 +83,9 @@ def _facts(overview: Overview) -> Iterator[tuple[str, str]]:
     count = len(overview.sessions)
     hours = f" of {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
     yield "time", f"{duration(overview.seconds)}{hours} in {count} session{'s' * (count != 1)}"
+    if overview.cost is not None:
+        rate = f", {amount(overview.cost_an_hour)} an hour now" if overview.cost_an_hour else ""
+        yield "cost", told(overview.cost, spec.budget.max_cost) + rate
     ended = sum(record.status.ended for record in trials)
     states = f"; {', '.join(counted(trials))}" if trials else ""
     yield "trials", f"{ended} of {spec.budget.trials} have ended{states}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from search.cost import spending
 from search.events import Event, SessionEnded, SessionStarted
 from search.journal import read, segments
 from search.results import TrialRecord
@@ -85,12 +86,14 @@ def seconds_used(events: Iterable[Event]) -> float:
 
 
 def is_over(spec: StudySpec, trials: Sequence[TrialRecord], events: Sequence[Event]) -> bool:
-    """Whether nothing is left to do: all trials have ended, and the budget of trials or hours is used up."""
+    """Whether nothing is left to do: all trials have ended, and the budget of trials, hours or money is used up."""
     if not trials or not all(record.status.ended for record in trials):
         return False
     hours = spec.budget.hours
     out_of_time = hours is not None and seconds_used(events) >= hours * 3600
-    return len(trials) >= spec.budget.trials or out_of_time
+    most = spec.budget.max_cost
+    out_of_money = most is not None and spending(events).spent >= most
+    return len(trials) >= spec.budget.trials or out_of_time or out_of_money
 
 
 def missing_end(events: Sequence[Event], over: bool) -> SessionEnded | None:

@@ -115,14 +115,15 @@ class StudySpec(Section):
 
     def override(
         self, *, trials: int | None = None, epochs: int | None = None, hours: float | None = None,
-        concurrent: int | None = None, cpus_per_trial: float | None = None, gpus_per_trial: float | None = None,
-        seed: int | None = None, data: str | None = None, sets: Sequence[str] = (),
+        max_cost: float | None = None, prices: Sequence[str] = (), concurrent: int | None = None,
+        cpus_per_trial: float | None = None, gpus_per_trial: float | None = None, seed: int | None = None,
+        data: str | None = None, sets: Sequence[str] = (),
     ) -> StudySpec:  # fmt: skip
         """The study with what the command line says; None leaves a value as it is.
 
         Each of `sets` is `a.b=value`, value in YAML: a path of the trial, or one below `searcher`, `scheduler`,
         `budget`, `objective` or `resources`. A path of the trial wins over space and recipes too, and is searched no
-        more.
+        more. `prices` are one number, for each node, or any number of `TYPE=NUMBER`.
 
         Raises:
             ConfigError: with every mistake, each named by its option.
@@ -130,8 +131,9 @@ class StudySpec(Section):
         from search.override import overridden  # which builds specs
 
         options = {
-            "--trials": trials, "--epochs": epochs, "--hours": hours, "--concurrent": concurrent,
-            "--cpus-per-trial": cpus_per_trial, "--gpus-per-trial": gpus_per_trial, "--seed": seed, "--data": data,
+            "--trials": trials, "--epochs": epochs, "--hours": hours, "--max-cost": max_cost,
+            "--price": tuple(prices) or None, "--concurrent": concurrent, "--cpus-per-trial": cpus_per_trial,
+            "--gpus-per-trial": gpus_per_trial, "--seed": seed, "--data": data,
         }  # fmt: skip
         return overridden(self, {name: value for name, value in options.items() if value is not None}, sets)
 
@@ -248,11 +250,17 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _budget_problems(spec: StudySpec) -> list[Problem]:
+    problems: list[Problem] = []
+    if spec.budget.max_cost is not None and spec.resources.prices is None:
+        rule = (
+            "needs the nodes' prices an hour: --price 0.4 for each node, --price TYPE=0.4 or resources.prices by type"
+        )
+        problems.append(Problem("budget.max_cost", spec.budget.max_cost, rule))
     scheduler, epochs = spec.scheduler, spec.budget.epochs
     if isinstance(scheduler, SuccessiveHalving) and scheduler.grace_period >= epochs:
         rule = f"must be below budget.epochs ({epochs}), or nothing could be stopped; else set scheduler.kind to none"
-        return [Problem("scheduler.grace_period", scheduler.grace_period, rule)]
-    return []
+        problems.append(Problem("scheduler.grace_period", scheduler.grace_period, rule))
+    return problems
 
 
 def resolved_execution(spec: StudySpec, cuda: bool, cpus_per_trial: float) -> StudySpec:

@@ -36,6 +36,7 @@ from trainables.store import Request, request
 __all__ = ["DriverScheduler", "DriverSearcher", "Session"]
 
 LONGEST_ERROR = 4000  # characters; the end of a traceback says most
+UNPLACED_SECONDS = 60.0  # that a search which is over waits for the worker of a trial, whose node may never come
 LOOK_SECONDS = 1.0  # between two looks at silent workers and the disk
 
 
@@ -172,7 +173,7 @@ class DriverScheduler(FIFOScheduler):
         self._live: dict[str, Trial] = {}
         self._silent: set[str] = set()
         self._looked = 0.0
-        self._nodes = NodeWatch()
+        self._nodes = NodeWatch(session.resources.prices if session is not None else None)
 
     @property
     def _session(self) -> Session:
@@ -192,8 +193,10 @@ class DriverScheduler(FIFOScheduler):
             self._looked = time.monotonic()
             self._session.check_ground()
             self._end_silent()
+            self._end_unplaced(tune_controller)
             if self._session.on_cluster and (line := self._nodes()):
                 self._session.warn(line)
+            self._session.guarded(self._session.driver.on_nodes, self._nodes.types)
         # FIFO without a walk through every finished trial at each step.
         for trial_id, trial in list(self._live.items()):
             if trial.status == Trial.PENDING:
@@ -251,6 +254,16 @@ class DriverScheduler(FIFOScheduler):
             if silent > limit and time.time() - self._last_written(trial.config["trial"]) > limit:
                 self._silent.add(trial_id)
                 ray.kill(worker)
+
+    def _end_unplaced(self, tune_controller: Any) -> None:
+        """A trial that waits for a node must not keep a search from its end: that node may be sold out for days."""
+        for trial in self._live.values():
+            number = trial.config["trial"]
+            waited = time.monotonic() - self._session.heard[number]
+            if trial.status != Trial.PENDING or waited < UNPLACED_SECONDS:
+                continue
+            if self._session.guarded(self._session.driver.gives_up, number):
+                tune_controller.stop_trial(trial)
 
     def _last_written(self, trial: int) -> float:
         try:

@@ -27,6 +27,31 @@ Recipes are tried first and run to the end; the search then draws from the space
 names stays at the trial's defaults. `--set a.b=value` fixes a path: the value wins over defaults, space and recipes
 wherever the key exists (a momentum reaches SGD, not Adam), and the path is searched no more. What is searched *with* a
 path, such as the freeze depth with `model.pretrained`, is left out while that path is empty.
+
+## What a search may take
+
+| key of a study | option | what |
+| --- | --- | --- |
+| `budget.trials` | `--trials N` | how many trials, recipes included |
+| `budget.epochs` | `--epochs N` | epochs of a whole trial, and so the schedule's length |
+| `budget.hours` | `--hours H` | the search ends after so long |
+| `budget.max_cost` | `--max-cost X` | the search ends when its nodes have cost so much |
+| `resources.prices` | `--price X`, `--price TYPE=X` | what a node costs an hour, in any currency |
+| `resources.concurrent` | `--concurrent N` | most trials at once; as many as fit if left out |
+| `resources.cpus_per_trial` | `--cpus-per-trial X` | CPUs of one trial |
+| `resources.gpus_per_trial` | `--gpus-per-trial X` | GPUs of one trial, fractions too |
+
+None of these but the epochs belongs to what a study is: a search that goes on may have others. Trials, hours and money
+may grow then, not shrink; hours and money count for all its sessions together. When they are used up, nothing is begun
+any more and each trial that runs is stopped at the end of its epoch (stop reason `hours` or `max_cost`); best config,
+tables and MLflow are written as at any other end.
+
+    budget: {trials: 64, epochs: 81, max_cost: 20}
+    resources: {prices: {head: 0.096, gpu_spot: 0.40, gpu_on_demand: 1.006}}
+
+Prices, which `max_cost` needs, are one number for each node or one for each node type; types are named as in the
+cluster's file, under `available_node_types`. A machine without a cluster is one node: `--price 0.4` is enough.
+What is counted, and what is not: [cluster.md](cluster.md#what-a-search-may-cost).
 """
 
 

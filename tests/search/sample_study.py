@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from search.events import (
+    CostCounted,
     Decided,
     EpochReported,
     Event,
@@ -140,6 +141,23 @@ def troubled_events(spec: StudySpec) -> list[Event]:
         ended(2, TrialStatus.STOPPED, "rung 2"),
         SessionEnded(session=2, reason="finished", time=now()),
     ]  # fmt: skip
+
+
+def priced_events(spec: StudySpec) -> list[Event]:
+    """The troubled events on a head for 0.36 an hour, with a GPU node for 3.24 more in the second session."""
+    told: list[Event] = []
+    spent = 0.0
+    for event in troubled_events(spec):
+        if isinstance(event, SessionStarted):
+            nodes = {"head": 1} if event.session == 1 else {"head": 1, "gpu": 1}
+            counted = CostCounted(total=spent, rate=0.36 if event.session == 1 else 3.6, nodes=nodes, time=event.time)
+            told += [event, counted]
+        elif isinstance(event, SessionEnded):
+            spent += counted.rate * (event.time - counted.time) / 3600
+            told += [counted.model_copy(update={"total": spent, "time": event.time}), event]
+        else:
+            told.append(event)
+    return told
 
 
 def first_session(events: Sequence[Event]) -> list[Event]:

@@ -171,6 +171,11 @@ def test_more_than_the_machine_has(tmp_path: Path) -> None:
     assert "--cpus-per-trial" in refused(tmp_path, "digits_resnet8", "--cpus-per-trial", "4096")
 
 
+def test_money_without_prices_and_prices_without_this_machine(tmp_path: Path) -> None:
+    assert "--price 0.4 for each node" in refused(tmp_path, "digits_resnet8", "--max-cost", "20")
+    assert "--price node=X" in refused(tmp_path, "digits_resnet8", "--max-cost", "20", "--price", "gpu_spot=0.4")
+
+
 def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     message = refused(tmp_path, "digits_resnet8", "--set", "execution.device=cuda", CUDA_VISIBLE_DEVICES="")
     assert "device" in message

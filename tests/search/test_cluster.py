@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -51,6 +52,42 @@ def test_aws_grows_to_as_many_gpus_as_its_file_allows() -> None:
     assert at_most(config | {"max_workers": 3}) == {"CPU": 12.0, "GPU": 3.0}
     assert at_most(config | {"max_workers": 10}) == {"CPU": 40.0, "GPU": 10.0}
     assert at_most(config | {"max_workers": 20}) == {"CPU": 40.0, "GPU": 10.0}
+
+
+def test_the_nodes_that_trials_need() -> None:
+    from search.cluster_size import needed_nodes
+
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    alone = {"CPU": 1.0, "GPU": 1.0}
+    assert needed_nodes(config, alone, 3) == {"head": 1, "gpu_spot": 3}
+    assert needed_nodes(config, alone, 100) == {"head": 1, "gpu_spot": 8}
+    assert needed_nodes(config | {"max_workers": 20}, alone, 100) == {"head": 1, "gpu_spot": 8, "gpu_on_demand": 2}
+    assert needed_nodes(config, {"CPU": 1.0, "GPU": 0.25}, 9) == {"head": 1, "gpu_spot": 3}
+    assert needed_nodes(config, {"CPU": 2.0, "GPU": 0.0}, 9) == {"head": 1, "gpu_spot": 5}
+    types = config["available_node_types"]
+    kept = config | {"available_node_types": types | {"gpu_on_demand": types["gpu_on_demand"] | {"min_workers": 1}}}
+    assert needed_nodes(kept, alone, 1) == {"head": 1, "gpu_on_demand": 1}
+    assert needed_nodes(kept, alone, 3) == {"head": 1, "gpu_spot": 2, "gpu_on_demand": 1}
+
+
+def ray_node(label: str | None = None, head: bool = False) -> dict[str, Any]:
+    """As `ray.nodes()` tells of one."""
+    labels = {"ray.io/node-id": "a1"} | ({} if label is None else {"ray.io/node-group": label})
+    return {"Labels": labels, "Resources": {"CPU": 1.0} | ({"node:__internal_head__": 1.0} if head else {})}
+
+
+def test_a_node_is_of_the_type_that_its_label_names_or_its_file_leaves() -> None:
+    from search.cluster_size import node_type
+
+    aws = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    local = {"head_node_type": "local.cluster.node", "available_node_types": {"local.cluster.node": {"max_workers": 2}}}
+    assert node_type(ray_node("gpu_spot"), aws) == node_type(ray_node("gpu_spot"), None) == "gpu_spot"
+    assert node_type(ray_node(head=True), aws) == "head"
+    assert node_type(ray_node(), aws) == "node"  # spot or on demand?
+    types = {name: t for name, t in aws["available_node_types"].items() if name != "gpu_on_demand"}
+    assert node_type(ray_node(), aws | {"available_node_types": types}) == "gpu_spot"
+    assert {node_type(ray_node(head=head), local) for head in (True, False)} == {"local.cluster.node"}
+    assert node_type(ray_node(head=True), None) == "node"
 
 
 def journal(folder: Path, *segments: str) -> Path:

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from search.driver import Cause, Leg, StudyDriver
-from search.events import Decided, EpochReported, Event, SessionStarted, TrialEnded, TrialResumed, TrialSuggested
+from search.events import (
+    CostCounted,
+    Decided,
+    EpochReported,
+    Event,
+    SessionEnded,
+    SessionStarted,
+    TrialEnded,
+    TrialResumed,
+    TrialSuggested,
+)
 from search.journal import Journal, read
 from search.results import TrialStatus
 from search.schedulers import build_scheduler
@@ -277,6 +287,74 @@ def test_the_budget_in_hours_stops_what_runs_and_starts_nothing_more(tmp_path: P
     assert (driver.records[0].status, driver.records[0].stop_reason) == (TrialStatus.STOPPED, "hours")
     assert driver.next_leg() is None
     assert driver.finished
+
+
+PRICED = {"budget": {"trials": 20, "epochs": 9, "max_cost": 3.0}, "resources": {"prices": {"head": 1.0, "gpu": 5.0}}}
+
+
+def test_the_budget_in_money_stops_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
+    clock = [1000.0]
+    driver, _, heard = driver_for(tmp_path, clock=clock, **PRICED)
+    driver.record(SessionStarted(session=1, time=clock[0], versions={}))
+    driver.next_leg()
+    clock[0] += 3600  # no node was seen yet
+    driver.on_nodes({"head": 1})
+    driver.next_leg()
+    clock[0] += 3600
+    driver.on_nodes({"head": 1, "gpu": 2})
+    assert driver.spending.spent == 1.0
+    clock[0] += 654  # of 11 an hour
+    assert not driver.on_result(0, 1, GOOD)
+    clock[0] += 1
+    assert driver.on_result(0, 2, GOOD)
+    assert driver.next_leg() is None
+    assert not driver.finished
+    assert driver.on_result(1, 1, GOOD)
+    assert {(r.status, r.stop_reason) for r in driver.records.values()} == {(TrialStatus.STOPPED, "max_cost")}
+    assert driver.next_leg() is None
+    assert driver.finished
+    driver.record(SessionEnded(session=1, reason="finished", time=clock[0]))
+    assert [event.total for event in heard if isinstance(event, CostCounted)] == [0, 1, driver.spending.spent]
+    assert driver.spending.spent == 1 + 11 * 655 / 3600
+
+
+def test_a_trial_without_a_worker_is_given_up_when_the_budget_is_used_up_or_the_search_interrupted(
+    tmp_path: Path,
+) -> None:
+    clock = [1000.0]
+    driver, _, _ = driver_for(tmp_path, clock=clock, budget={"trials": 20, "epochs": 9, "hours": 1})
+    driver.next_leg()
+    driver.next_leg()
+    assert not driver.gives_up(0)
+    clock[0] += 3600
+    assert driver.gives_up(0)
+    assert (driver.records[0].status, driver.records[0].stop_reason) == (TrialStatus.STOPPED, "hours")
+    driver.interrupt()
+    assert driver.gives_up(1)
+    assert driver.records[1].status is TrialStatus.RUNNING  # until the session ends, and then it waits
+    assert driver.running == 0
+
+
+def test_a_killed_drivers_money_is_spent_for_the_next(tmp_path: Path) -> None:
+    clock = [1000.0]
+    driver, _, _ = driver_for(tmp_path, clock=clock, **PRICED)
+    driver.record(SessionStarted(session=1, time=clock[0], versions={}))
+    driver.on_nodes({"head": 1})
+    driver.next_leg()
+    clock[0] += 7200
+    driver.on_result(0, 1, GOOD)
+    clock[0] += 36000  # it was killed right then; nobody knows what the head did after that
+    again, _, heard = driver_for(tmp_path, 2, clock=clock, **PRICED)
+    again.replay(read(tmp_path / "journal"))
+    again.record(SessionStarted(session=2, time=clock[0], versions={}))
+    again.next_leg()
+    again.on_nodes({"gpu": 1})
+    assert [event.total for event in heard if isinstance(event, CostCounted)] == [2.0]
+    clock[0] += 710
+    assert not again.on_result(0, 2, GOOD)
+    clock[0] += 10
+    assert again.on_result(0, 3, GOOD)
+    assert again.records[0].stop_reason == "max_cost"
 
 
 def test_a_grid_that_is_used_up_ends_the_search(tmp_path: Path) -> None:

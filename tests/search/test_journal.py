@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from search.events import EpochReported, Event, SessionStarted, TrialEnded, TrialStatus, TrialSuggested
 from search.journal import Journal, holder, lock, next_session, read, segments
-from tests.search.sample_study import sample_events, sample_spec
+from tests.search.sample_study import priced_events, sample_events, sample_spec
 from trainables.config import ConfigError
 
 
@@ -30,6 +30,7 @@ def result(epoch: int, trial: int = 0, **metrics: float) -> EpochReported:
 def test_every_event_is_read_back_equal(tmp_path: Path) -> None:
     events = [e for e in sample_events(sample_spec()) if "diverged" not in str(e)]
     events = [e for e in events if not (isinstance(e, EpochReported) and math.isnan(e.metrics["train_loss"]))]
+    events += priced_events(sample_spec())
     journal = Journal(tmp_path, 1)
     for event in events:
         journal.append(event)
@@ -120,6 +121,9 @@ def test_a_line_without_its_newline_was_never_finished(tmp_path: Path, torn: byt
         (b'{"event":"result","trial":0,"epoch":1,"metrics":{},"time":1,"more":2}', "more"),
         (b'{"event":"end","trial":0,"status":"FAILED","time":1}', "why the trial failed"),
         (b'{"event":"end","trial":0,"status":"RUNNING","time":1}', "has ended"),
+        (b'{"event":"cost","total":-1,"rate":1,"nodes":{},"time":1}', "total"),
+        (b'{"event":"cost","total":1,"rate":1e999,"nodes":{},"time":1}', "rate"),
+        (b'{"event":"cost","total":1,"rate":1,"nodes":{"gpu":0},"time":1}', "nodes.gpu"),
         (b"[" * 100_000, "Invalid JSON"),
         (b'{"event":"suggest","trial":0,"origin":"x","values":{"a":' + b"9" * 9000 + b"}}", "Invalid JSON"),
         (b"\xff\xfe\x00", "Invalid JSON"),

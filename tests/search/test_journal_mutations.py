@@ -47,6 +47,7 @@ def study(scheduler: str) -> StudySpec:
             "searcher": {"kind": "tpe", "startup_trials": 1},
             "scheduler": {"kind": scheduler, "grace_period": 1, "reduction_factor": 2},
             "budget": {"trials": len(QUALITY), "epochs": 4},
+            "resources": {"prices": {"head": 0.1, "gpu": 1.5}},
         }
     )
 
@@ -62,12 +63,17 @@ def metrics(trial: int, epoch: int) -> dict[str, float]:
 
 
 def go_on(driver: StudyDriver, calls: int = 10**9) -> None:
-    """One trial at a time, until the search has ended or `calls` results were told; trial 1 loses a worker."""
+    """One trial at a time, until the search has ended or `calls` results were told.
+
+    Trial 1 loses a worker, and a node comes and goes with every other trial.
+    """
     for _ in range(LEGS):
         leg = driver.next_leg()
         if leg is None:
             assert driver.finished
             return
+        if leg.trial:
+            driver.on_nodes({"head": 1, "gpu": 1 + leg.trial % 2})
         record = driver.records[leg.trial]
         epoch, ends = record.history[-1].epoch if record.history else 0, False
         if leg.trial == 1 and leg.number == 1:
@@ -100,6 +106,7 @@ def sound(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         driver.record(started(session))
         go_on(driver, calls)
     lines = b"".join(path.read_bytes() for path in segments(folder)).splitlines(keepends=True)
+    assert any(b'"event":"cost"' in line for line in lines)
     decided = {event.action for event in checked(spec, read_places(folder)) if isinstance(event, Decided)}
     assert decided == ({"continue", "stop"} if request.param == "asha" else {"continue", "pause", "promote"})
     return spec, lines
@@ -260,6 +267,7 @@ def copied(number: int, to: int) -> Callable[[list[Any]], None]:
 
 END = {"event": "end", "status": "STOPPED", "time": 1.0}
 LOSS = {"event": "loss", "cause": "error", "error": "x", "time": 1.0}
+COST = {"event": "cost", "total": 2.0, "rate": 1.0, "nodes": {"gpu": 1}, "time": 1.0}
 DECISION = {"event": "decision", "rung": 1, "reason": "x"}
 # Of events 0 session, 1 suggest 0, 2 result 0 epoch 1, 3 decision, 4 result 0 epoch 2, 5 decision, ...
 IMPOSSIBLE = {
@@ -300,6 +308,11 @@ IMPOSSIBLE = {
     "no session": (removed(0), 0, "between the beginning and the end of a session"),
     "a session twice": (copied(0, 4), 4, "must be of a session after 1"),
     "another session's end": (added(4, event="close", session=2, reason="x", time=1.0), 4, "must end the session"),
+    "cost of no session": (added(0, **COST), 0, "between the beginning and the end of a session"),
+    "cost in between": (added(3, **COST), 3, "must come after the decision of trial 0"),
+    "a cost that falls": (
+        lambda told: (added(1, **COST)(told), added(2, **COST | {"total": 1.5})(told)), 2, "cost counted before, 2",
+    ),
     "after the session": (added(4, event="close", session=1, reason="x", time=1.0), 5, "between the beginning"),
 }  # fmt: skip
 

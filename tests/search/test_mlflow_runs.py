@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from search.events import Decided, Event, SessionEnded
+from search.events import Decided, Event, SessionEnded, SessionStarted, TrialEnded
 from search.mlflow_runs import RunProjection
 from search.tracking import default_uri, tracked_study
+from search.tracking_uri import connect
 from tests.search.mlflow_contents import contents, runs_of
-from tests.search.sample_study import sample_spec, troubled_events
+from tests.search.sample_study import START, priced_events, sample_spec, troubled_events
 
 SPEC = sample_spec()
 EVENTS = troubled_events(SPEC)
@@ -89,6 +90,27 @@ def test_writing_at_each_event_and_at_once_give_the_same(store: str, tmp_path: P
         projected.write()
     track(*other, EVENTS)
     assert contents(store) == contents(other[0])
+
+
+def test_the_cost_is_a_metric_of_the_search(store: str, tmp_path: Path, other: tuple[str, Path]) -> None:
+    priced = priced_events(SPEC)
+    projected = projection(store, tmp_path)
+    for event in priced:
+        projected.take(event)
+        projected.write()
+    track(*other, priced[: len(priced) // 2])
+    track(*other, priced)
+    assert contents(store) == contents(other[0])
+    parent, _ = runs_of(store)
+    times = [event.time for event in priced if isinstance(event, SessionStarted | SessionEnded)]
+    spent = 0.36 * (times[1] - START) / 3600 + 3.6 * (times[3] - times[2]) / 3600
+    assert parent.data.metrics["cost"] == pytest.approx(spent)
+    history = connect(store).get_metric_history(parent.info.run_id, "cost")
+    ended = sum(isinstance(event, TrialEnded) for event in priced)
+    assert len(history) == ended + 2
+    assert [point.value for point in sorted(history, key=lambda point: (point.timestamp, point.step))] == sorted(
+        point.value for point in history
+    )
 
 
 @pytest.mark.parametrize("cut", [1, PROMOTED, INTERRUPTED, len(EVENTS) - 1])

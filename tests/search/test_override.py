@@ -25,10 +25,12 @@ def test_nothing_given_changes_nothing() -> None:
 
 def test_every_option_lands_where_it_belongs() -> None:
     spec = DIGITS.override(
-        trials=3, epochs=27, hours=1.5, concurrent=2, cpus_per_trial=2, gpus_per_trial=0.25, seed=5, data="cifar10",
+        trials=3, epochs=27, hours=1.5, max_cost=20, prices=["0.4"], concurrent=2, cpus_per_trial=2,
+        gpus_per_trial=0.25, seed=5, data="cifar10",
     )  # fmt: skip
-    assert spec.budget.model_dump() == {"trials": 3, "epochs": 27, "hours": 1.5}
+    assert spec.budget.model_dump() == {"trials": 3, "epochs": 27, "hours": 1.5, "max_cost": 20}
     resources = spec.resources
+    assert resources.prices == 0.4
     assert (resources.concurrent, resources.cpus_per_trial, resources.gpus_per_trial) == (2, 2, 0.25)
     config = spec.trial_config({})
     assert (config.seed, config.epochs, config.data.source) == (5, 27, "cifar10")
@@ -84,6 +86,15 @@ def test_values_are_yaml(text: str, value: object) -> None:
     assert list(_parsed([f"a.b={text}"], [])) == [("a.b", value)]
 
 
+def test_prices_by_node_type_are_laid_over_those_of_the_study() -> None:
+    by_type = DIGITS.override(prices=["ray.head.default=0.1", " gpu = 1e0"])
+    assert by_type.resources.prices == {"ray.head.default": 0.1, "gpu": 1.0}
+    assert by_type.override(prices=["gpu=0.5"]).resources.prices == {"ray.head.default": 0.1, "gpu": 0.5}
+    assert by_type.override(prices=["0"]).resources.prices == 0
+    assert by_type.override(sets=["resources.prices.gpu=2"]).resources.prices == {"ray.head.default": 0.1, "gpu": 2}
+    assert parse_study(parse_yaml(by_type.dump(), "study.yaml")) == by_type
+
+
 def test_overrides_add_up_and_are_written_down() -> None:
     spec = DIGITS.override(sets=["optimizer.lr=0.5"]).override(sets=["batch_size=8"], trials=4)
     assert spec.fixed == {"optimizer.lr": 0.5, "batch_size": 8}
@@ -99,6 +110,17 @@ def test_overrides_add_up_and_are_written_down() -> None:
         ({"epochs": 1}, "scheduler.grace_period", "must be below budget.epochs (1)"),
         ({"hours": 0.0}, "--hours", "must be greater than 0"),
         ({"hours": math.nan}, "--hours", "must be a finite number"),
+        ({"max_cost": 5.0}, "--max-cost", "needs the nodes' prices an hour: --price 0.4 for each node"),
+        ({"max_cost": 0.0, "prices": ["1"]}, "--max-cost", "must be greater than 0"),
+        ({"max_cost": 5.0, "prices": ["cheap"]}, "--price", "must be a price an hour: 0.4 for each node"),
+        ({"prices": ["gpu="]}, "--price", "must be a price an hour"),
+        ({"prices": ["=3"]}, "--price", "must be a price an hour"),
+        ({"prices": ["-1"]}, "--price", "must be greater than or equal to 0"),
+        ({"prices": ["nan"]}, "--price", "must be"),
+        ({"prices": ["gpu=-1", "head=1"]}, "--price.gpu", "must be greater than or equal to 0"),
+        ({"prices": ["gpu=1", "gpu=2"]}, "--price", "must be given once for a node type"),
+        ({"prices": ["1", "gpu=2"]}, "--price", "must be one price for each node, or one for each node type"),
+        ({"sets": ["resources.prices=1"], "prices": ["2"]}, "--set resources.prices", "together with --price"),
         ({"concurrent": 0}, "--concurrent", "must be greater than or equal to 1"),
         ({"cpus_per_trial": -1.0}, "--cpus-per-trial", "must be greater than 0"),
         ({"gpus_per_trial": 1.5}, "--gpus-per-trial", "must be a whole number above 1"),

@@ -10,7 +10,7 @@ import pytest
 from search.events import Event, SessionEnded, TrialStatus
 from search.journal import holder, lock
 from search.overview import look
-from tests.search.sample_study import START, sample_spec, troubled_events, write_study
+from tests.search.sample_study import START, priced_events, sample_spec, troubled_events, write_study
 from trainables.config import ConfigError
 
 SPEC = sample_spec(trials=5)
@@ -48,6 +48,21 @@ def test_a_study_that_is_searched_now_and_one_whose_driver_was_killed(tmp_path: 
     assert (seen.finished, seen.holder) == (False, None)
     assert [record.number for record in seen.of(TrialStatus.PENDING)] == [0]
     assert seen.seconds == 3
+
+
+def test_what_it_has_cost(tmp_path: Path) -> None:
+    priced = priced_events(SPEC)
+    assert look(written(tmp_path / "free", EVENTS)).cost is None
+    seen = look(written(tmp_path / "sample", priced))
+    spans = [session.latest - session.started for session in seen.sessions]
+    assert seen.cost == pytest.approx((0.36 * spans[0] + 3.6 * spans[1]) / 3600)
+    assert seen.cost_an_hour == 0
+    folder = written(tmp_path / "searched", priced[:5])
+    assert look(folder).cost == pytest.approx(0.36 * 2 / 3600)  # killed: known to have run for two seconds
+    with lock(folder / "journal"):
+        seen = look(folder)
+    assert seen.cost == pytest.approx(0.36 * (seen.now - START) / 3600)
+    assert seen.cost_an_hour == 0.36
 
 
 def test_all_trials_ended_and_only_the_last_word_is_missing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search.driver import StudyDriver
+from search.events import CostCounted, TrialEnded, TrialStatus
 from search.journal import Journal
 from search.progress import Progress, print_leaderboard
 from search.results import TrialRecord
@@ -14,6 +15,9 @@ from search.searchers import build_searcher
 from search.study import load_study
 from trainables.build import build_trainable
 from trainables.config import parse_config
+
+RECORD = TrialRecord(0, "random", None, {}, TrialStatus.STOPPED, "rung 1", ended=2.0)
+ENDED = TrialEnded(trial=0, status=TrialStatus.STOPPED, stop_reason="rung 1", time=2.0)
 
 
 def searched(tmp_path: Path, terminal: bool, width: int) -> str:
@@ -46,6 +50,21 @@ def test_without_a_terminal_every_trial_is_a_plain_line(tmp_path: Path) -> None:
     assert any("stopped (rung 1)" in line for line in lines)
     assert all("best 0." in line for line in lines)
     assert "12 of 12 trials" in lines[-1]
+
+
+def test_what_a_search_has_cost_is_shown(tmp_path: Path) -> None:
+    spec = load_study("synthetic").override(trials=2, epochs=4, max_cost=1e6, prices=["1"])
+    console = Console(file=io.StringIO(), width=200)
+    progress = Progress(spec, {0: RECORD}, console)
+    with progress:
+        progress(ENDED)
+        progress(CostCounted(total=2.5, rate=0.0, nodes={"node": 1}, time=1.0))
+        progress(ENDED)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    before, after = output.getvalue().splitlines()
+    assert "cost" not in before
+    assert "| cost 2.50 of 1000000.00 |" in after
 
 
 def test_a_terminal_shows_the_state_of_the_search(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 from mlflow.tracking import MlflowClient
 
+from search.events import CostCounted
 from search.journal import read
 from search.results import TrialStatus, collect
 from search.study import load_study
@@ -161,6 +162,28 @@ def test_dry_run_says_what_it_would_cost_and_starts_nothing(tmp_path: Path) -> N
     assert not (tmp_path / "runs").exists()
     spec = yaml.safe_load(done.stdout.split("\n\n")[0].split("space   ")[0])
     assert spec["study"] == "digits_resnet8"
+
+
+def test_money_that_is_used_up_ends_a_search_in_good_order(tmp_path: Path) -> None:
+    options = ("synthetic", "--trials", "4", "--epochs", "100000", "--set", "scheduler.kind=none")
+    slow = ("--set", "model.seconds_per_epoch=0.05", "--concurrent", "1")  # no trial comes to its end
+    done = command(tmp_path, "search.run", *options, *slow, "--max-cost", "0.01", "--price", "1000000")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "synthetic"
+    events = list(read(folder / "journal"))
+    result = collect(load_study(str(folder / "study.yaml")), events)
+    assert [(record.status, record.stop_reason) for record in result.trials] == [(TrialStatus.STOPPED, "max_cost")]
+    assert isinstance(events[-2], CostCounted)
+    assert events[-2].nodes == {"node": 1}
+    assert events[-2].total >= 0.01
+    assert f"cost: {events[-2].total:.2f} of 0.01" in done.stdout
+    assert pq.read_table(folder / "trials.parquet").num_rows == len(result.trials[0].history)
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name("synthetic")
+    assert experiment is not None
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`resnet_search.trial` = 'search'")
+    assert parent.data.metrics["cost"] == events[-2].total
 
 
 def test_fresh_starts_beside_what_is_there(tmp_path: Path) -> None:

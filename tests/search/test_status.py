@@ -21,6 +21,7 @@ from search.study import load_study
 from tests.search.sample_study import (
     first_session,
     metrics,
+    priced_events,
     sample_spec,
     suggested,
     trial_events,
@@ -84,6 +85,15 @@ def test_a_running_search(tmp_path: Path) -> None:
     assert any(row.startswith("6 1 loss (preempted) ray.exceptions.OutOfMemoryError: [trial 6]") for row in rows)
     assert "sample: the 5 best of 20 trials by val_accuracy" in rows
     assert not any("to go on" in row for row in rows)
+
+
+def test_the_cost_of_a_search(tmp_path: Path) -> None:
+    spec = SPEC.override(max_cost=20, prices=["head=0.36", "gpu=3.24"])
+    folder = write_study(tmp_path / "sample", spec, priced_events(SPEC)[:-1])
+    assert re.fullmatch(r"0\.\d+ of 20\.00", facts(shown(folder))["cost"])
+    with lock(folder / "journal"):
+        assert facts(shown(folder))["cost"].endswith(" of 20.00, 3.60 an hour now")
+    assert "cost" not in facts(shown(written(tmp_path / "free", troubled_events(SPEC))))
 
 
 def test_it_reads_well_at_80_columns(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.events import SessionEnded, SessionStarted, TrialStatus
+from search.events import CostCounted, SessionEnded, SessionStarted, TrialStatus
 from search.journal import Journal
 from search.outputs import write_text
 from search.results import collect
@@ -84,6 +84,17 @@ def test_a_search_is_over_when_its_trials_or_hours_are_used_up() -> None:
     assert not is_over(SPEC, [], [])
     waiting = sample_events(SPEC, (*(TrialStatus.COMPLETED,) * 4, TrialStatus.RUNNING))
     assert not is_over(SPEC, collect(SPEC, waiting).trials, waiting)
+
+
+def test_a_search_is_over_when_its_money_is_used_up() -> None:
+    spec = SPEC.override(trials=6, max_cost=2.0, prices=["1"])
+    counted = CostCounted(total=1.5, rate=3600.0, nodes={"node": 1}, time=EVENTS[-1].time)  # type: ignore[union-attr]
+    trials = collect(SPEC, EVENTS).trials
+    assert not is_over(spec, trials, EVENTS)
+    assert not is_over(spec, trials, [*EVENTS[:-1], counted])
+    end = SessionEnded(session=2, reason="finished", time=counted.time + 0.5)
+    assert is_over(spec, trials, [*EVENTS[:-1], counted, end])
+    assert not is_over(spec.override(max_cost=2.1), trials, [*EVENTS[:-1], counted, end])
 
 
 def test_the_end_of_a_killed_session_is_made_up_for() -> None:

@@ -154,8 +154,9 @@ def test_a_fixed_kind_keeps_what_is_searched_below_it() -> None:
 def test_identity_leaves_out_how_a_study_runs_and_what_it_is_called() -> None:
     spec = parse_study(SMALL)
     other = parse_study(tree(
-        study="other", description="more", budget={"trials": 99, "epochs": 9, "hours": 2.0},
-        resources={"concurrent": 3, "cpus_per_trial": 2, "gpus_per_trial": 0.5}, recipes__naive__source="a book",
+        study="other", description="more", budget={"trials": 99, "epochs": 9, "hours": 2.0, "max_cost": 3},
+        resources={"concurrent": 3, "cpus_per_trial": 2, "gpus_per_trial": 0.5, "prices": {"a": 1}},
+        recipes__naive__source="a book",
     ))  # fmt: skip
     assert spec.identity() == other.identity()
     assert spec.difference(other) == []
@@ -247,6 +248,10 @@ BATCH = {"batch_size": {"int": [1, 9]}}
         (tree(budget__trials=0), "budget.trials", "must be greater than or equal to 1"),
         (tree(budget__hours=0), "budget.hours", "must be greater than 0"),
         (tree(budget__hours=math.nan), "budget.hours", "must be"),
+        (tree(budget__max_cost=3), "budget.max_cost", "needs the nodes' prices an hour"),
+        (tree(resources={"prices": "much"}), "resources.prices", "must be a valid number"),
+        (tree(resources={"prices": {"gpu": -1}}), "resources.prices.gpu", "must be greater than or equal to 0"),
+        (tree(resources={"prices": {}}), "resources.prices", "should have at least 1 item"),
         (tree(searcher={"kind": "tpee"}), "searcher.kind", "must be one of"),
         (tree(searcher={"kind": "random", "startup_trials": 3}), "searcher.startup_trials", "unknown key"),
         (tree(searcher={}), "searcher.kind", "is required, one of 'random', 'grid', 'tpe'"),
