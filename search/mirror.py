@@ -100,6 +100,7 @@ class Mirror:
         self._wake, self._hurry, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._news = threading.Condition()
         self._asked, self._served, self._away = 0, 0, False
+        self._beaten = 0.0
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
 
     def __enter__(self) -> Mirror:
@@ -119,6 +120,7 @@ class Mirror:
         except OSError as error:
             rule = f"must be a place where files can be written ({first_line(error)})"
             raise ConfigError.single("--storage", self.study.location, rule) from None
+        self._beaten = time.monotonic()
         self._thread.start()
         return self
 
@@ -178,16 +180,11 @@ class Mirror:
         return {name: size for name, size in names if name.endswith(".jsonl")}
 
     def _run(self) -> None:
-        failures, pause, beaten = 0, INTERVAL, time.monotonic()
+        failures, pause = 0, INTERVAL
         while self.trouble is None:
             closing, asked = self._closing.is_set(), self._asked
             started = time.monotonic()
             try:
-                if started - beaten >= BEAT:
-                    if not self._lock.beat():
-                        self.trouble = f"another search has taken over {self.study.location}"
-                        break
-                    beaten = started
                 self._pass()
             except OSError as error:
                 if not failures:
@@ -198,8 +195,9 @@ class Mirror:
             else:
                 if failures:
                     self._warn(f"the storage {self.study.location} is back and has everything")
-                failures, self._away, self._served = 0, False, asked
-                pause = max(INTERVAL, (time.monotonic() - started) / SHARE)
+                failures, self._away = 0, False
+                self._served = asked if self.trouble is None else self._served
+                pause = min(max(INTERVAL, (time.monotonic() - started) / SHARE), BEAT)
             with self._news:
                 self._news.notify_all()
             if closing:
@@ -220,11 +218,22 @@ class Mirror:
         while not self._events.empty():
             events.append(self._events.get())
         self._due += [(listener, event) for event in events for listener in self._listeners]
-        self._copy_journal()
-        while self._due:
+        self._beat()
+        if self.trouble is None:
+            self._copy_journal()
+        while self._due and self.trouble is None:
             listener, event = self._due[0]
             listener(event)
             del self._due[0]
+            self._beat()
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._beaten < BEAT:
+            return
+        if not self._lock.beat():
+            self.trouble = f"another search has taken over {self.study.location}"
+        self._beaten = now
 
     def _copy_journal(self) -> None:
         for path in segments(self._folder / "journal"):
