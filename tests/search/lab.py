@@ -2,16 +2,19 @@
 
 A node's PID namespace is a must: `ray stop` ends every Ray process that it can see. What is installed on a node is an
 overlay over this test's environment, so that set-up commands install for real and change nothing here. It, the node's
-home and the folder that all nodes share are on this machine's disk, so that they outlive the node.
+home and the folder that nodes may share are on this machine's disk, so that they outlive the node.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
+import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,10 +30,10 @@ SCRIPT = """
 set -e
 mount --make-rprivate /
 mount -t tmpfs lab /mnt
-mkdir -p /mnt/home /mnt/resnet-search /mnt/tmp "$LAB/$NAME.upper" "$LAB/$NAME.work"
+mkdir -p /mnt/home /mnt/tmp "$LAB/$NAME.upper" "$LAB/$NAME.work"
 chmod 1777 /mnt/tmp
 mount --bind "$LAB/$NAME" /mnt/home
-mount --bind "$LAB/shared" /mnt/resnet-search
+if [ -d "$LAB/shared" ]; then mkdir /mnt/resnet-search; mount --bind "$LAB/shared" /mnt/resnet-search; fi
 mount --bind "$LAB/passwd" /etc/passwd
 mount -t overlay lab -o "lowerdir=$ENVIRONMENT,upperdir=$LAB/$NAME.upper,workdir=$LAB/$NAME.work" "$ENVIRONMENT"
 mkdir -p /mnt/home/resnet-search/venv
@@ -82,20 +85,19 @@ def _run(*command: str) -> str:
 class Node:
     """A machine of the lab. `start` switches it on and `kill` off, as by pulling the plug; both may be repeated."""
 
-    def __init__(self, lab: Lab, name: str, address: str) -> None:
-        self.lab, self.name, self.address = lab, name, address
-        self._namespace = f"{lab.prefix}{name}"
-        self._inner, self._outer = f"{lab.prefix}{name[:1]}i", f"{lab.prefix}{name[:1]}o"
+    def __init__(self, lab: Lab, number: int, name: str, address: str, login: str) -> None:
+        self.lab, self.name, self.address, self.home = lab, name, address, lab.folder / name
+        self._namespace = f"{lab.prefix}n{number}"
+        self._inner, self._outer = f"{lab.prefix}i{number}", f"{lab.prefix}o{number}"
         self._process: subprocess.Popen[bytes] | None = None
         self._log = lab.folder / f"{name}.log"
-        home = lab.folder / name
-        (home / ".ssh").mkdir(parents=True)
-        (home / ".config" / "pip").mkdir(parents=True)
-        (home / ".bashrc").touch()
+        (self.home / ".ssh").mkdir(parents=True)
+        (self.home / ".config" / "pip").mkdir(parents=True)
+        (self.home / ".bashrc").touch()
         # Everything but the wheel itself is there already: set-up commands that would need more than that fail.
-        (home / ".config" / "pip" / "pip.conf").write_text("[global]\nno-index = true\n")
-        shutil.copy(f"{lab.key}.pub", home / ".ssh" / "authorized_keys")
-        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / ".ssh" / "host_key"))
+        (self.home / ".config" / "pip" / "pip.conf").write_text("[global]\nno-index = true\n")
+        (self.home / ".ssh" / "authorized_keys").write_text(f"{login}\n")
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.home / ".ssh" / "host_key"))
 
     def start(self) -> None:
         """Switch the machine on; returns when its sshd listens."""
@@ -103,7 +105,8 @@ class Node:
         _run("ip", "netns", "add", self._namespace)
         _run("ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", self._namespace)
         _run("ip", "link", "set", outer, "master", self.lab.bridge, "up")
-        for command in (("addr", "add", f"{self.address}/24", "dev", inner), ("link", "set", inner, "up"),
+        within = f"{self.address}/{self.lab.network.prefixlen}"
+        for command in (("addr", "add", within, "dev", inner), ("link", "set", inner, "up"),
                         ("link", "set", "lo", "up"), ("route", "add", "default", "dev", inner)):  # fmt: skip
             _run("ip", "-n", self._namespace, *command)
         unshare = ("unshare", "--mount", "--pid", "--fork", "--uts", "--ipc", "--mount-proc", "--kill-child")
@@ -117,10 +120,15 @@ class Node:
                 env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         deadline = time.monotonic() + 60
-        while subprocess.run(self.lab.ssh(self.address, "true"), capture_output=True, check=False).returncode:
+        while not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{self.name} did not come up:\n{self._log.read_text()}")
             time.sleep(0.2)
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.address, 22), timeout=1):
+            return True
+        return False
 
     def kill(self) -> None:
         """Switch it off: every process of it ends at once, and it answers nobody."""
@@ -145,39 +153,58 @@ class Node:
                 found.append(Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
         return found
 
+    def trains(self) -> bool:
+        """Whether a trial trains on it now."""
+        # Ray names its workers by what they do: the actor's class, and the method that runs.
+        return any(re.match(r"ray::Res(NetTrial|ourceTrainable)\.train", line) for line in self.processes())
+
 
 class Lab:
-    """Machines of a folder, and the network that they and this machine are on; a context manager."""
+    """Machines of a folder, and the network that they and this machine are on; a context manager.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for all that is theirs.
+        network: of the machines; this one has its last address.
+        shared: whether /mnt/resnet-search is the same folder on every machine.
+    """
+
+    def __init__(self, folder: Path, network: str | None = None, *, shared: bool = True) -> None:
         self.folder, self.key = folder, folder / "key"
         self.prefix, self.bridge = f"rs{os.getpid()}", f"rsbr{os.getpid()}"
-        self._network = f"10.213.{os.getpid() % 250}"
-        (folder / "shared").mkdir(parents=True)
+        self.network = ipaddress.IPv4Network(network or f"10.213.{os.getpid() % 250}.0/24")
+        self.address = str(self.network.broadcast_address - 1)
+        folder.mkdir(parents=True)
+        if shared:
+            (folder / "shared").mkdir()
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key))
         passwd = Path("/etc/passwd").read_text().splitlines()
         lines = [f"root:x:0:0:root:{HOME}:/bin/bash" if line.startswith("root:") else line for line in passwd]
         (folder / "passwd").write_text("\n".join(lines) + "\n")
-        self._nodes: list[Node] = []
+        self.nodes: list[Node] = []
 
     def __enter__(self) -> Lab:
         _run("ip", "link", "add", self.bridge, "type", "bridge")
-        _run("ip", "addr", "add", f"{self._network}.1/24", "dev", self.bridge)
+        _run("ip", "addr", "add", f"{self.address}/{self.network.prefixlen}", "dev", self.bridge)
         _run("ip", "link", "set", self.bridge, "up")
         return self
 
     def __exit__(self, *_: object) -> None:
-        for node in self._nodes:
+        for node in self.nodes:
             node.kill()
         _run("ip", "link", "del", self.bridge)
 
-    def node(self, name: str) -> Node:
-        """A new machine, switched on. Names must differ in their first letter."""
-        node = Node(self, name, f"{self._network}.{10 + len(self._nodes)}")
-        self._nodes.append(node)
+    def node(self, name: str, address: str | None = None, login: str | None = None) -> Node:
+        """A new machine, switched on.
+
+        Args:
+            name: its host name.
+            address: in the lab's network; without, one is chosen.
+            login: the public key that is let in as root; without, that of the lab's key.
+        """
+        number = len(self.nodes)
+        address = address or str(self.network.network_address + 10 + number)
+        login = login or Path(f"{self.key}.pub").read_text().strip()
+        node = Node(self, number, name, address, login)
+        self.nodes.append(node)
         node.start()
         return node
-
-    def ssh(self, address: str, command: str) -> list[str]:
-        options = ("BatchMode=yes", "ConnectTimeout=5", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")
-        return ["ssh", "-i", str(self.key), *(f"-o{option}" for option in options), f"root@{address}", command]

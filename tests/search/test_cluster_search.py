@@ -7,7 +7,7 @@ second machine says that it has a GPU, which it has not: trials are told to use 
 from __future__ import annotations
 
 import os
-import re
+import shutil
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from search.events import EpochReported, TrialEnded, TrialLost, TrialSuggested
 from search.journal import read
 from search.results import TrialStatus, collect
 from search.study import load_study
-from tests.search.lab import Lab, Node, why_not
+from tests.search.lab import Lab, why_not
 from tests.search.laptop import ROOT, Laptop, until
 
 STUDY = {
@@ -37,17 +37,19 @@ STUDY = {
 NO_GPU = ("--gpus-per-trial", "0")
 
 
-def training(node: Node) -> bool:
-    # Ray names its workers by what they do: the actor's class, and the method that runs.
-    return any(re.match(r"ray::Res(NetTrial|ourceTrainable)\.train", line) for line in node.processes())
-
-
 def saved(study: Path) -> bool:
     """Whether each of two trials that run would go on from a checkpoint."""
     events = list(read(study / "journal"))
     ended = {event.trial for event in events if isinstance(event, TrialEnded)}
     live = {event.trial for event in events if isinstance(event, TrialSuggested)} - ended
     return len(live & {event.trial for event in events if isinstance(event, EpochReported) and event.checkpoint}) == 2
+
+
+def runs_in_mlflow(laptop: Laptop, study: str) -> int:
+    with laptop.ui(study) as address:
+        with urllib.request.urlopen(address.partition("#")[0], timeout=30) as page:  # noqa: S310 (this machine)
+            assert b"MLflow" in page.read()
+        return len(MlflowClient(address.partition("/#")[0]).search_runs([address.rpartition("/")[2]]))
 
 
 @pytest.fixture
@@ -77,8 +79,8 @@ def laptop(tmp_path: Path, lab: Lab) -> Laptop:
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_a_search_on_two_machines_survives_what_happens_to_them(lab: Lab, laptop: Laptop) -> None:
-    head, worker = lab._nodes
-    runs = lab.folder / "shared" / "runs"
+    head, worker = lab.nodes
+    runs = head.home / "resnet-search" / "runs"
     not_up = laptop.search("digits_resnet8", code=2)
     assert "--cluster" in not_up
     assert "ray up lab.yaml" in not_up
@@ -92,12 +94,12 @@ def test_a_search_on_two_machines_survives_what_happens_to_them(lab: Lab, laptop
     # A search whose user closes the laptop, and whose second machine is lost.
     options = ["digits_resnet8", "--trials", "6", "--epochs", "30", "--set", "scheduler.kind=none", *NO_GPU]
     process, printed = laptop.start(*options)
-    until(lambda: training(head) and training(worker), 600, process, printed)
+    until(lambda: head.trains() and worker.trains(), 600, process, printed)
     process.kill()
     process.wait()
     process, printed = laptop.start(*options)
     until(lambda: "is followed" in printed.read_text(), 180, process, printed)
-    until(lambda: saved(runs / "digits_resnet8") and training(worker), 180, process, printed)
+    until(lambda: saved(runs / "digits_resnet8") and worker.trains(), 180, process, printed)
     worker.kill()
     assert process.wait(900) == 0, printed.read_text()
     text = printed.read_text()
@@ -116,11 +118,7 @@ def test_a_search_on_two_machines_survives_what_happens_to_them(lab: Lab, laptop
     assert [trial.status for trial in result.trials] == [TrialStatus.COMPLETED] * 6
     assert not (brought / "checkpoints").exists()
     laptop.run([sys.executable, "-m", "search.status", "digits_resnet8"])
-    with laptop.ui("digits_resnet8") as address:
-        with urllib.request.urlopen(address.partition("#")[0], timeout=30) as page:  # noqa: S310 (this machine)
-            assert b"MLflow" in page.read()
-        found = MlflowClient(address.partition("/#")[0]).search_runs([address.rpartition("/")[2]])
-        assert len(found) == 7  # the search and its trials
+    assert runs_in_mlflow(laptop, "digits_resnet8") == 7  # the search and its trials
     laptop.search("digits_resnet8", "--smoke", "--fresh", "--trials", "2", *NO_GPU)
     assert (laptop.folder / "runs" / "smoke" / "digits_resnet8" / "best_config.yaml").exists()
 
@@ -134,6 +132,8 @@ def test_a_search_on_two_machines_survives_what_happens_to_them(lab: Lab, laptop
     head.kill()
     assert process.wait(180) == 1
     assert "the same command" in printed.read_text() or "follow it again" in printed.read_text()
+    for lost in ("runs", "mlflow", "cache"):  # what the search had left on its disk
+        shutil.rmtree(head.home / "resnet-search" / lost)
     head.start()
     laptop.ray("up", "--yes", "lab.yaml")
     text = laptop.search("walk.yaml", *NO_GPU)
@@ -141,6 +141,7 @@ def test_a_search_on_two_machines_survives_what_happens_to_them(lab: Lab, laptop
     result = collect(load_study(str(runs / "walk" / "study.yaml")), read(runs / "walk" / "journal"))
     assert [trial.status for trial in result.trials] == [TrialStatus.COMPLETED] * 8
     assert (laptop.folder / "runs" / "walk" / "best_config.yaml").exists()
+    assert runs_in_mlflow(laptop, "walk") == 9
 
     laptop.ray("down", "--yes", "lab.yaml")
     assert not any("gcs_server" in line for line in head.processes())
