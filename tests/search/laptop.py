@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -88,7 +87,7 @@ class Laptop:
             line = process.stdout.readline()
             yield line.partition("open ")[2].partition(";")[0]
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             assert process.wait(30) == 0
 
 

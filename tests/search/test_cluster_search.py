@@ -31,7 +31,7 @@ STUDY = {
     "recipes": {"plain": {"description": "d", "source": "s", "config": {"optimizer": {"lr": 0.01}}}},
     "searcher": {"kind": "random"},
     "scheduler": {"kind": "none"},
-    "budget": {"trials": 8, "epochs": 12},
+    "budget": {"trials": 6, "epochs": 12},
 }
 
 NO_GPU = ("--gpus-per-trial", "0")
@@ -92,7 +92,8 @@ def test_a_search_on_two_machines_survives_what_happens_to_them(lab: Lab, laptop
     assert "time: not known" in laptop.search("digits_resnet8", "--dry-run")
 
     # A search whose user closes the laptop, and whose second machine is lost.
-    options = ["digits_resnet8", "--trials", "6", "--epochs", "30", "--set", "scheduler.kind=none", *NO_GPU]
+    # Ray takes up to a minute to give a machine up that does not answer: there must be that much to do.
+    options = ["digits_resnet8", "--trials", "9", "--epochs", "30", "--set", "scheduler.kind=none", *NO_GPU]
     process, printed = laptop.start(*options)
     until(lambda: head.trains() and worker.trains(), 600, process, printed)
     process.kill()
@@ -115,10 +116,10 @@ def test_a_search_on_two_machines_survives_what_happens_to_them(lab: Lab, laptop
     assert later[0] > 1
     assert later == list(range(later[0], 31))
     result = collect(load_study(str(brought / "study.yaml")), events)
-    assert [trial.status for trial in result.trials] == [TrialStatus.COMPLETED] * 6
+    assert [trial.status for trial in result.trials] == [TrialStatus.COMPLETED] * 9
     assert not (brought / "checkpoints").exists()
     laptop.run([sys.executable, "-m", "search.status", "digits_resnet8"])
-    assert runs_in_mlflow(laptop, "digits_resnet8") == 7  # the search and its trials
+    assert runs_in_mlflow(laptop, "digits_resnet8") == 10  # the search and its trials
     laptop.search("digits_resnet8", "--smoke", "--fresh", "--trials", "2", *NO_GPU)
     assert (laptop.folder / "runs" / "smoke" / "digits_resnet8" / "best_config.yaml").exists()
 
@@ -139,9 +140,9 @@ def test_a_search_on_two_machines_survives_what_happens_to_them(lab: Lab, laptop
     text = laptop.search("walk.yaml", *NO_GPU)
     assert "going on:" in text
     result = collect(load_study(str(runs / "walk" / "study.yaml")), read(runs / "walk" / "journal"))
-    assert [trial.status for trial in result.trials] == [TrialStatus.COMPLETED] * 8
+    assert [trial.status for trial in result.trials] == [TrialStatus.COMPLETED] * 6
     assert (laptop.folder / "runs" / "walk" / "best_config.yaml").exists()
-    assert runs_in_mlflow(laptop, "walk") == 9
+    assert runs_in_mlflow(laptop, "walk") == 7
 
     laptop.ray("down", "--yes", "lab.yaml")
     assert not any("gcs_server" in line for line in head.processes())
