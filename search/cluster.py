@@ -14,16 +14,16 @@ import shlex
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import yaml
 
 from trainables.config import ConfigError
 
-__all__ = ["LOST", "SHARED", "Head", "find_head"]
+__all__ = ["LOST", "RUNS", "Head", "find_head"]
 
-SHARED = Path("/mnt/resnet-search")  # the folder that all nodes see; cluster.yaml mounts it
+RUNS = PurePosixPath("resnet-search", "runs")  # the head's results folder, below its user's home
 ENVIRONMENT = ". ~/resnet-search/env.sh"
 LOST = 255  # ssh's exit code when there is no connection
 # As `ray up` does: the address of a cloud's machine is another one's tomorrow, so that its key proves nothing.

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search.cost import amount, hourly
-from search.disk import needed_bytes
+from search.disk import checkpoint_bytes, needed_bytes
 from search.progress import duration
 from search.schedulers import build_scheduler
 from search.study import StudySpec
@@ -29,17 +29,20 @@ CALIBRATION_EVALUATION = 256
 
 @dataclass(frozen=True)
 class Calibration:
-    """One epoch's expected seconds on a device to itself, and the bytes of one checkpoint."""
+    """One epoch's expected seconds on a device to itself (None: not known), and the bytes of one checkpoint."""
 
-    epoch_seconds: float
+    epoch_seconds: float | None
     checkpoint_bytes: int
 
 
 def calibrate(config: TrialConfig, cache: Path) -> Calibration:
-    """Time a few steps of `config` on this machine, its device and threads."""
+    """Time a few steps of `config` on this machine, its device and threads; not for a GPU that only others have."""
     if isinstance(config.model, SyntheticCurve):
         return Calibration(max(config.model.seconds_per_epoch, 1e-3), 1000)
     import torch
+
+    if config.execution.device == "cuda" and not torch.cuda.is_available():
+        return Calibration(None, checkpoint_bytes(config, cache))
 
     from trainables.data import load_splits
     from trainables.loop import Run
@@ -92,9 +95,6 @@ def print_plan(
     console.print(space)
     survival = expected_survivors(lambda: build_scheduler(spec), spec.budget.trials, spec.budget.epochs)
     console.print(_survivors(spec, survival))
-    # Trials that share a GPU share its speed, too.
-    shared = spec.resources.gpus_per_trial or 1.0
-    seconds = survival.epochs * calibration.epoch_seconds / max(concurrent * min(shared, 1.0), 1.0)
     disk = needed_bytes(spec, survival, concurrent, calibration.checkpoint_bytes)
     console.print(
         f"epochs in all: about {survival.epochs:.0f} (of {spec.budget.trials * spec.budget.epochs} without stopping)"
@@ -103,6 +103,12 @@ def print_plan(
         f"disk needed: about {disk / 1e6:,.0f} MB, with checkpoints of {calibration.checkpoint_bytes / 1e6:.1f} MB"
     )
     hours = f", cut off after {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
+    if calibration.epoch_seconds is None:  # the head of a cluster, whose GPUs are on other machines
+        console.print(f"time: not known, {concurrent} at once: this machine has no GPU to time an epoch on{hours}")
+        return
+    # Trials that share a GPU share its speed, too.
+    shared = spec.resources.gpus_per_trial or 1.0
+    seconds = survival.epochs * calibration.epoch_seconds / max(concurrent * min(shared, 1.0), 1.0)
     console.print(
         f"time: about {duration(seconds)} with {concurrent} at once ({calibration.epoch_seconds:.2f} s an epoch of the "
         f"trial defaults, timed alone on this machine){hours}"

@@ -11,12 +11,12 @@ import sys
 import tarfile
 import tempfile
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich.console import Console
 
-from search.cluster import LOST, SHARED, Head, find_head
+from search.cluster import LOST, RUNS, Head, find_head
 from search.commands import elsewhere, program, shown
 from search.study import StudySpec
 from search.terminal import say
@@ -41,11 +41,11 @@ def search_on(
         ConfigError: if the cluster is not up, has another version, or refuses the study.
     """
     head = find_head(cluster)
-    there = SHARED / "runs" / "smoke" if smoke else SHARED / "runs"
+    there = RUNS / "smoke" if smoke else RUNS
     request = {
         "version": metadata.version("resnet-search"), "cluster": str(cluster), "study": spec.dump(),
-        "out": str(there), "fresh": fresh, "storage": storage,
-        "dry_run": dry_run, "columns": console.width,
+        "out": str(there), "storage": storage, "smoke": smoke, "fresh": fresh, "dry_run": dry_run,
+        "columns": console.width,
     }  # fmt: skip
     again = _again()
     answer, code = _follow(head, request, console, again)
@@ -97,8 +97,8 @@ def _tell_lost(head: Head, console: Console, again: str) -> int:
     return 1
 
 
-def bring_back(head: Head, study: Path, out: Path) -> Path:
-    """Copy a study's results, without checkpoints, from the head's folder `study` to below `out`; returns where.
+def bring_back(head: Head, study: PurePosixPath, out: Path) -> Path:
+    """Copy a study's results, without checkpoints, from the head's `study` to below `out`; returns where.
 
     What was brought before is replaced. Another search of that name that is there keeps its folder, and this one gets
     the first free one of `<study>-2`, `<study>-3`, ...

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.outputs import write_text
 from search.preflight import study_folder
-from search.storage import VARIABLE, open_storage
+from search.storage import VARIABLE, Storage, open_storage
 from search.study import StudySpec, parse_study
 from trainables.cli import run_verb
 from trainables.config import ConfigError, parse_yaml
@@ -31,29 +31,32 @@ __all__ = ["follow", "serve"]
 
 DASHBOARD = "http://127.0.0.1:8265"
 STUDY = "resnet-search-study"  # the key of a job's metadata that names its study's folder
+SUBMITTED = Path("resnet-search", "submitted")  # below the home
 LOOK_SECONDS = 1.0
 
 
 def serve() -> None:
     """Carry out the request on stdin.
 
-    It holds `cluster`, `version`, `study` (YAML), `out`, `storage`, `fresh`, `dry_run` and `columns`.
+    It holds `cluster`, `version`, `study` (YAML), `out` (below the home), `storage` (None: the cluster's own), `smoke`,
+    `fresh`, `dry_run` and `columns`.
     """
     request: dict[str, Any] = json.load(sys.stdin)
     here = metadata.version("resnet-search")
     if request["version"] != here:
         rule = f"must have your version, {request['version']}, and has {here}: make wheel, and ray up again"
         raise ConfigError.single("--cluster", request["cluster"], rule)
-    spec, out = parse_study(parse_yaml(request["study"], "study")), Path(request["out"])
+    spec, out = parse_study(parse_yaml(request["study"], "study")), Path.home() / request["out"]
     if request["dry_run"]:
         sys.exit(_dry_run(spec, out, request))
     client = _client(request["cluster"])
-    uri = request["storage"] or os.environ.get(VARIABLE)
-    spec, _ = study_folder(spec, out, request["fresh"], open_storage(uri) if uri else None)
-    job = _live_job(client, out / spec.study)
+    storage = _storage(request)
+    job = None if request["fresh"] else _live_job(client, out / spec.study)
     attached = job is not None
+    # While the search runs, the folder here has all that there is.
+    spec, _ = study_folder(spec, out, request["fresh"], None if attached else storage)
     if job is None:
-        job = _submit(client, spec, out, request)
+        job = _submit(client, spec, out, storage, request["columns"])
     print(json.dumps({"study": spec.study, "job": job, "attached": attached}), flush=True)  # noqa: T201 (the protocol)
     try:
         code = follow(client, job)
@@ -87,21 +90,30 @@ def _live_job(client: JobSubmissionClient, folder: Path) -> str | None:
     return None
 
 
-def _search(spec: StudySpec, out: Path, *options: str) -> list[str]:
-    """The command of the search, whose study is kept beside the results folder."""
-    study = out.parent / "submitted" / f"{spec.study}.yaml"
+def _storage(request: dict[str, Any]) -> Storage | None:
+    """Where the search is kept, if anywhere. A smoke run must not meet the whole search of the same name there."""
+    uri = request["storage"] or os.environ.get(VARIABLE)
+    if not uri:
+        return None
+    storage = open_storage(uri)
+    return storage.child("smoke") if request["smoke"] else storage
+
+
+def _search(spec: StudySpec, name: str, out: Path, *options: str) -> list[str]:
+    """The command of the search, whose study is kept under this name."""
+    study = Path.home() / SUBMITTED / f"{name}.yaml"
     write_text(study, spec.dump())
     # -P: what lies in the directory where Ray happens to start it must not be imported.
     return [sys.executable, "-P", "-m", "search.run", str(study), "--out", str(out), *options]
 
 
-def _submit(client: JobSubmissionClient, spec: StudySpec, out: Path, request: dict[str, Any]) -> str:
+def _submit(client: JobSubmissionClient, spec: StudySpec, out: Path, storage: Storage | None, columns: int) -> str:
     job = f"{spec.study}-{time.strftime('%Y%m%d-%H%M%S')}"
+    kept = ["--storage", storage.uri] if storage is not None else []
     # The head's MLflow is its own: while it is slow to come up, trials need not wait for it.
-    storage = ["--storage", request["storage"]] if request["storage"] else []
-    command = shlex.join(_search(spec, out, "--tracking-later", *storage))
+    command = shlex.join(_search(spec, job, out, "--tracking-later", *kept))
     client.submit_job(
-        entrypoint=f"exec env COLUMNS={request['columns']} {command}",
+        entrypoint=f"exec env COLUMNS={columns} {command}",
         submission_id=job,
         metadata={STUDY: str(out / spec.study)},
     )
@@ -109,7 +121,7 @@ def _submit(client: JobSubmissionClient, spec: StudySpec, out: Path, request: di
 
 
 def _dry_run(spec: StudySpec, out: Path, request: dict[str, Any]) -> int:
-    command = _search(spec, out, "--dry-run")
+    command = _search(spec, f"{spec.study}-dry-run", out, "--dry-run")
     return subprocess.run(  # noqa: S603 (our own command)
         command, env=os.environ | {"COLUMNS": str(request["columns"])}, check=False
     ).returncode

@@ -84,7 +84,7 @@ def run(
     if dry_run:
         _dry_run(spec, console)
         return
-    place = _storage(storage, out) if storage else None
+    place = _storage(storage, out, smoke) if storage else None
     spec, resumed = study_folder(spec, out, fresh, place)
     uri = default_uri(out)
     if not (tracking_later or resumed):  # a study that goes on is not kept waiting: MLflow catches up
@@ -93,8 +93,10 @@ def run(
     _conclude(spec, out, uri, outcome, console)
 
 
-def _storage(uri: str, out: Path) -> Storage:
+def _storage(uri: str, out: Path, smoke: bool) -> Storage:
     storage = open_storage(uri)
+    if smoke:  # the whole search of the same name may be there
+        storage = storage.child("smoke")
     if storage.local() == out:
         raise ConfigError.single("--storage", uri, "must be another place than --out, of which it is the copy")
     check_storage(storage)

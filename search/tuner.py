@@ -62,7 +62,10 @@ def run_trials(session: Session, trainable: type[tune.Trainable] = ResNetTrial) 
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(session.concurrent)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # prints a table whatever `verbose` says
     os.environ["TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S"] = "60"
+    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # a lost worker is told in a line, an error is in the journal
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    # It says at the end that trials did not complete, which have completed on another worker.
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     # Tune's snapshot fails with a traceback where the disk is full; nobody reads it back.
     logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     resources = {"cpu": session.resources.cpus_per_trial, "gpu": session.resources.gpus_per_trial or 0.0}

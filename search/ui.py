@@ -74,10 +74,10 @@ def _free_port(asked: int | None) -> int:
 
 def _serve(command: list[str], port: int, study: str, trouble: Callable[[], str]) -> None:
     """Run what makes MLflow answer on `port`, tell where the study is, and stay until it ends or Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was run must not stay behind
     process = subprocess.Popen(  # noqa: S603 (our own command)
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started here ends with this process
     try:
         experiment = _experiment(process, port, study)
         if experiment is None:

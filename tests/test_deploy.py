@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.cluster import SHARED
+from search.storage import VARIABLE
 from search.ui import THERE
 
 ROOT = Path(__file__).parents[1]
@@ -17,7 +17,7 @@ AWS, ONPREM = ROOT / "cluster.yaml", ROOT / "deploy" / "onprem.yaml"
 KUBERAY, IMAGE = ROOT / "deploy" / "kuberay.yaml", ROOT / "deploy" / "Dockerfile"
 COMMANDS = ("setup_commands", "head_setup_commands", "head_start_ray_commands", "worker_start_ray_commands")
 # What only one of the two needs, and why it says in the file.
-AWS_ONLY = ("sudo apt-get install", "sudo mkdir -p /mnt", "sudo chown")
+AWS_ONLY = ("sudo apt-get install",)
 ONPREM_ONLY = ("test -w /mnt",)
 AUTOSCALER = "export RAY_enable_autoscaler_v2=0; "
 
@@ -42,6 +42,11 @@ def exports(config: dict[str, Any]) -> dict[str, str]:
     return dict(re.findall(r"'export (\w+)=([^']*)'", commands))
 
 
+def placed(config: dict[str, Any], command: str) -> str:
+    """The command, but for where searches are kept."""
+    return command.replace(exports(config)[VARIABLE], "STORAGE")
+
+
 @pytest.mark.parametrize("path", [AWS, ONPREM], ids=lambda path: path.name)
 def test_ray_takes_the_file(path: Path) -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
@@ -61,9 +66,21 @@ def test_a_key_that_ray_does_not_know_is_refused() -> None:
 
 @pytest.mark.parametrize("key", COMMANDS)
 def test_own_machines_are_set_up_and_started_as_those_of_aws(key: str) -> None:
-    aws = [command for command in read(AWS)[key] if not command.startswith(AWS_ONLY)]
-    own = [command.replace(AUTOSCALER, "") for command in read(ONPREM)[key] if not command.startswith(ONPREM_ONLY)]
+    aws = [placed(read(AWS), command) for command in read(AWS)[key] if not command.startswith(AWS_ONLY)]
+    own = [
+        placed(read(ONPREM), command.replace(AUTOSCALER, ""))
+        for command in read(ONPREM)[key]
+        if not command.startswith(ONPREM_ONLY)
+    ]
     assert own == aws
+
+
+def test_searches_are_kept_where_every_node_reaches_them() -> None:
+    shared = exports(read(ONPREM))[VARIABLE]
+    assert any(command.startswith(f"test -w {shared} ") for command in read(ONPREM)["setup_commands"])
+    assert exports(read(AWS))[VARIABLE].startswith("s3://")
+    types = read(AWS)["available_node_types"].values()
+    assert {node["node_config"]["IamInstanceProfile"]["Name"] for node in types} == {"resnet-search"}
 
 
 def test_own_machines_get_the_same_files() -> None:
@@ -93,7 +110,7 @@ def test_kubernetes_has_the_same_versions_set_up_and_environment() -> None:
         for container in group["template"]["spec"]["containers"]
     }
     here = {variable["name"]: variable["value"] for variable in containers["ray-head"]["env"]}
-    there = {name: value.replace("$HOME", "/home/ray") for name, value in exports(read(AWS)).items()}
+    there = {name: value.replace("$HOME", "/home/ray") for name, value in exports(read(ONPREM)).items()}
     for elsewhere in ("PATH", "RAY_ADDRESS", "RESNET_SEARCH_CLUSTER"):  # the image; RayJob; a cluster of fixed size
         del there[elsewhere]
     assert here == there
@@ -101,8 +118,10 @@ def test_kubernetes_has_the_same_versions_set_up_and_environment() -> None:
     mlflow = next(command for command in read(AWS)["head_start_ray_commands"] if "mlflow server" in command)
     server = containers["mlflow"]["args"][0].partition("&& ")[2]
     assert server in mlflow
-    assert all(f"{variable['name']}={variable['value']} " in mlflow for variable in containers["mlflow"]["env"])
-    assert all(mount["mountPath"] == str(SHARED) for c in containers.values() for mount in c["volumeMounts"])
+    own = {variable["name"]: variable["value"] for variable in containers["mlflow"]["env"]}
+    assert own.pop(VARIABLE) == here[VARIABLE]
+    assert all(f"{name}={value} " in mlflow for name, value in own.items())
+    assert all(mount["mountPath"] == here[VARIABLE] for c in containers.values() for mount in c["volumeMounts"])
 
 
 def test_kubernetes_has_the_same_ports_and_token() -> None:

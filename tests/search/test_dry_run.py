@@ -1,0 +1,24 @@
+"""The preview of a search: what is not known is not guessed."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from search.dry_run import calibrate, print_plan
+from search.study import load_study, resolved_execution
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_an_epoch_on_a_gpu_is_not_timed_where_there_is_none(tmp_path: Path) -> None:
+    spec = resolved_execution(load_study("digits_resnet8"), cuda=True, cpus_per_trial=1)
+    calibration = calibrate(spec.trial_config({}), tmp_path)
+    assert calibration.epoch_seconds is None
+    assert calibration.checkpoint_bytes > 100_000
+    printed = StringIO()
+    print_plan(spec, 4, calibration, Console(file=printed, width=160))
+    assert "time: not known, 4 at once" in printed.getvalue()
