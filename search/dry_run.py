@@ -104,21 +104,22 @@ def print_plan(
     )
     hours = f", cut off after {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
     if calibration.epoch_seconds is None:  # the head of a cluster, whose GPUs are on other machines
+        seconds = None
         console.print(f"time: not known, {concurrent} at once: this machine has no GPU to time an epoch on{hours}")
-        return
-    # Trials that share a GPU share its speed, too.
-    shared = spec.resources.gpus_per_trial or 1.0
-    seconds = survival.epochs * calibration.epoch_seconds / max(concurrent * min(shared, 1.0), 1.0)
-    console.print(
-        f"time: about {duration(seconds)} with {concurrent} at once ({calibration.epoch_seconds:.2f} s an epoch of the "
-        f"trial defaults, timed alone on this machine){hours}"
-    )
+    else:
+        # Trials that share a GPU share its speed, too.
+        shared = spec.resources.gpus_per_trial or 1.0
+        seconds = survival.epochs * calibration.epoch_seconds / max(concurrent * min(shared, 1.0), 1.0)
+        console.print(
+            f"time: about {duration(seconds)} with {concurrent} at once ({calibration.epoch_seconds:.2f} s an epoch of "
+            f"the trial defaults, timed alone on this machine){hours}"
+        )
     if spec.resources.prices is not None:
         say(console, cost_line(spec, seconds, nodes))
 
 
-def cost_line(spec: StudySpec, seconds: float, nodes: Mapping[str, int]) -> str:
-    """What a search of so many seconds on these nodes costs, and where its limit would end it.
+def cost_line(spec: StudySpec, seconds: float | None, nodes: Mapping[str, int]) -> str:
+    """What a search of so many seconds (None: not known) on these nodes costs, and where its limit would end it.
 
     Raises:
         ValueError: if the study has no prices.
@@ -127,8 +128,11 @@ def cost_line(spec: StudySpec, seconds: float, nodes: Mapping[str, int]) -> str:
     if prices is None:
         raise ValueError("a study without prices has no cost")
     rate = hourly(prices, nodes)
-    cost = rate * min(seconds / 3600, hours if hours is not None else seconds / 3600)
     which = ", ".join(f"{count} {name}" for name, count in nodes.items())
+    if seconds is None:
+        line = f"cost: {amount(rate)} an hour, with {which}"
+        return line if most is None else f"{line}; cut off at {amount(most)}, after {duration(most / rate * 3600)}"
+    cost = rate * min(seconds / 3600, hours if hours is not None else seconds / 3600)
     line = f"cost: about {amount(cost)}, with {which} for {amount(rate)} an hour together"
     if most is None:
         return line
