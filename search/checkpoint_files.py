@@ -16,14 +16,14 @@ from search.events import EpochReported, Event, TrialEnded, TrialStatus
 from search.results import Mode, TrialRecord
 from search.storage import Storage
 
-__all__ = ["Retention", "checkpoint_name", "checkpoints", "interrupt_file", "last_written", "leg_folder"]
+__all__ = ["CHECKPOINTS", "Retention", "checkpoint_name", "checkpoints", "interrupt_file", "last_written", "leg_folder"]
 
 NAME = re.compile(r"leg-(\d+)/epoch-(\d+)(?:-step-(\d+))?\.pt")
-FOLDER = "checkpoints"
+CHECKPOINTS = "checkpoints"
 
 
 def _trial_folder(trial: int) -> str:
-    return f"{FOLDER}/trial-{trial:04d}"
+    return f"{CHECKPOINTS}/trial-{trial:04d}"
 
 
 def leg_folder(trial: int, leg: int) -> str:
@@ -33,7 +33,7 @@ def leg_folder(trial: int, leg: int) -> str:
 
 def interrupt_file(session: int) -> str:
     """Once this exists, the session's workers save their trials and let go of them."""
-    return f"{FOLDER}/interrupt-{session:04d}"
+    return f"{CHECKPOINTS}/interrupt-{session:04d}"
 
 
 def checkpoint_name(epoch: int, step: int = 0) -> str:
@@ -102,6 +102,18 @@ class Retention:
         elif isinstance(event, EpochReported) and event.checkpoint not in (None, self._newest.get(event.trial)):
             self._prune(self._records[event.trial], self._study.name_of(event.checkpoint))
             self._newest[event.trial] = event.checkpoint
+
+    def sweep(self) -> None:
+        """Delete what trials have left that were stopped or diverged while nobody could, or listened.
+
+        Raises:
+            OSError: if the storage cannot be reached.
+        """
+        left = {stored.name.partition("/")[0] for stored in self._study.list(CHECKPOINTS)}
+        for record in self._records.values():
+            folder = _trial_folder(record.number)
+            if record.status in (TrialStatus.STOPPED, TrialStatus.DIVERGED) and folder.rpartition("/")[2] in left:
+                self._study.delete_folder(folder)
 
     def _prune(self, record: TrialRecord, newest: str) -> None:
         files = checkpoints(self._study, record.number)

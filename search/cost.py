@@ -71,7 +71,8 @@ class Spending:
         latest = max(self.latest, getattr(event, "time", self.latest))
         match event:
             case CostCounted():
-                return Spending(event.total, event.rate, event.time, latest, counted=True)
+                # As of its own time, also where the clock was set back: what was later is in the total.
+                return Spending(event.total, event.rate, event.time, event.time, counted=True)
             case SessionStarted():  # the nodes of the session before are not this one's
                 return replace(self, total=self.spent, rate=0.0, since=event.time, latest=event.time)
             case SessionEnded():

@@ -10,68 +10,28 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from search.checkpoint_files import CHECKPOINTS
 from search.events import Event
-from search.journal import lock, segments
+from search.journal import segments
+from search.kept import REMEMBERED, journal_segments
+from search.outputs import write_text
 from search.storage import Storage, first_line
 from search.storage_lock import BEAT, StorageLock
 from trainables.config import ConfigError
 
-__all__ = ["Mirror", "fetch_study", "has_study"]
+__all__ = ["Mirror"]
 
 OUTPUTS = ("study.yaml", "trials.parquet", "optuna.db", "best_config.yaml")
 INTERVAL = 1.0  # seconds between two copies of the journal, more where one takes long
 SHARE = 0.05  # of the time spent copying, at most
-LONGEST_WAIT = 60.0  # seconds between two attempts while the storage is away
+LONGEST_WAIT = 15.0  # seconds between two attempts while the storage is away: a lock that is not shown to live is lost
 PATIENCE = 60.0  # seconds for the last copies
-
-
-def fetch_study(study: Storage, folder: Path) -> None:
-    """Bring a study's journal and its YAML here, if the storage has more of it than `folder`.
-
-    Raises:
-        ConfigError: if both have what the other lacks, a search holds the folder, or the storage cannot be read.
-    """
-    try:
-        there = {Path(stored.name).name: stored for stored in study.list("journal") if stored.name.endswith(".jsonl")}
-        if not there:
-            return
-        with lock(folder / "journal"):
-            here = {path.name: path.read_bytes() for path in segments(folder / "journal")}
-            contents = {name: study.read(f"journal/{name}") or b"" for name in sorted(there)}
-            if _begins(contents, here):
-                return
-            if not _begins(here, contents):
-                rule = (
-                    f"holds results that {study.location} lacks, where the search went on without them: choose another "
-                    f"--out, into which it is fetched, or --fresh to start another search"
-                )
-                raise ConfigError.single("--out", str(folder), rule)
-            for name in contents:
-                study.get(f"journal/{name}", folder / "journal" / name)
-            study.get("study.yaml", folder / "study.yaml")
-    except OSError as error:
-        rule = f"must be readable ({first_line(error)}); the same command tries again"
-        raise ConfigError.single("--storage", study.location, rule) from None
-
-
-def has_study(study: Storage) -> bool:
-    """Whether a study has been begun in this folder of a storage.
-
-    Raises:
-        ConfigError: if the storage cannot be read.
-    """
-    try:
-        return any(stored.name.endswith(".jsonl") for stored in study.list("journal"))
-    except OSError as error:
-        raise ConfigError.single("--storage", study.location, f"must be readable ({first_line(error)})") from None
-
-
-def _begins(first: dict[str, bytes], second: dict[str, bytes]) -> bool:
-    """Whether each of the first's segments is a beginning of the second's."""
-    return all(name in second and second[name].startswith(content) for name, content in first.items())
+SLICE = 1.0  # seconds of tidying up before the journal is looked after again
 
 
 class Mirror:
@@ -95,11 +55,13 @@ class Mirror:
         self._lock = StorageLock(study, warn)
         self._copied: dict[str, int] = {}  # bytes of each segment
         self._events = queue.SimpleQueue[Event]()
-        self._listeners: tuple[Callable[[Event], None], ...] = ()
-        self._due: list[tuple[Callable[[Event], None], Event]] = []
+        self._tell: Callable[[Event], None] | None = None
+        self._tidy: Callable[[Event], None] | None = None
+        self._untold: deque[Event] = deque()
+        self._jobs: deque[Callable[[], None]] = deque()  # tidying up, which may be late
         self._wake, self._hurry, self._closing = threading.Event(), threading.Event(), threading.Event()
         self._news = threading.Condition()
-        self._asked, self._served, self._away = 0, 0, False
+        self._asked, self._served, self._tried, self._away = 0, 0, 0, False
         self._beaten = 0.0
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
 
@@ -112,10 +74,14 @@ class Mirror:
         try:
             self._lock.acquire()
             here = {path.name: path.stat().st_size for path in segments(self._folder / "journal")}
-            if any(size > here.get(name, -1) for name, size in self._there().items()):
+            if any(size > here.get(name, -1) for name, size in journal_segments(self.study).items()):
                 self._lock.release()
                 rule = "was searched from elsewhere a moment ago: the same command fetches what came of it"
                 raise ConfigError.single("--storage", self.study.location, rule)
+            write_text(self._folder / REMEMBERED, f"{self.study.parent.uri}\n")
+            if here:  # of a search that was begun without a storage, all is still to be copied
+                self.copy_outputs()
+                self._copy_checkpoints()
             self._copy_journal()
         except OSError as error:
             rule = f"must be a place where files can be written ({first_line(error)})"
@@ -129,15 +95,24 @@ class Mirror:
         self._hurry.set()
         self._wake.set()
         self._thread.join()
-        if not self._away:
+        if not self._away and self.trouble is None:
             try:
                 self._lock.release()
             except OSError as error:  # it is taken for dead in half a minute
                 self._warn(f"{self.study.location} stays locked for a moment ({first_line(error)})")
 
-    def follow(self, *listeners: Callable[[Event], None]) -> None:
-        """Who is told of each event once the storage has it, from the thread; OSError means tell it again."""
-        self._listeners = listeners
+    def follow(self, tell: Callable[[Event], None], tidy: Callable[[Event], None]) -> None:
+        """Who is told of each event once the storage has it, from the thread.
+
+        Args:
+            tell: returns at once.
+            tidy: may take its time and be told late; OSError means tell it again.
+        """
+        self._tell, self._tidy = tell, tidy
+
+    def later(self, job: Callable[[], None]) -> None:
+        """Do something in the thread when there is time for it; OSError means do it again."""
+        self._jobs.append(job)
 
     def __call__(self, event: Event) -> None:
         """Take an event that is in the journal; returns at once."""
@@ -151,7 +126,7 @@ class Mirror:
         self._hurry.set()
         self._wake.set()
         with self._news:
-            self._news.wait_for(lambda: self._served >= wanted or self._away or self.trouble is not None, timeout)
+            self._news.wait_for(lambda: self._tried >= wanted or self.trouble is not None, timeout)
             return self._served >= wanted
 
     def copy_outputs(self) -> None:
@@ -164,76 +139,86 @@ class Mirror:
             if (self._folder / name).exists():
                 self.study.put(self._folder / name, name)
 
-    def bring(self, location: str) -> Path:
-        """A file of the study's as one of this machine, copied here if it is not.
+    def bring(self, location: str) -> Path | None:
+        """A checkpoint of the study's as a file of this machine, copied here if it is not; None if there is none.
 
         Raises:
-            OSError: if the storage cannot be read, or has no such file.
+            OSError: if the storage cannot be read.
         """
-        name = self.study.name_of(location)
+        name = f"{CHECKPOINTS}/" + location.rpartition(f"/{CHECKPOINTS}/")[2]  # wherever it was written then
         if not (self._folder / name).exists():
-            self.study.get(name, self._folder / name)
+            try:
+                self.study.get(name, self._folder / name)
+            except FileNotFoundError:
+                return None
         return self._folder / name
 
-    def _there(self) -> dict[str, int]:
-        names = ((Path(stored.name).name, stored.nbytes) for stored in self.study.list("journal"))
-        return {name: size for name, size in names if name.endswith(".jsonl")}
-
     def _run(self) -> None:
-        failures, pause = 0, INTERVAL
+        failures = 0
         while self.trouble is None:
             closing, asked = self._closing.is_set(), self._asked
             started = time.monotonic()
             try:
-                self._pass()
+                self._copy()
             except OSError as error:
                 if not failures:
                     self._warn(f"the storage {self.study.location} is away ({first_line(error)}); the search goes on")
                 failures += 1
                 self._away = True
                 pause = min(2.0 ** (failures - 1), LONGEST_WAIT)
+            except Exception as error:  # noqa: BLE001 (the search must not go on as if it were kept)
+                self.trouble = f"the copy to {self.study.location} has failed ({error!r})"
             else:
                 if failures:
                     self._warn(f"the storage {self.study.location} is back and has everything")
                 failures, self._away = 0, False
                 self._served = asked if self.trouble is None else self._served
-                pause = min(max(INTERVAL, (time.monotonic() - started) / SHARE), BEAT)
+                pause = max(INTERVAL, (time.monotonic() - started) / SHARE)
             with self._news:
+                self._tried = asked
                 self._news.notify_all()
+            if self.trouble is None:
+                self._tidy_up(PATIENCE if closing else SLICE)
             if closing:
                 return
-            self._wait(pause)
-        with self._news:
-            self._news.notify_all()
+            if self.trouble is None:
+                self._wait(pause)
 
     def _wait(self, pause: float) -> None:
         """Until there is something to do, and for a while so that more comes together; somebody who waits is served."""
-        self._wake.wait(BEAT)
+        if not self._jobs:
+            self._wake.wait(BEAT)
         self._wake.clear()
-        self._hurry.wait(pause)
+        self._hurry.wait(min(pause, BEAT))
         self._hurry.clear()
 
-    def _pass(self) -> None:
-        events = []
+    def _copy(self) -> None:
+        """Copy what is new, and tell of it, as long as the lock is this driver's."""
         while not self._events.empty():
-            events.append(self._events.get())
-        self._due += [(listener, event) for event in events for listener in self._listeners]
-        self._beat()
-        if self.trouble is None:
-            self._copy_journal()
-        while self._due and self.trouble is None:
-            listener, event = self._due[0]
-            listener(event)
-            del self._due[0]
-            self._beat()
-
-    def _beat(self) -> None:
-        now = time.monotonic()
-        if now - self._beaten < BEAT:
-            return
-        if not self._lock.beat():
+            self._untold.append(self._events.get())
+        if not self._lock.held():
             self.trouble = f"another search has taken over {self.study.location}"
-        self._beaten = now
+            return
+        if time.monotonic() - self._beaten >= BEAT:
+            self._lock.beat()
+            self._beaten = time.monotonic()
+            there = journal_segments(self.study)  # a driver that was cut off may have written what it had, just before
+            self._copied = {name: size for name, size in self._copied.items() if there.get(name) == size}
+        self._copy_journal()
+        while self._untold:
+            event = self._untold.popleft()
+            if self._tell is not None and self._tidy is not None:
+                self._tell(event)
+                self._jobs.append(partial(self._tidy, event))
+
+    def _tidy_up(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._jobs and time.monotonic() < deadline:
+            try:
+                self._jobs[0]()
+            except OSError:  # the copies tell that the storage is away; done again later, or by the next session
+                return
+            self._jobs.popleft()
 
     def _copy_journal(self) -> None:
         for path in segments(self._folder / "journal"):
@@ -241,3 +226,11 @@ class Mirror:
             if self._copied.get(path.name) != size:
                 self.study.put(path, f"journal/{path.name}")
                 self._copied[path.name] = size
+
+    def _copy_checkpoints(self) -> None:
+        there = {stored.name for stored in self.study.list(CHECKPOINTS)}
+        folder = self._folder / CHECKPOINTS
+        for path in folder.rglob("*.pt"):
+            name = path.relative_to(folder).as_posix()
+            if name not in there:
+                self.study.put(path, f"{CHECKPOINTS}/{name}")

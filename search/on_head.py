@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.outputs import write_text
 from search.preflight import study_folder
-from search.storage import VARIABLE, Storage, open_storage
+from search.storage import VARIABLE, Storage, usable_storage
 from search.study import StudySpec, parse_study
 from trainables.cli import run_verb
 from trainables.config import ConfigError, parse_yaml
@@ -95,7 +95,7 @@ def _storage(request: dict[str, Any]) -> Storage | None:
     uri = request["storage"] or os.environ.get(VARIABLE)
     if not uri:
         return None
-    storage = open_storage(uri)
+    storage = usable_storage(uri)
     return storage.child("smoke") if request["smoke"] else storage
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from search.cost import UNTYPED, Prices, unpriced
 from search.journal import read
-from search.mirror import fetch_study, has_study
+from search.kept import fetch_study, has_study
 from search.storage import Storage
 from search.study import StudySpec, load_study, parse_study
 from spaces import Choice, Scalar, walk

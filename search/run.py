@@ -16,6 +16,7 @@ from search.cost import UNTYPED, told
 from search.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
 from search.driver import StudyDriver
 from search.dry_run import calibrate, print_plan
+from search.kept import kept_in
 from search.mirror import Mirror
 from search.preflight import check_inputs, check_prices, check_resources, study_folder
 from search.prepared import share_prepared
@@ -23,13 +24,12 @@ from search.progress import print_leaderboard
 from search.schedulers import build_scheduler
 from search.session import SessionOutcome, run_session
 from search.smoke import shrink
-from search.storage import VARIABLE, Storage, check_storage, local_storage, open_storage
+from search.storage import VARIABLE, Storage, local_storage
 from search.study import StudySpec, load_study, resolved_execution
 from search.survival import expected_survivors
 from search.terminal import say
 from search.tracking import MLflowTracker, check_reachable, default_uri
 from trainables.cli import run_verb
-from trainables.config import ConfigError
 
 __all__ = ["run"]
 
@@ -62,7 +62,8 @@ def run(
         bool, typer.Option("--tracking-later", help="start though MLflow is unreachable")
     ] = False,
     storage: Annotated[
-        str | None, typer.Option(envvar=VARIABLE, help="also keep the search at a path, s3://BUCKET/FOLDER, gs://...")
+        str | None,
+        typer.Option(help=f"also keep the search at a path, s3://BUCKET/FOLDER, gs://... [default: ${VARIABLE}]"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be done and what it costs")] = False,
     cluster: Annotated[Path | None, typer.Option(help="search on the cluster that `ray up` made of this file")] = None,
@@ -84,23 +85,13 @@ def run(
     if dry_run:
         _dry_run(spec, console)
         return
-    place = _storage(storage, out, smoke) if storage else None
+    place = kept_in(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
     spec, resumed = study_folder(spec, out, fresh, place)
     uri = default_uri(out)
     if not (tracking_later or resumed):  # a study that goes on is not kept waiting: MLflow catches up
         check_reachable(uri)
     outcome, spec = _search(spec, out, uri, console, place)
     _conclude(spec, out, uri, outcome, console)
-
-
-def _storage(uri: str, out: Path, smoke: bool) -> Storage:
-    storage = open_storage(uri)
-    if smoke:  # the whole search of the same name may be there
-        storage = storage.child("smoke")
-    if storage.local() == out:
-        raise ConfigError.single("--storage", uri, "must be another place than --out, of which it is the copy")
-    check_storage(storage)
-    return storage
 
 
 def _resources(spec: StudySpec) -> dict[str, float]:

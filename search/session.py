@@ -109,6 +109,7 @@ def run_session(
         listeners: tuple[Callable[[Event], None], ...] = (tracker.submit, retention, progress)
         if mirror is not None:
             mirror.follow(tracker.submit, retention)
+            mirror.later(retention.sweep)
             listeners = (mirror, progress)
         driver = StudyDriver(
             spec, journal, build_searcher(spec), build_scheduler(spec), records,

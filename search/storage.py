@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -19,11 +21,24 @@ from pyarrow import fs
 
 from trainables.config import ConfigError
 
-__all__ = ["VARIABLE", "Stored", "Storage", "check_storage", "first_line", "local_storage", "open_storage", "patiently"]
+__all__ = [
+    "VARIABLE",
+    "Stored",
+    "Storage",
+    "first_line",
+    "local_storage",
+    "open_storage",
+    "patiently",
+    "usable_storage",
+]
 
 VARIABLE = "RESNET_SEARCH_STORAGE"
 OPTION = "--storage"
-PATIENCE = 120.0  # seconds; what a worker waits costs less than a trial that fails
+PATIENCE = 1800.0  # seconds; what a worker waits costs less than a trial that fails
+GCS_PATIENCE = "retry_limit_seconds=10"  # by itself Google's client tries for a quarter of an hour
+LONGEST_PAUSE = 30.0
+FORGOTTEN = 86400.0  # seconds after which a scratch folder is a killed process's
+SECRET = re.compile(r"://[^@]*:[^@]*@")
 
 Answer = TypeVar("Answer")
 
@@ -206,6 +221,10 @@ class Storage:
 @contextmanager
 def _scratch(cache: Path) -> Iterator[Path]:
     cache.mkdir(parents=True, exist_ok=True)
+    for left in cache.glob("scratch-*"):
+        with contextlib.suppress(FileNotFoundError):  # another process removes it, too
+            if time.time() - left.stat().st_mtime > FORGOTTEN:
+                shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="scratch-") as folder:
         yield Path(folder)
 
@@ -216,7 +235,7 @@ def local_storage(folder: Path) -> Storage:
 
 
 def open_storage(uri: str, option: str = OPTION) -> Storage:
-    """The folder that a URI (`s3://bucket/folder`, `gs://...`) or a path names; nothing is asked of it yet.
+    """The folder that a URI (`s3://bucket/folder`, `gs://...`) or a path names; S3 is asked for the bucket's region.
 
     What follows a `?` are options of pyarrow's file system: `endpoint_override`, `scheme`, `region`.
 
@@ -226,19 +245,21 @@ def open_storage(uri: str, option: str = OPTION) -> Storage:
 
     Raises:
         ConfigError: if it names no file system, or holds a password.
+        OSError: if the storage cannot be reached.
     """
     if "://" not in uri:
         return local_storage(Path(os.path.abspath(Path(uri).expanduser())))  # `..` goes, links stay
+    if SECRET.search(uri):
+        rule = "must not hold a secret: S3 takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `aws configure`"
+        raise ConfigError.single(option, SECRET.sub("://", uri), rule)
+    if uri.startswith(("gs:", "gcs:")) and "retry_limit_seconds" not in uri:
+        uri += ("&" if "?" in uri else "?") + GCS_PATIENCE
     try:
         parts = urlsplit(uri)
-        if parts.password is not None:
-            shown = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-            rule = "must not hold a secret: S3 takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `aws configure`"
-            raise ConfigError.single(option, shown, rule)
         filesystem, path = fs.FileSystem.from_uri(uri)
-    except ConfigError:
+    except OSError:
         raise
-    except (ValueError, OSError, pa.ArrowException) as error:
+    except (ValueError, pa.ArrowException) as error:
         rule = f"must be a path, or a URI such as s3://BUCKET/FOLDER or gs://BUCKET/FOLDER ({first_line(error)})"
         raise ConfigError.single(option, uri, rule) from None
     path = path.rstrip("/")
@@ -250,24 +271,26 @@ def open_storage(uri: str, option: str = OPTION) -> Storage:
     return Storage(filesystem, path, location, f"?{parts.query}" if parts.query else "")
 
 
-def check_storage(storage: Storage, option: str = OPTION) -> None:
-    """Make sure that files can be written there, read and removed.
+def usable_storage(uri: str, option: str = OPTION) -> Storage:
+    """As `open_storage`, after making sure that files can be written there, read and removed.
 
     Raises:
-        ConfigError: if not.
+        ConfigError: if it names no file system, holds a password, or is no such place.
     """
     probe = f".probe-{uuid.uuid4().hex}"
     try:
+        storage = open_storage(uri, option)
         storage.write(probe, b"probe")
         storage.list("journal")
         storage.delete(probe)
     except OSError as error:
         rule = f"must be a place where files can be written ({first_line(error)}): see that it exists and is yours"
-        raise ConfigError.single(option, storage.location, rule) from None
+        raise ConfigError.single(option, uri, rule) from None
+    return storage
 
 
 def patiently(ask: Callable[[], Answer]) -> Answer:
-    """What `ask` returns, asked again for two minutes while the storage is away.
+    """What `ask` returns, asked again for half an hour while the storage is away.
 
     Raises:
         FileNotFoundError: at once; every other OSError when the time is up.
@@ -283,7 +306,7 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
             if time.monotonic() + pause > deadline:
                 raise
         time.sleep(pause)
-        pause *= 2
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def first_line(error: BaseException) -> str:

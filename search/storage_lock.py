@@ -8,6 +8,7 @@ import platform
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from search.storage import Storage
@@ -35,7 +36,9 @@ class StorageLock:
 
     def __init__(self, study: Storage, tell: Callable[[str], None]) -> None:
         self._study, self._tell = study, tell
-        self._holder = {"process": os.getpid(), "machine": platform.node(), "id": uuid.uuid4().hex}
+        self._holder = {
+            "process": os.getpid(), "machine": platform.node(), "processes": _process_table(), "id": uuid.uuid4().hex,
+        }  # fmt: skip
         self._beats = 0
 
     def acquire(self) -> None:
@@ -91,7 +94,8 @@ class StorageLock:
         return found if isinstance(found, dict) else None
 
     def _is_dead(self, found: dict[str, Any]) -> bool:
-        if found.get("machine") != self._holder["machine"] or not isinstance(found.get("process"), int):
+        here = self._holder["processes"]
+        if here is None or found.get("processes") != here or not isinstance(found.get("process"), int):
             return False
         try:
             os.kill(found["process"], 0)
@@ -117,6 +121,18 @@ class StorageLock:
     def _refuse(self, found: dict[str, Any]) -> None:
         rule = "is held by a running search: wait for it, stop it, or choose another --storage"
         raise ConfigError.single(self._study.location, _named(found), rule)
+
+
+def _process_table() -> str | None:
+    """Which machine's processes, or which container's, this process sees; None where that cannot be known.
+
+    A host name does not say it: containers share it, and so do machines that nobody has named.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
 
 
 def _named(found: dict[str, Any]) -> str:

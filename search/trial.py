@@ -80,7 +80,10 @@ class ResNetTrial(tune.Trainable):
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # what this process caches, the others on the GPU cannot have
         self._leg = config
-        self._files, self._cache = open_storage(config["storage"]), Path(config["cache"])
+        self._files, self._cache = patiently(partial(open_storage, config["storage"])), Path(config["cache"])
+        if not patiently(lambda: self._files.exists("study.yaml")):
+            where = self._files.location
+            raise RuntimeError(f"this node does not see {where}: it must be on a folder that all nodes share, or in S3")
         self._look_seconds = LOOK_SECONDS if self._files.local() else FAR_LOOK_SECONDS
         self._checkpoint: str | None = None
         self._midway: str | None = None

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from search.driver import StudyDriver
 from search.journal import Journal, read, segments
-from search.mirror import Mirror, fetch_study
+from search.kept import fetch_study, has_study, kept_in
+from search.mirror import Mirror
 from search.outputs import write_text
 from search.results import TrialStatus
 from search.session import SessionOutcome, run_session
@@ -82,7 +83,59 @@ def test_two_searches_of_one_name_are_not_mixed(tmp_path: Path) -> None:
     assert contents(here) == before
 
 
-def session(out: Path, storage: Path, warnings: list[str]) -> SessionOutcome:
+def test_a_fetch_that_was_cut_short_is_made_up_for(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    begun(there, 5)
+    fetch_study(local_storage(there), here)
+    (here / "study.yaml").unlink()
+    fetch_study(local_storage(there), here)
+    assert (here / "study.yaml").read_bytes() == (there / "study.yaml").read_bytes()
+
+
+def test_a_study_remembers_where_it_is_kept(tmp_path: Path) -> None:
+    folder, storage = tmp_path / "out" / "sample", tmp_path / "storage"
+    assert kept_in(None, folder, smoke=False, fresh=False) is None
+    assert not has_study(local_storage(storage / "sample"))
+    session(tmp_path / "out", storage, [])
+    assert has_study(local_storage(storage / "sample"))
+    assert kept_in(None, folder, smoke=False, fresh=False) == local_storage(storage)
+    assert kept_in(None, folder, smoke=False, fresh=True) is None
+    assert kept_in(str(storage), folder, smoke=False, fresh=False) == local_storage(storage)
+    with pytest.raises(ConfigError, match="has been kept so far"):
+        kept_in(str(tmp_path / "other"), folder, smoke=False, fresh=False)
+    assert kept_in(str(tmp_path / "other"), folder, smoke=True, fresh=True) == local_storage(tmp_path / "other/smoke")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    with pytest.raises(ConfigError, match="another place than --out"):
+        kept_in(str(tmp_path / "out"), tmp_path / "link" / "new", smoke=False, fresh=False)
+
+
+def test_a_search_that_was_begun_without_a_storage_takes_its_checkpoints_along(tmp_path: Path) -> None:
+    out, storage = tmp_path / "out", tmp_path / "storage"
+    session(out, out, [], mirrored=False)
+    before = out / "sample" / "checkpoints" / "trial-0000" / "leg-01" / "epoch-0003.pt"
+    assert before.exists()
+    outcome = session(out, storage, [])
+    assert outcome.trouble is None
+    assert outcome.checkpoint == before
+    assert (storage / "sample" / before.relative_to(out / "sample")).read_bytes() == b"x"
+    assert contents(storage / "sample") == contents(out / "sample")
+
+
+def test_what_a_stopped_trial_has_left_is_removed_at_the_next_session(tmp_path: Path) -> None:
+    out, storage = tmp_path / "out", tmp_path / "storage"
+    session(out, storage, [])
+    kept = storage / "sample" / "checkpoints"
+    assert (kept / "trial-0000").exists()
+    journal = out / "sample" / "journal" / "000001.jsonl"
+    stopped = journal.read_bytes().replace(b'"status":"COMPLETED"', b'"status":"STOPPED"')
+    stopped = stopped.replace(b'"last":true', b'"last":false')
+    for path in (journal, storage / "sample" / "journal" / "000001.jsonl"):
+        path.write_bytes(stopped)
+    session(out, storage, [])
+    assert not (kept / "trial-0000").exists()
+
+
+def session(out: Path, storage: Path, warnings: list[str], mirrored: bool = True) -> SessionOutcome:
     """A session of one trial of three that completes; the others wait."""
 
     def run_trials(driver: StudyDriver, folder: Path, number: int) -> str | None:
@@ -98,7 +151,7 @@ def session(out: Path, storage: Path, warnings: list[str]) -> SessionOutcome:
         return None
 
     spec = sample_spec(trials=3)
-    mirror = Mirror(local_storage(storage / "sample"), out / "sample", warnings.append)
+    mirror = Mirror(local_storage(storage / "sample"), out / "sample", warnings.append) if mirrored else None
     tracker = MLflowTracker(f"sqlite:///{out}/mlflow.db", spec, out)
     console = Console(file=io.StringIO())
     return run_session(spec, out, run_trials, fingerprint=None, tracker=tracker, console=console, mirror=mirror)
@@ -126,6 +179,49 @@ def test_a_session_leaves_all_of_it_in_the_storage(tmp_path: Path) -> None:
     assert len(segments(storage / "sample" / "journal")) == 2
     with pytest.raises(ConfigError, match="from elsewhere"):  # the first machine's folder is behind
         session(out, storage, warnings)
+    assert not (storage / "sample" / "journal" / "lock.json").exists()
+
+
+def test_an_outage_at_the_end_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    begun(tmp_path / "sample", 5)
+    (tmp_path / "storage").mkdir()
+    told: list[object] = []
+    journal = Journal(tmp_path / "sample" / "journal", 2)
+    with Mirror(local_storage(tmp_path / "storage" / "sample"), tmp_path / "sample", warnings.append) as mirror:
+        mirror.follow(told.append, lambda event: None)
+        journal_there = tmp_path / "storage" / "sample" / "journal"
+        journal_there.rename(tmp_path / "away")
+        journal_there.write_text("not a folder")  # nothing can be written below it
+        event = sample_events(sample_spec())[0]
+        journal.append(event)
+        mirror(event)
+        assert not mirror.flush()
+        assert "is away" in warnings[0]
+        assert told == []  # MLflow never knows more than the storage
+        journal_there.unlink()
+        (tmp_path / "away").rename(journal_there)
+        assert mirror.flush()  # a new attempt, not the last one's answer
+        assert told == [event]
+        assert "is back" in warnings[1]
+    assert contents(tmp_path / "storage" / "sample") == contents(tmp_path / "sample")
+
+
+def test_a_driver_that_was_taken_over_copies_nothing_more(tmp_path: Path) -> None:
+    begun(tmp_path / "sample", 5)
+    study = local_storage(tmp_path / "storage" / "sample")
+    journal = Journal(tmp_path / "sample" / "journal", 2)
+    with Mirror(study, tmp_path / "sample", lambda line: None) as mirror:
+        before = contents(Path(study.path))
+        study.write("journal/lock.json", b'{"id": "of another"}')
+        event = sample_events(sample_spec())[0]
+        journal.append(event)
+        mirror(event)
+        assert not mirror.flush()
+        assert mirror.trouble is not None
+        assert "taken over" in mirror.trouble
+    assert contents(Path(study.path)) == before
+    assert study.read("journal/lock.json") == b'{"id": "of another"}'
 
 
 def test_a_storage_that_is_held_by_a_living_process_is_waited_for_and_refused(
@@ -179,7 +275,9 @@ def test_killed_and_moved_from_machine_to_machine_it_ends_as_if_never_stopped(
         options = ("--concurrent", "1", "--storage", f"s3://{BUCKET}/team")
         for kill in range(4):
             before = journal_lines(out / "killed")
-            process = subprocess.Popen(command(study, out, *options), env=environment(), stdout=subprocess.DEVNULL)
+            # A study that is there knows where it is kept.
+            given = options[:2] if (out / "killed").exists() else options
+            process = subprocess.Popen(command(study, out, *given), env=environment(), stdout=subprocess.DEVNULL)
             while process.poll() is None and journal_lines(out / "killed") < before + 5 + 3 * kill:
                 time.sleep(0.01)
             assert process.poll() is None, "the search was over too soon to be killed so often"

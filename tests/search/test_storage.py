@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from search.storage import Storage, check_storage, local_storage, open_storage
+from search.storage import Storage, local_storage, open_storage, usable_storage
 from tests.search.s3_server import BUCKET, s3_server
 from trainables.config import ConfigError
 
@@ -23,7 +23,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 
 def test_files_come_back_as_they_were_put(storage: Storage, tmp_path: Path) -> None:
-    check_storage(storage)
+    assert usable_storage(storage.uri) == storage
     assert storage.list() == []
     assert storage.read("a/b.bin") is None
     content = os.urandom(100_000)
@@ -88,6 +88,7 @@ def test_a_file_is_written_and_read_through_a_path_of_this_machine(storage: Stor
         ("nonsense://bucket/x", "must be a path, or a URI such as s3://"),
         ("s3://", "must name a bucket"),
         ("s3://name:pass-word@bucket/x", "must not hold a secret"),
+        ("s3://name:half/pass-word@bucket/x", "must not hold a secret"),
         ("s3://bucket/x?no_such_option=1", "must be a path, or a URI"),
     ],
 )
@@ -100,13 +101,13 @@ def test_a_uri_that_names_no_folder_is_refused(uri: str, words: str) -> None:
 @pytest.mark.slow
 def test_a_bucket_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server(monkeypatch), pytest.raises(ConfigError, match="does not exist"):
-        check_storage(open_storage("s3://another-bucket/x"))
+        usable_storage("s3://another-bucket/x")
 
 
 def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="must be a place where files can be written"):
-        check_storage(open_storage(str(tmp_path / "file" / "below")))
+        usable_storage(str(tmp_path / "file" / "below"))
 
 
 def test_paths_mean_the_same_in_every_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

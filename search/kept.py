@@ -1,0 +1,93 @@
+"""Where a study is kept beside this machine, and what is there of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from search.journal import lock, segments
+from search.storage import Storage, first_line, usable_storage
+from trainables.config import ConfigError
+
+__all__ = ["REMEMBERED", "fetch_study", "has_study", "journal_segments", "kept_in"]
+
+REMEMBERED = "storage"  # the file that tells a study's next session where it is kept
+
+
+def kept_in(uri: str | None, folder: Path, smoke: bool, fresh: bool) -> Storage | None:
+    """The storage in which the study of `folder` is to be kept; None if it is only kept here.
+
+    Args:
+        uri: what the user asked for; None: as before.
+        folder: the study's on this machine.
+        smoke: whether it is the small form of a study, which must not meet the whole one of the same name there.
+        fresh: whether it will be another study beside the one in `folder`.
+
+    Raises:
+        ConfigError: if it has been kept elsewhere, or the storage cannot be used.
+    """
+    before = folder / REMEMBERED
+    known = before.read_text(encoding="utf-8").strip() if before.is_file() and not fresh else None
+    if uri is None:
+        return usable_storage(known) if known else None
+    storage = usable_storage(uri)
+    if smoke:
+        storage = storage.child("smoke")
+    if known and known != storage.uri:
+        rule = f"must be {known}, where this study has been kept so far; --fresh starts another one"
+        raise ConfigError.single("--storage", storage.uri, rule)
+    local = storage.local()
+    if local is not None and local.resolve() == folder.parent.resolve():
+        raise ConfigError.single("--storage", uri, "must be another place than --out, of which it is the copy")
+    return storage
+
+
+def fetch_study(study: Storage, folder: Path) -> None:
+    """Bring a study's YAML and journal here, if the storage has more of it than `folder`.
+
+    Raises:
+        ConfigError: if both have what the other lacks, a search holds the folder, or the storage cannot be read.
+    """
+    try:
+        names = journal_segments(study)
+        if not names:
+            return
+        with lock(folder / "journal"):
+            here = {path.name: path.read_bytes() for path in segments(folder / "journal")}
+            there = {name: study.read(f"journal/{name}") or b"" for name in names}
+            if not (folder / "study.yaml").exists() or not _begins(there, here):
+                study.get("study.yaml", folder / "study.yaml")
+            if _begins(there, here):
+                return
+            if not _begins(here, there):
+                rule = (
+                    f"holds results that {study.location} lacks, where the search went on without them: choose another "
+                    f"--out, into which it is fetched, or --fresh to start another search"
+                )
+                raise ConfigError.single("--out", str(folder), rule)
+            for name in there:
+                study.get(f"journal/{name}", folder / "journal" / name)
+    except OSError as error:
+        rule = f"must hold a study that can be read ({first_line(error)})"
+        raise ConfigError.single("--storage", study.location, rule) from None
+
+
+def has_study(study: Storage) -> bool:
+    """Whether a study has been begun in this folder of a storage.
+
+    Raises:
+        ConfigError: if the storage cannot be read.
+    """
+    try:
+        return bool(journal_segments(study))
+    except OSError as error:
+        raise ConfigError.single("--storage", study.location, f"must be readable ({first_line(error)})") from None
+
+
+def journal_segments(study: Storage) -> dict[str, int]:
+    """The journal's files there, by name, and their bytes."""
+    return {stored.name: stored.nbytes for stored in study.list("journal") if stored.name.endswith(".jsonl")}
+
+
+def _begins(first: dict[str, bytes], second: dict[str, bytes]) -> bool:
+    """Whether each of the first's segments is a beginning of the second's."""
+    return all(name in second and second[name].startswith(content) for name, content in first.items())
