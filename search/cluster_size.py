@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +30,24 @@ __all__ = [
 ]  # fmt: skip
 
 VARIABLE = "RESNET_SEARCH_CLUSTER"  # the file that `ray up` leaves on the head
-PATIENCE = 30.0  # seconds for machines that were set up before to join
+PATIENCE = 30.0  # seconds for machines that are set up to join
+LONGEST_INSTALLATION = 1800.0  # seconds; PyTorch is gigabytes
+INSTALLING = re.compile(r"^ \S+: \S+, (syncing-files|setting-up)$", re.MULTILINE)  # in what `ray status` prints
 LOOK_SECONDS = 10.0
 TYPE_LABEL = "ray.io/node-group"
 HEAD = "node:__internal_head__"
 
 
-def expected_resources() -> dict[str, float]:
+def expected_resources(tell: Callable[[str], None]) -> dict[str, float]:
     """CPUs, GPUs and the like of the connected cluster when it is as large as it may become.
 
     An autoscaling cluster starts its nodes when trials ask for them, and machines that are set up for the first time
     come minutes after the head. Where the cluster's file does not say what a node has, those that belong to the cluster
-    in any case are waited for a little, and one that is still away is taken for the largest that is there.
+    in any case are waited for: as long as one is being installed, else a little. One that is still away is taken for
+    the largest that is there.
+
+    Args:
+        tell: shows the user a line.
     """
     config = _cluster_config()
     if config is None:
@@ -48,14 +57,33 @@ def expected_resources() -> dict[str, float]:
         grown = at_most(config)
     else:
         nodes = 1 + config.get("max_workers", 0)
-        deadline = time.monotonic() + PATIENCE
-        while len(_alive()) < nodes and time.monotonic() < deadline:
-            time.sleep(1)
+        _wait_for(nodes, tell)
         alive = [node["Resources"] for node in _alive()]
         missing = max(nodes - len(alive), 0)
         grown = {kind: amount + missing * max(node.get(kind, 0) for node in alive) for kind, amount in _there().items()}
     there = _there()
     return there | {kind: max(amount, there.get(kind, 0.0)) for kind, amount in grown.items()}
+
+
+def _wait_for(nodes: int, tell: Callable[[str], None]) -> None:
+    began = looked = time.monotonic()
+    deadline, told = began + PATIENCE, False
+    while len(_alive()) < nodes and time.monotonic() < deadline:
+        time.sleep(1)
+        if time.monotonic() - looked > LOOK_SECONDS:
+            if _one_is_installed():
+                deadline = min(time.monotonic() + PATIENCE, began + LONGEST_INSTALLATION)
+                if not told:
+                    tell(f"{len(_alive())} of {_many(nodes, 'node')} are there; waiting while another one is installed")
+                told = True
+            looked = time.monotonic()
+
+
+def _one_is_installed() -> bool:
+    """Whether the autoscaler is setting a node up now: told by Ray's command alone."""
+    command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "status"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (Ray's own command)
+    return INSTALLING.search(done.stdout) is not None
 
 
 def _there() -> dict[str, float]:

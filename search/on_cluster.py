@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from search.cluster import LOST, RUNS, Head, find_head
 from search.commands import elsewhere, program, shown
+from search.outputs import write_text
 from search.study import StudySpec
 from search.terminal import say
 from trainables.config import ConfigError
@@ -47,25 +49,42 @@ def search_on(
         "out": str(there), "storage": storage, "smoke": smoke, "fresh": fresh, "dry_run": dry_run,
         "columns": console.width,
     }  # fmt: skip
-    again = _again()
+
+    def again(study: str) -> str:
+        return _renamed(spec, study, cluster, out, smoke, storage) if fresh else _typed()
+
     answer, code = _follow(head, request, console, again)
     if dry_run or answer is None or code == REFUSED:
         sys.exit(code)
     if code == LOST:
-        raise SystemExit(_tell_lost(head, console, again))
+        raise SystemExit(_tell_lost(head, console, again(answer["study"])))
     folder = bring_back(head, there / answer["study"], out)
     _tell_results(folder, cluster, console)
     if code:
         sys.exit(code)
 
 
-def _again() -> str:
+def _typed() -> str:
     """This command, as it was typed."""
     return f"{program('python')} -m search.run {shlex.join(sys.argv[1:])}"
 
 
-def _follow(head: Head, request: dict[str, Any], console: Console, again: str) -> tuple[dict[str, Any] | None, int]:
-    """What the head answered, if it did, and the exit code of the search or of ssh."""
+def _renamed(spec: StudySpec, study: str, cluster: Path, out: Path, smoke: bool, storage: str | None) -> str:
+    """The command that follows a search which --fresh has given another name: the one typed would start one more."""
+    path = out / "submitted" / f"{study}.yaml"
+    write_text(path, spec.model_copy(update={"study": study}).dump())
+    options = " --smoke" * smoke + (f" --storage {shlex.quote(storage)}" if storage else "")
+    options += elsewhere(out)
+    return f"{program('python')} -m search.run {shown(path)} --cluster {shlex.quote(str(cluster))}{options}"
+
+
+def _follow(
+    head: Head, request: dict[str, Any], console: Console, again: Callable[[str], str]
+) -> tuple[dict[str, Any] | None, int]:
+    """What the head answered, if it did, and the exit code of the search or of ssh.
+
+    `again` gives the command that follows the search of a name.
+    """
     process = head.popen(["python", "-P", "-m", "search.on_head"], json.dumps(request).encode(), subprocess.PIPE)
     answer: dict[str, Any] | None = None
     try:
@@ -73,7 +92,8 @@ def _follow(head: Head, request: dict[str, Any], console: Console, again: str) -
             answer = json.loads(line)
             verb = "runs already, and is followed" if answer["attached"] else "was submitted"
             say(console, f"{answer['study']} {verb} on {head.cluster} as job {answer['job']}")
-            say(console, "Ctrl-C leaves it running; the same command follows it again")
+            command = again(answer["study"]) if request["fresh"] else "the same command"
+            say(console, f"Ctrl-C leaves it running; {command} follows it again")
         for raw in iter(process.stdout.readline, b""):
             say(console, raw.decode(errors="replace").rstrip("\n"))
     except KeyboardInterrupt:
@@ -82,7 +102,8 @@ def _follow(head: Head, request: dict[str, Any], console: Console, again: str) -
         if answer is None:
             raise
         stop = f"{program('ray')} exec {head.cluster} '. ~/resnet-search/env.sh; ray job stop {answer['job']}'"
-        say(console, f"\nleft: the search goes on there.\n  {again}   # follow it again\n  {stop}   # stop it")
+        follow = again(answer["study"])
+        say(console, f"\nleft: the search goes on there.\n  {follow}   # follow it again\n  {stop}   # stop it")
         sys.exit(130)
     code = process.wait()
     if code == LOST and answer is None:

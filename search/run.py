@@ -94,13 +94,13 @@ def run(
     _conclude(spec, out, uri, outcome, console)
 
 
-def _resources(spec: StudySpec) -> dict[str, float]:
+def _resources(spec: StudySpec, console: Console) -> dict[str, float]:
     """What there is to run on: the cluster that RAY_ADDRESS names (which is joined for it), else this machine."""
     if os.environ.get("RAY_ADDRESS"):
         from search.tuner import available_resources, connect
 
         connect()
-        return available_resources()
+        return available_resources(lambda line: say(console, line))
     gpus = 0
     if spec.resources.gpus_per_trial != 0:
         import torch
@@ -127,9 +127,9 @@ def _expected_nodes(spec: StudySpec, concurrent: int) -> Mapping[str, int]:
     return {UNTYPED: 1}
 
 
-def _resolve(spec: StudySpec) -> tuple[StudySpec, int]:
+def _resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
     """The study with its execution decided, and how many trials run at once."""
-    resources = _resources(spec)
+    resources = _resources(spec, console)
     concurrent = check_resources(spec, resources)
     if spec.resources.prices is not None:
         check_prices(spec.resources.prices, _node_types())
@@ -139,7 +139,7 @@ def _resolve(spec: StudySpec) -> tuple[StudySpec, int]:
 def _dry_run(spec: StudySpec, console: Console) -> None:
     from trainables.store import default_cache
 
-    spec, concurrent = _resolve(spec)
+    spec, concurrent = _resolve(spec, console)
     check_inputs(spec, default_cache())
     calibration = calibrate(spec.trial_config({}), default_cache())
     nodes = _expected_nodes(spec, concurrent) if spec.resources.prices is not None else {}
@@ -151,7 +151,7 @@ def _search(
 ) -> tuple[SessionOutcome, StudySpec]:
     from trainables.store import default_cache
 
-    spec, concurrent = _resolve(spec)
+    spec, concurrent = _resolve(spec, console)
     cache = default_cache()
     with console.status("preparing images"):
         stores = check_inputs(spec, cache)

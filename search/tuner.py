@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,9 +36,9 @@ def connect() -> None:
     ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
-def available_resources() -> dict[str, float]:
-    """What the connected Ray has in all, by kind (`CPU`, `GPU`), and what it can grow to."""
-    return expected_resources()
+def available_resources(tell: Callable[[str], None]) -> dict[str, float]:
+    """What the connected Ray has in all, by kind (`CPU`, `GPU`), and what it can grow to; `tell` shows a line."""
+    return expected_resources(tell)
 
 
 def run_trials(session: Session, trainable: type[tune.Trainable] = ResNetTrial) -> None:
