@@ -77,6 +77,11 @@ def _wait_for(nodes: int, tell: Callable[[str], None]) -> None:
                     tell(f"{len(_alive())} of {_many(nodes, 'node')} are there; waiting while another one is installed")
                 told = True
             looked = time.monotonic()
+    if (there := len(_alive())) < nodes:
+        tell(
+            f"{there} of {_many(nodes, 'node')} are there; the others are counted on, and used once they join. "
+            "Why they have not: /tmp/ray/session_latest/logs/monitor.log on the head"
+        )
 
 
 def _one_is_installed() -> bool:

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from search.tracking_uri import redacted
 
-__all__ = ["elsewhere", "open_mlflow", "program", "resume", "shown"]
+__all__ = ["SUBMITTED_BY", "elsewhere", "open_mlflow", "program", "resume", "shown"]
+
+
+SUBMITTED_BY = "RESNET_SEARCH_SUBMITTED"  # set where a search was sent from another machine, which tells what to type
 
 
 def shown(path: Path) -> str:

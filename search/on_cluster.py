@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import shutil
 import subprocess
 import sys
-import tarfile
-import tempfile
 from collections.abc import Callable
 from importlib import metadata
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from search.brought import bring_back, bring_checkpoint, tell_results
 from search.cluster import LOST, RUNS, Head, find_head
 from search.commands import elsewhere, program, shown
 from search.outputs import write_text
@@ -24,10 +21,9 @@ from search.study import StudySpec
 from search.terminal import say
 from trainables.config import ConfigError
 
-__all__ = ["bring_back", "contains", "search_on"]
+__all__ = ["search_on"]
 
 REFUSED = 2  # the exit code of bad input: nothing was begun
-LEFT_THERE = ("checkpoints", "ray")  # of a study's folder: large, and of use on the cluster only
 
 
 def search_on(
@@ -59,7 +55,7 @@ def search_on(
     if code == LOST:
         raise SystemExit(_tell_lost(head, console, again(answer["study"])))
     folder = bring_back(head, there / answer["study"], out)
-    _tell_results(folder, cluster, console)
+    tell_results(folder, bring_checkpoint(head, there / answer["study"], folder), cluster, console)
     if code:
         sys.exit(code)
 
@@ -102,8 +98,11 @@ def _follow(
         if answer is None:
             raise
         stop = f"{program('ray')} exec {head.cluster} '. ~/resnet-search/env.sh; ray job stop {answer['job']}'"
-        follow = again(answer["study"])
-        say(console, f"\nleft: the search goes on there.\n  {follow}   # follow it again\n  {stop}   # stop it")
+        status = f". ~/resnet-search/env.sh; python -m search.status {answer['study']} --out {request['out']}"
+        say(console, "\nleft: the search goes on there.")
+        say(console, f"  {again(answer['study'])}   # follow it again")
+        say(console, f"  {program('ray')} exec {head.cluster} '{status}'   # how it stands")
+        say(console, f"  {stop}   # stop it: its trials are saved, which may take two minutes")
         sys.exit(130)
     code = process.wait()
     if code == LOST and answer is None:
@@ -116,70 +115,3 @@ def _tell_lost(head: Head, console: Console, again: str) -> int:
     say(console, f"the connection to {head.login} was lost; the search goes on there if its machine does.")
     say(console, f"  {again}   # follow it again; if the head is lost, `ray up {head.cluster}` first: it goes on")
     return 1
-
-
-def bring_back(head: Head, study: PurePosixPath, out: Path) -> Path:
-    """Copy a study's results, without checkpoints, from the head's `study` to below `out`; returns where.
-
-    What was brought before is replaced. Another search of that name that is there keeps its folder, and this one gets
-    the first free one of `<study>-2`, `<study>-3`, ...
-
-    Raises:
-        ConfigError: if `out` cannot be written, or the copy failed.
-    """
-    leave = [f"--exclude={study.name}/{name}" for name in LEFT_THERE]
-    command = ["tar", "-C", str(study.parent), "-czf", "-", *leave, study.name]
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".from-cluster-") as temporary:
-            process = head.popen(command, stdout=subprocess.PIPE)
-            try:
-                with tarfile.open(fileobj=process.stdout, mode="r|gz") as archive:
-                    archive.extractall(temporary, filter="data")
-            except tarfile.TarError as error:
-                process.wait()
-                rule = f"could not be copied from {head.login} ({error}); the same command tries again"
-                raise ConfigError.single("--cluster", str(study), rule) from None
-            process.wait()
-            brought = Path(temporary) / study.name
-            folder, number = out / study.name, 1
-            while not contains(brought, folder):
-                number += 1
-                folder = out / f"{study.name}-{number}"
-            _replace(brought, folder)
-    except OSError as error:
-        rule = f"must be a folder that can be written ({error.strerror})"
-        raise ConfigError.single("--out", str(out), rule) from None
-    return folder
-
-
-def contains(brought: Path, here: Path) -> bool:
-    """Whether the journal in `brought` holds all that the one in `here` has: then nothing is lost by replacing it."""
-    for segment in sorted((here / "journal").glob("*.jsonl")):
-        newer = brought / "journal" / segment.name
-        if not (newer.exists() and newer.read_bytes().startswith(segment.read_bytes())):
-            return False
-    return True
-
-
-def _replace(source: Path, target: Path) -> None:
-    for path in sorted(source.rglob("*")):
-        to = target / path.relative_to(source)
-        if path.is_dir():
-            to.mkdir(parents=True, exist_ok=True)
-        else:
-            to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, f"{to}.partial")
-            os.replace(f"{to}.partial", to)
-
-
-def _tell_results(folder: Path, cluster: Path, console: Console) -> None:
-    say(console, f"results: {shown(folder)}")
-    python, best = program("python"), folder / "best_config.yaml"
-    if best.exists():
-        say(console, f"best config: {shown(best)}")
-        say(console, f"  {python} -m trainables.train {shown(best)}   # the same trial again, here")
-    status = f"{python} -m search.status {folder.name}{elsewhere(folder.parent)}"
-    say(console, f"  {status}   # how it stood")
-    ui = f"{python} -m search.ui {folder.name} --cluster {shlex.quote(str(cluster))}"
-    say(console, f"  {ui}   # compare the trials in MLflow")

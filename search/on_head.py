@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -17,10 +18,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.commands import SUBMITTED_BY
 from search.outputs import write_text
 from search.preflight import study_folder
 from search.storage import VARIABLE, Storage, usable_storage
-from search.study import StudySpec, parse_study
+from search.study import StudySpec, load_study, parse_study
 from trainables.cli import run_verb
 from trainables.config import ConfigError, parse_yaml
 
@@ -33,6 +35,8 @@ DASHBOARD = "http://127.0.0.1:8265"
 STUDY = "resnet-search-study"  # the key of a job's metadata that names its study's folder
 SUBMITTED = Path("resnet-search", "submitted")  # below the home
 LOOK_SECONDS = 1.0
+# What Ray writes at the beginning of a job's log, a long command in it.
+RAYS_OWN = re.compile(r"\A(?:[^\n]*(?: job_manager\.py:\d+ -- |Running entrypoint for job )[^\n]*\n?)+")
 
 
 def serve() -> None:
@@ -58,6 +62,8 @@ def serve() -> None:
     if job is None:
         job = _submit(client, spec, out, storage, request["columns"])
     print(json.dumps({"study": spec.study, "job": job, "attached": attached}), flush=True)  # noqa: T201 (the protocol)
+    if attached and (other := _other_budget(job, spec)):
+        print(f"it runs with {other}; to change that, stop it and give this command again", flush=True)  # noqa: T201
     try:
         code = follow(client, job)
     except (OSError, RuntimeError) as error:  # Ray went away, and the search with it
@@ -90,6 +96,16 @@ def _live_job(client: JobSubmissionClient, folder: Path) -> str | None:
     return None
 
 
+def _other_budget(job: str, spec: StudySpec) -> str:
+    """In what the running search's budget differs from the one that was asked for now."""
+    running = load_study(str(Path.home() / SUBMITTED / f"{job}.yaml")).budget
+    return ", ".join(
+        f"--{name.replace('_', '-')} {was if was is not None else 'unlimited'}"
+        for name, was in running.model_dump().items()
+        if was != getattr(spec.budget, name)
+    )
+
+
 def _storage(request: dict[str, Any]) -> Storage | None:
     """Where the search is kept, if anywhere. A smoke run must not meet the whole search of the same name there."""
     uri = request["storage"] or os.environ.get(VARIABLE)
@@ -113,7 +129,7 @@ def _submit(client: JobSubmissionClient, spec: StudySpec, out: Path, storage: St
     # The head's MLflow is its own: while it is slow to come up, trials need not wait for it.
     command = shlex.join(_search(spec, job, out, "--tracking-later", *kept))
     client.submit_job(
-        entrypoint=f"exec env COLUMNS={columns} {command}",
+        entrypoint=f"exec env {SUBMITTED_BY}=1 COLUMNS={columns} {command}",
         submission_id=job,
         metadata={STUDY: str(out / spec.study)},
     )
@@ -134,7 +150,7 @@ def follow(client: JobSubmissionClient, job: str) -> int:
     seen = 0
     while True:
         info = client.get_job_info(job)  # before the log, which then is complete if the job has ended
-        text = client.get_job_logs(job)
+        text = RAYS_OWN.sub("", client.get_job_logs(job))
         sys.stdout.write(text[seen:])
         sys.stdout.flush()
         seen = len(text)

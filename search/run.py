@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from search.commands import elsewhere, open_mlflow, program, resume, shown
+from search.commands import SUBMITTED_BY, elsewhere, open_mlflow, program, resume, shown
 from search.cost import UNTYPED, told
 from search.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
 from search.driver import StudyDriver
@@ -197,13 +197,14 @@ def _search(
 
 
 def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, console: Console) -> None:
+    submitted = SUBMITTED_BY in os.environ
     print_leaderboard(spec, {record.number: record for record in outcome.result.trials}, console)
     if outcome.best is None:
         say(
             console,
             f"no trial ran to its end, so there is no best config; every result is in {shown(out / spec.study)}",
         )
-    elif outcome.best_path is not None:
+    elif outcome.best_path is not None and not submitted:
         say(console, f"best config: {shown(outcome.best_path)} (trial {outcome.best.number})\n\nnext:")
         for purpose, command in _next_commands(spec, out, uri, outcome):
             say(console, f"  {command}   # {purpose}")
@@ -213,8 +214,8 @@ def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, con
         return
     waiting = sum(not record.status.ended for record in outcome.result.trials)
     why = outcome.trouble or "interrupted"
-    say(console, f"{why}: what was done is kept, {waiting} trials wait to go on. The same command goes on, or")
-    say(console, f"  {resume(out / spec.study)}")
+    way = "." if submitted else f", or\n  {resume(out / spec.study)}"
+    say(console, f"{why}: what was done is kept, {waiting} trials wait to go on. The same command goes on{way}")
     sys.exit(1 if outcome.trouble else 130)
 
 

@@ -84,7 +84,7 @@ def _serve(command: list[str], port: int, study: str, trouble: Callable[[], str]
             raise ConfigError.single("STUDY", study, trouble())
         page = f"/#/experiments/{experiment}" if experiment else ""
         missing = "" if experiment else " (MLflow has nothing of it yet)"
-        typer.echo(f"{study}: open http://127.0.0.1:{port}{page}{missing}; Ctrl-C ends it")
+        typer.echo(f"{study}{missing}, until Ctrl-C: open http://127.0.0.1:{port}{page}")
         process.communicate()
     except KeyboardInterrupt:
         return

@@ -85,7 +85,7 @@ class Laptop:
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
-            yield line.partition("open ")[2].partition(";")[0]
+            yield line.partition("open ")[2].strip()
         finally:
             process.terminate()
             assert process.wait(30) == 0

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from search.brought import contains
 from search.cluster import find_head
-from search.on_cluster import contains
 from search.ui import ui
 from trainables.config import ConfigError
 

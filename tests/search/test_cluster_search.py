@@ -118,7 +118,14 @@ def test_a_search_on_two_machines_survives_what_happens_to_them(lab: Lab, laptop
     assert later == list(range(later[0], 31))
     result = collect(load_study(str(brought / "study.yaml")), events)
     assert [trial.status for trial in result.trials] == [TrialStatus.COMPLETED] * 9
-    assert not (brought / "checkpoints").exists()
+    best = result.best()
+    assert best is not None
+    assert best.checkpoint is not None
+    (checkpoint,) = (brought / "checkpoints").rglob("*.pt")  # the best trial's, and no other
+    assert best.checkpoint.endswith(str(checkpoint.relative_to(brought)))
+    assert "next:" not in text  # what can be typed on the head
+    assert f"trainables.evaluate {checkpoint.relative_to(laptop.folder)} --split test" in text
+    laptop.run([sys.executable, "-m", "trainables.evaluate", str(checkpoint), "--split", "test"])
     laptop.run([sys.executable, "-m", "search.status", "digits_resnet8"])
     assert runs_in_mlflow(laptop, "digits_resnet8") == 10  # the search and its trials
     laptop.search("digits_resnet8", "--smoke", "--fresh", "--trials", "2", *NO_GPU)
