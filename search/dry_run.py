@@ -112,7 +112,7 @@ def print_plan(
         seconds = survival.epochs * calibration.epoch_seconds / max(concurrent * min(shared, 1.0), 1.0)
         console.print(
             f"time: about {duration(seconds)} with {concurrent} at once ({calibration.epoch_seconds:.2f} s an epoch of "
-            f"the trial defaults, timed alone on this machine){hours}"
+            f"the trial defaults, timed alone on this machine), after half a minute to start{hours}"
         )
     if spec.resources.prices is not None:
         say(console, cost_line(spec, seconds, nodes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -103,10 +104,11 @@ def _follow(
         say(console, f"  {again(answer['study'])}   # follow it again")
         say(console, f"  {program('ray')} exec {head.cluster} '{status}'   # how it stands")
         say(console, f"  {stop}   # stop it: its trials are saved, which may take two minutes")
-        sys.exit(130)
+        sys.stdout.flush()
+        os._exit(130)  # at once: Ray's own exit would answer a second Ctrl-C with a traceback
     code = process.wait()
     if code == LOST and answer is None:
-        rule = f"must be reachable by ssh as {head.login}: ray up {shlex.quote(head.cluster)} starts it again"
+        rule = f"must be reachable by ssh as {head.login}, with the key it names: ray up {shlex.quote(head.cluster)}"
         raise ConfigError.single("--cluster", head.cluster, rule)
     return answer, code
 

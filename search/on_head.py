@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,11 @@ def serve() -> None:
     job = None if request["fresh"] else _live_job(client, out / spec.study)
     attached = job is not None
     # While the search runs, the folder here has all that there is.
-    spec, _ = study_folder(spec, out, request["fresh"], None if attached else storage)
+    try:
+        spec, _ = study_folder(spec, out, request["fresh"], None if attached else storage)
+    except ConfigError as error:
+        where = f"on the head of {request['cluster']}"
+        raise ConfigError(replace(p, path=f"{p.path} {where}") for p in error.problems) from None
     if job is None:
         job = _submit(client, spec, out, storage, request["columns"])
     print(json.dumps({"study": spec.study, "job": job, "attached": attached}), flush=True)  # noqa: T201 (the protocol)

@@ -64,14 +64,16 @@ class Progress:
     def __init__(self, spec: StudySpec, records: Mapping[int, TrialRecord], console: Console) -> None:
         self._spec, self._by_number, self._console = spec, records, console
         self._started = self._told = time.monotonic()
-        self._before = 0
+        self._before, self._ended_before = 0, 0
         self._spending = Spending()  # the first count of a session holds what those before it have cost
         live = console.is_terminal
         self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=2) if live else None
 
     def __enter__(self) -> Progress:
         self._started = self._told = time.monotonic()
-        self._before = sum(len(record.history) for record in self._by_number.values())  # an earlier session's
+        records = list(self._by_number.values())
+        self._before = sum(len(record.history) for record in records)  # an earlier session's
+        self._ended_before = sum(record.ended is not None for record in records)
         if self._live is not None:
             self._live.start()
         return self
@@ -131,7 +133,8 @@ class Progress:
         total, trained = self._spec.budget.trials, sum(len(record.history) for record in records)
         ended = [record for record in records if record.ended is not None]
         here = trained - self._before
-        if here <= 0 or not ended:
+        # The first seconds of a session that goes on say nothing: its workers start, and all that ended was before.
+        if here <= 0 or len(ended) < self._ended_before + (2 if self._before else 1):
             return f"{len(ended)} of {total} trials"
         # Recipes run to the end and come first, so that their cost says little about the rest.
         suggested = [record for record in ended if not record.origin.startswith("recipe:")] or ended

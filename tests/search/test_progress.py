@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from search.driver import StudyDriver
 from search.events import CostCounted, TrialEnded, TrialStatus
 from search.journal import Journal
 from search.progress import Progress, print_leaderboard
-from search.results import TrialRecord
+from search.results import Epoch, TrialRecord
 from search.schedulers import build_scheduler
 from search.searchers import build_searcher
 from search.study import load_study
@@ -65,6 +67,26 @@ def test_what_a_search_has_cost_is_shown(tmp_path: Path) -> None:
     before, after = output.getvalue().splitlines()
     assert "cost" not in before
     assert "| cost 2.50 of 1000000.00 |" in after
+
+
+def test_a_search_that_goes_on_foretells_its_end_once_it_has_ended_two_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("search.progress.time.monotonic", lambda: now[0])
+    spec = load_study("synthetic").override(trials=12, epochs=9)
+    epochs = tuple(Epoch(number, {"val_accuracy": 0.5}) for number in range(1, 10))
+    records = {0: replace(RECORD, history=epochs)}
+    console = Console(file=io.StringIO(), width=200)
+    progress = Progress(spec, records, console)
+    with progress:
+        for number in (1, 2):
+            now[0] += 60.0
+            records[number] = replace(RECORD, number=number, history=epochs)
+            progress(ENDED)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    first, second = output.getvalue().splitlines()
+    assert first.endswith("2 of 12 trials")
+    assert second.endswith("3 of 12 trials, about 9 min left")
 
 
 def test_a_terminal_shows_the_state_of_the_search(tmp_path: Path) -> None:
