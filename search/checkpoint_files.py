@@ -110,7 +110,7 @@ class Retention:
             OSError: if the storage cannot be reached.
         """
         left = {stored.name.partition("/")[0] for stored in self._study.list(CHECKPOINTS)}
-        for record in self._records.values():
+        for record in list(self._records.values()):  # at once: the driver may be adding to them
             folder = _trial_folder(record.number)
             if record.status in (TrialStatus.STOPPED, TrialStatus.DIVERGED) and folder.rpartition("/")[2] in left:
                 self._study.delete_folder(folder)

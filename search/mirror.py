@@ -167,7 +167,7 @@ class Mirror:
                 self._away = True
                 pause = min(2.0 ** (failures - 1), LONGEST_WAIT)
             except Exception as error:  # noqa: BLE001 (the search must not go on as if it were kept)
-                self.trouble = f"the copy to {self.study.location} has failed ({error!r})"
+                self._fail(error)
             else:
                 if failures:
                     self._warn(f"the storage {self.study.location} is back and has everything")
@@ -178,11 +178,17 @@ class Mirror:
                 self._tried = asked
                 self._news.notify_all()
             if self.trouble is None:
-                self._tidy_up(PATIENCE if closing else SLICE)
+                try:
+                    self._tidy_up(PATIENCE if closing else SLICE)
+                except Exception as error:  # noqa: BLE001 (as above)
+                    self._fail(error)
             if closing:
                 return
             if self.trouble is None:
                 self._wait(pause)
+
+    def _fail(self, error: Exception) -> None:
+        self.trouble = f"the copy to {self.study.location} has failed ({error!r})"
 
     def _wait(self, pause: float) -> None:
         """Until there is something to do, and for a while so that more comes together; somebody who waits is served."""

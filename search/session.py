@@ -109,13 +109,14 @@ def run_session(
         listeners: tuple[Callable[[Event], None], ...] = (tracker.submit, retention, progress)
         if mirror is not None:
             mirror.follow(tracker.submit, retention)
-            mirror.later(retention.sweep)
             listeners = (mirror, progress)
         driver = StudyDriver(
             spec, journal, build_searcher(spec), build_scheduler(spec), records,
             listeners, used=seconds_used(past),
         )  # fmt: skip
         driver.replay(past)
+        if mirror is not None:
+            mirror.later(retention.sweep)
         driver.record(started)
         trouble: str | None = None
         try:
