@@ -190,9 +190,12 @@ def test_an_outage_at_the_end_is_waited_for_and_nothing_is_lost(tmp_path: Path) 
     journal = Journal(tmp_path / "sample" / "journal", 2)
     with Mirror(local_storage(tmp_path / "storage" / "sample"), tmp_path / "sample", warnings.append) as mirror:
         mirror.follow(told.append, lambda event: None)
+        assert mirror.flush()
+        time.sleep(0.5)  # it has nothing to do for ten seconds now, and does not see the moment between the two renames
         journal_there = tmp_path / "storage" / "sample" / "journal"
+        (tmp_path / "file").write_text("not a folder")  # nothing can be written below it
         journal_there.rename(tmp_path / "away")
-        journal_there.write_text("not a folder")  # nothing can be written below it
+        (tmp_path / "file").rename(journal_there)
         event = sample_events(sample_spec())[0]
         journal.append(event)
         mirror(event)
