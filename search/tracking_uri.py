@@ -53,15 +53,23 @@ def connect(uri: str) -> MlflowClient:
     be made twice. Credentials are those that MLflow finds: its environment variables, or ~/.mlflow/credentials. Those
     in a server's URI are moved to the variables of this process, because MLflow repeats the URI in its messages.
     """
-    uri = _without_credentials(uri)
+    _load_mlflow(uri)
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(_without_credentials(uri))
+
+
+def _load_mlflow(uri: str) -> None:
+    """Import what a client of this URI needs, set as it should be: on a busy machine that takes many seconds."""
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what it logs as an error it raises as well
-    from mlflow.tracking import MlflowClient
+    import mlflow.tracking
 
-    return MlflowClient(uri)
+    if uri.startswith(DATABASES):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (which the client imports when it is made)
 
 
 def _without_credentials(uri: str) -> str:
@@ -141,6 +149,7 @@ def _ask(uri: str, timeout: float, option: str, way_out: str) -> None:
         else:
             answers.append(None)
 
+    _load_mlflow(uri)  # its time is not the server's
     started = time.monotonic()
     thread = threading.Thread(target=ask, name="mlflow-check", daemon=True)
     thread.start()

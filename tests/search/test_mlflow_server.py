@@ -93,6 +93,11 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def heed_interrupts() -> None:
+    """As in a terminal: what a shell has put into the background, as it may have these tests, ignores SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Team:
     """A server, those who use it, and all that they write: below one folder, whose path is short enough for Ray."""
 
@@ -118,7 +123,7 @@ class Team:
         with said.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", *arguments], env=kept | environment, cwd=self.folder, stdout=output,
-                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, preexec_fn=heed_interrupts,
             )  # fmt: skip
         return process, said
 
