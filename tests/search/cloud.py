@@ -6,18 +6,16 @@ What the emulation only lists comes up, and goes when it is ended.
 from __future__ import annotations
 
 import os
-import socket
 import threading
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import boto3
-from moto.server import ThreadedMotoServer
 
 from tests.search.lab import Lab, Node
+from tests.search.s3_server import MotoServer
 
 __all__ = ["Cloud", "Machines", "emulated"]
 
@@ -44,23 +42,20 @@ class Cloud:
 @contextmanager
 def emulated(address: str) -> Iterator[Cloud]:
     """AWS with nothing in it but the default network, and the policies that it has of itself."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port = int(probe.getsockname()[1])
-    endpoint = f"http://{address}:{port}"
     with patch.dict(os.environ, MOTO_IAM_LOAD_MANAGED_POLICIES="true"):
-        server = ThreadedMotoServer(address, port, verbose=False)
-        server.start()
+        server = MotoServer(address)
         try:
-            yield Cloud(endpoint)
+            yield Cloud(server.endpoint)
         finally:
-            reset = urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")  # noqa: S310 (this machine)
-            urllib.request.urlopen(reset, timeout=30).close()  # noqa: S310 (this machine)
+            server.reset()
             server.stop()
 
 
 class Machines:
     """Makes a machine of each instance at its private address, which lets its key pair in; a context manager.
+
+    Raises:
+        RuntimeError: at the end, or when it is asked, if a machine could not be made.
 
     Args:
         ec2: boto3's client.
@@ -81,6 +76,7 @@ class Machines:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self._raise_error()
 
     def trains(self, instance: str) -> bool:
         """Whether a trial trains on the machine of an instance; false while there is none yet."""
@@ -93,11 +89,14 @@ class Machines:
         Raises:
             RuntimeError: if a machine could not be made.
         """
-        if self._error is not None:
-            raise RuntimeError("a machine could not be made") from self._error
+        self._raise_error()
         pages = self._ec2.get_paginator("describe_instances").paginate()
         found = [i for page in pages for reservation in page["Reservations"] for i in reservation["Instances"]]
         return sorted((i for i in found if i["State"]["Name"] in states), key=lambda i: i["LaunchTime"])
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise RuntimeError("a machine could not be made") from self._error
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):

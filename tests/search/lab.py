@@ -82,6 +82,24 @@ def _run(*command: str) -> str:
     ).stdout
 
 
+def _remove_abandoned() -> None:
+    """End what tests that were killed have left: a bridge of theirs would draw the traffic of the same network."""
+    for namespace in re.findall(r"^rs\d+n\d+", _run("ip", "netns", "list"), re.MULTILINE):
+        if _abandoned(namespace):
+            for pid in _run("ip", "netns", "pids", namespace).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            _run("ip", "netns", "del", namespace)
+    for bridge in re.findall(r"^\d+: (rsbr\d+):", _run("ip", "-o", "link", "show", "type", "bridge"), re.MULTILINE):
+        if _abandoned(bridge):
+            _run("ip", "link", "del", bridge)
+
+
+def _abandoned(name: str) -> bool:
+    owner = Path("/proc", re.findall(r"\d+", name)[0], "cmdline")
+    return not owner.exists() or b"pytest" not in owner.read_bytes()
+
+
 class Node:
     """A machine of the lab. `start` switches it on and `kill` off, as by pulling the plug; both may be repeated."""
 
@@ -183,6 +201,7 @@ class Lab:
         self.nodes: list[Node] = []
 
     def __enter__(self) -> Lab:
+        _remove_abandoned()
         _run("ip", "link", "add", self.bridge, "type", "bridge")
         _run("ip", "addr", "add", f"{self.address}/{self.network.prefixlen}", "dev", self.bridge)
         _run("ip", "link", "set", self.bridge, "up")
