@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 
 from rich.console import Console
 
-from search.checkpoint_files import CHECKPOINTS
+from search.checkpoint_files import CHECKPOINTS, checkpoint_at
 from search.cluster import Head
 from search.commands import elsewhere, program, shown
-from search.kept import REMEMBERED
+from search.kept import REMEMBERED, begins, journal_contents
 from search.outputs import replaced
 from search.results import collect
 from search.stored import read_study
@@ -64,11 +64,7 @@ def bring_back(head: Head, study: PurePosixPath, out: Path) -> Path:
 
 def contains(brought: Path, here: Path) -> bool:
     """Whether the journal in `brought` holds all that the one in `here` has: then nothing is lost by replacing it."""
-    for segment in sorted((here / "journal").glob("*.jsonl")):
-        newer = brought / "journal" / segment.name
-        if not (newer.exists() and newer.read_bytes().startswith(segment.read_bytes())):
-            return False
-    return True
+    return begins(journal_contents(here), journal_contents(brought))
 
 
 def _replace(source: Path, target: Path) -> None:
@@ -91,7 +87,7 @@ def bring_checkpoint(head: Head, study: PurePosixPath, folder: Path) -> Path | N
     best = collect(*read_study(folder)).best()
     if best is None or best.checkpoint is None:
         return None
-    name = f"{CHECKPOINTS}/" + best.checkpoint.rpartition(f"/{CHECKPOINTS}/")[2]
+    name = checkpoint_at(best.checkpoint)
     target = folder / name
     if target.exists():  # a checkpoint, once written, is never another one
         return target

@@ -16,7 +16,10 @@ from search.events import EpochReported, Event, TrialEnded, TrialStatus
 from search.results import Mode, TrialRecord
 from search.storage import Storage
 
-__all__ = ["CHECKPOINTS", "Retention", "checkpoint_name", "checkpoints", "interrupt_file", "last_written", "leg_folder"]
+__all__ = [
+    "CHECKPOINTS", "Retention", "checkpoint_at", "checkpoint_name", "checkpoints", "interrupt_file", "last_written",
+    "leg_folder",
+]  # fmt: skip
 
 NAME = re.compile(r"leg-(\d+)/epoch-(\d+)(?:-step-(\d+))?\.pt")
 CHECKPOINTS = "checkpoints"
@@ -61,6 +64,11 @@ def checkpoints(study: Storage, trial: int, reported: int | None = None) -> list
             if reported is None or epoch <= reported:
                 found.append((epoch, step, leg, f"{folder}/{stored.name}"))
     return [name for *_, name in sorted(found, reverse=True)]
+
+
+def checkpoint_at(location: str) -> str:
+    """The name of a checkpoint of the study, from the place where it was written then, on whatever machine."""
+    return f"{CHECKPOINTS}/" + location.rpartition(f"/{CHECKPOINTS}/")[2]
 
 
 def last_written(study: Storage, trial: int) -> float:

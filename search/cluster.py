@@ -21,7 +21,7 @@ import yaml
 
 from trainables.config import ConfigError
 
-__all__ = ["LOST", "RUNS", "Head", "find_head"]
+__all__ = ["ENVIRONMENT", "LOST", "RUNS", "Head", "find_head"]
 
 RUNS = PurePosixPath("resnet-search", "runs")  # the head's results folder, below its user's home
 ENVIRONMENT = ". ~/resnet-search/env.sh"

@@ -8,7 +8,10 @@ from search.journal import lock, segments
 from search.storage import Storage, first_line, usable_storage
 from trainables.config import ConfigError
 
-__all__ = ["REMEMBERED", "fetch_study", "has_study", "journal_segments", "kept_in"]
+__all__ = [
+    "REMEMBERED", "asked_storage", "begins", "fetch_study", "has_study", "journal_contents", "journal_segments",
+    "kept_in",
+]  # fmt: skip
 
 REMEMBERED = "storage"  # the file that tells a study's next session where it is kept
 
@@ -19,7 +22,7 @@ def kept_in(uri: str | None, folder: Path, smoke: bool, fresh: bool) -> Storage 
     Args:
         uri: what the user asked for; None: as before.
         folder: the study's on this machine.
-        smoke: whether it is the small form of a study, which must not meet the whole one of the same name there.
+        smoke: whether it is the small form of a study.
         fresh: whether it will be another study beside the one in `folder`.
 
     Raises:
@@ -29,9 +32,7 @@ def kept_in(uri: str | None, folder: Path, smoke: bool, fresh: bool) -> Storage 
     known = before.read_text(encoding="utf-8").strip() if before.is_file() and not fresh else None
     if uri is None:
         return usable_storage(known) if known else None
-    storage = usable_storage(uri)
-    if smoke:
-        storage = storage.child("smoke")
+    storage = asked_storage(uri, smoke)
     if known and known != storage.uri:
         rule = f"must be {known}, where this study has been kept so far; --fresh starts another one"
         raise ConfigError.single("--storage", storage.uri, rule)
@@ -39,6 +40,16 @@ def kept_in(uri: str | None, folder: Path, smoke: bool, fresh: bool) -> Storage 
     if local is not None and local.resolve() == folder.parent.resolve():
         raise ConfigError.single("--storage", uri, "must be another place than --out, of which it is the copy")
     return storage
+
+
+def asked_storage(uri: str, smoke: bool) -> Storage:
+    """The storage of a URI; that of a smoke run does not meet the whole study of the same name.
+
+    Raises:
+        ConfigError: if it cannot be used.
+    """
+    storage = usable_storage(uri)
+    return storage.child("smoke") if smoke else storage
 
 
 def fetch_study(study: Storage, folder: Path) -> None:
@@ -52,13 +63,13 @@ def fetch_study(study: Storage, folder: Path) -> None:
         if not names:
             return
         with lock(folder / "journal"):
-            here = {path.name: path.read_bytes() for path in segments(folder / "journal")}
+            here = journal_contents(folder)
             there = {name: study.read(f"journal/{name}") or b"" for name in names}
-            if not (folder / "study.yaml").exists() or not _begins(there, here):
+            if not (folder / "study.yaml").exists() or not begins(there, here):
                 study.get("study.yaml", folder / "study.yaml")
-            if _begins(there, here):
+            if begins(there, here):
                 return
-            if not _begins(here, there):
+            if not begins(here, there):
                 rule = (
                     f"holds results that {study.location} lacks, where the search went on without them: choose another "
                     f"--out, into which it is fetched, or --fresh to start another search"
@@ -88,6 +99,11 @@ def journal_segments(study: Storage) -> dict[str, int]:
     return {stored.name: stored.nbytes for stored in study.list("journal") if stored.name.endswith(".jsonl")}
 
 
-def _begins(first: dict[str, bytes], second: dict[str, bytes]) -> bool:
-    """Whether each of the first's segments is a beginning of the second's."""
+def journal_contents(folder: Path) -> dict[str, bytes]:
+    """The journal's segments in a study's folder of this machine, by name."""
+    return {path.name: path.read_bytes() for path in segments(folder / "journal")}
+
+
+def begins(first: dict[str, bytes], second: dict[str, bytes]) -> bool:
+    """Whether each of the first journal's segments is a beginning of the second's: then the second has all of it."""
     return all(name in second and second[name].startswith(content) for name, content in first.items())

@@ -11,11 +11,11 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from search.checkpoint_files import CHECKPOINTS
+from search.checkpoint_files import CHECKPOINTS, checkpoint_at
 from search.events import Event
 from search.journal import segments
 from search.kept import REMEMBERED, journal_segments
@@ -129,13 +129,13 @@ class Mirror:
             self._news.wait_for(lambda: self._tried >= wanted or self.trouble is not None, timeout)
             return self._served >= wanted
 
-    def copy_outputs(self) -> None:
-        """Copy what lies beside the journal, as far as it is there.
+    def copy_outputs(self, names: Iterable[str] = OUTPUTS) -> None:
+        """Copy what lies beside the journal, as far as it is there: all of it, or the files of these names.
 
         Raises:
             OSError: if the storage cannot be written.
         """
-        for name in OUTPUTS:
+        for name in names:
             if (self._folder / name).exists():
                 self.study.put(self._folder / name, name)
 
@@ -145,7 +145,7 @@ class Mirror:
         Raises:
             OSError: if the storage cannot be read.
         """
-        name = f"{CHECKPOINTS}/" + location.rpartition(f"/{CHECKPOINTS}/")[2]  # wherever it was written then
+        name = checkpoint_at(location)
         if not (self._folder / name).exists():
             try:
                 self.study.get(name, self._folder / name)
@@ -202,11 +202,11 @@ class Mirror:
         """Copy what is new, and tell of it, as long as the lock is this driver's."""
         while not self._events.empty():
             self._untold.append(self._events.get())
-        if not self._lock.held():
+        due = time.monotonic() - self._beaten >= BEAT
+        if not (self._lock.beat() if due else self._lock.held()):
             self.trouble = f"another search has taken over {self.study.location}"
             return
-        if time.monotonic() - self._beaten >= BEAT:
-            self._lock.beat()
+        if due:
             self._beaten = time.monotonic()
             there = journal_segments(self.study)  # a driver that was cut off may have written what it had, just before
             self._copied = {name: size for name, size in self._copied.items() if there.get(name) == size}

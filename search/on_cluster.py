@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from search.brought import bring_back, bring_checkpoint, tell_results
-from search.cluster import LOST, RUNS, Head, find_head
+from search.cluster import ENVIRONMENT, LOST, RUNS, Head, find_head
 from search.commands import elsewhere, program, shown
 from search.outputs import write_text
 from search.study import StudySpec
@@ -98,11 +98,12 @@ def _follow(
         process.wait()
         if answer is None:
             raise
-        stop = f"{program('ray')} exec {head.cluster} '. ~/resnet-search/env.sh; ray job stop {answer['job']}'"
-        status = f". ~/resnet-search/env.sh; python -m search.status {answer['study']} --out {request['out']}"
+        there = f"{program('ray')} exec {head.cluster} '{ENVIRONMENT}"
+        status = f"{there}; python -m search.status {answer['study']} --out {request['out']}'"
+        stop = f"{there}; ray job stop {answer['job']}'"
         say(console, "\nleft: the search goes on there.")
         say(console, f"  {again(answer['study'])}   # follow it again")
-        say(console, f"  {program('ray')} exec {head.cluster} '{status}'   # how it stands")
+        say(console, f"  {status}   # how it stands")
         say(console, f"  {stop}   # stop it: its trials are saved, which may take two minutes")
         sys.stdout.flush()
         os._exit(130)  # at once: Ray's own exit would answer a second Ctrl-C with a traceback

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.commands import SUBMITTED_BY
+from search.kept import asked_storage
 from search.outputs import write_text
 from search.preflight import study_folder
-from search.storage import VARIABLE, Storage, usable_storage
+from search.storage import VARIABLE, Storage
 from search.study import StudySpec, load_study, parse_study
 from trainables.cli import run_verb
 from trainables.config import ConfigError, parse_yaml
@@ -112,12 +113,9 @@ def _other_budget(job: str, spec: StudySpec) -> str:
 
 
 def _storage(request: dict[str, Any]) -> Storage | None:
-    """Where the search is kept, if anywhere. A smoke run must not meet the whole search of the same name there."""
+    """Where the search is kept, if anywhere."""
     uri = request["storage"] or os.environ.get(VARIABLE)
-    if not uri:
-        return None
-    storage = usable_storage(uri)
-    return storage.child("smoke") if request["smoke"] else storage
+    return asked_storage(uri, request["smoke"]) if uri else None
 
 
 def _search(spec: StudySpec, name: str, out: Path, *options: str) -> list[str]:

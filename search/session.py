@@ -94,7 +94,7 @@ def run_session(
             return _conclude(spec, before, study, tracker, mirror, spending(past), finished=True)
         write_text(study / "study.yaml", spec.dump())
         if mirror is not None:
-            _copy_outputs(mirror)
+            _copy_study(mirror)
         number = next_session(study / "journal")
         started = SessionStarted(
             session=number, time=time.time(), versions=versions(), git=git_commit(), fingerprint=fingerprint
@@ -157,9 +157,9 @@ def _conclude(
     return SessionOutcome(result, finished and trouble is None, best, best_path, checkpoint, trouble, spent)
 
 
-def _copy_outputs(mirror: Mirror) -> None:
+def _copy_study(mirror: Mirror) -> None:
     try:
-        mirror.copy_outputs()
+        mirror.copy_outputs(["study.yaml"])
     except OSError as error:
         raise ConfigError.single(
             "--storage", mirror.study.location, f"must be writable ({first_line(error)})"

@@ -234,14 +234,10 @@ def local_storage(folder: Path) -> Storage:
     return Storage(fs.LocalFileSystem(), str(folder), str(folder))
 
 
-def open_storage(uri: str, option: str = OPTION) -> Storage:
+def open_storage(uri: str) -> Storage:
     """The folder that a URI (`s3://bucket/folder`, `gs://...`) or a path names; S3 is asked for the bucket's region.
 
     What follows a `?` are options of pyarrow's file system: `endpoint_override`, `scheme`, `region`.
-
-    Args:
-        uri: what the user gave.
-        option: with which; named in an error.
 
     Raises:
         ConfigError: if it names no file system, or holds a password.
@@ -251,7 +247,7 @@ def open_storage(uri: str, option: str = OPTION) -> Storage:
         return local_storage(Path(os.path.abspath(Path(uri).expanduser())))  # `..` goes, links stay
     if SECRET.search(uri):
         rule = "must not hold a secret: S3 takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `aws configure`"
-        raise ConfigError.single(option, SECRET.sub("://", uri), rule)
+        raise ConfigError.single(OPTION, SECRET.sub("://", uri), rule)
     if uri.startswith(("gs:", "gcs:")) and "retry_limit_seconds" not in uri:
         uri += ("&" if "?" in uri else "?") + GCS_PATIENCE
     try:
@@ -261,17 +257,17 @@ def open_storage(uri: str, option: str = OPTION) -> Storage:
         raise
     except (ValueError, pa.ArrowException) as error:
         rule = f"must be a path, or a URI such as s3://BUCKET/FOLDER or gs://BUCKET/FOLDER ({first_line(error)})"
-        raise ConfigError.single(option, uri, rule) from None
+        raise ConfigError.single(OPTION, uri, rule) from None
     path = path.rstrip("/")
     if isinstance(filesystem, fs.LocalFileSystem):
         return local_storage(Path(path))
     if not path:
-        raise ConfigError.single(option, uri, "must name a bucket: s3://BUCKET/FOLDER")
+        raise ConfigError.single(OPTION, uri, "must name a bucket: s3://BUCKET/FOLDER")
     location = urlunsplit(parts._replace(path=parts.path.rstrip("/"), query="", fragment=""))
     return Storage(filesystem, path, location, f"?{parts.query}" if parts.query else "")
 
 
-def usable_storage(uri: str, option: str = OPTION) -> Storage:
+def usable_storage(uri: str) -> Storage:
     """As `open_storage`, after making sure that files can be written there, read and removed.
 
     Raises:
@@ -279,13 +275,13 @@ def usable_storage(uri: str, option: str = OPTION) -> Storage:
     """
     probe = f".probe-{uuid.uuid4().hex}"
     try:
-        storage = open_storage(uri, option)
+        storage = open_storage(uri)
         storage.write(probe, b"probe")
         storage.list("journal")
         storage.delete(probe)
     except OSError as error:
         rule = f"must be a place where files can be written ({first_line(error)}): see that it exists and is yours"
-        raise ConfigError.single(option, uri, rule) from None
+        raise ConfigError.single(OPTION, uri, rule) from None
     return storage
 
 
