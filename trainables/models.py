@@ -7,7 +7,9 @@ freezing that survives `model.train()`; its blocks and their initialization are 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
 import torch.nn.functional as F  # noqa: N812 (the name PyTorch's own documentation gives it)
 from torch import Tensor, nn
 
@@ -17,6 +19,35 @@ from trainables.pretrained import load_pretrained
 __all__ = ["BasicBlockA", "StagedResNet", "build_model", "build_network", "head", "stages"]
 
 NormLayer = Callable[[int], nn.Module]
+
+
+class _Shortcut(torch.autograd.Function):
+    """Every `stride`-th pixel, and so many channels of zeros before the old ones and behind.
+
+    The gradient has the input's layout. That of slicing and padding would be contiguous beside channels_last ones, and
+    what is done with both took a tenth of a step.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, stride: int, before: int, behind: int) -> Tensor:
+        return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, before, behind))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.step, ctx.before, _ = inputs
+        ctx.size, ctx.channels_last = x.shape, x.stride(1) == 1
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (grad,), (count, channels, height, width) = grads, ctx.size
+        if ctx.channels_last:
+            back = grad.new_zeros(count, height, width, channels).permute(0, 3, 1, 2)
+        else:
+            back = grad.new_zeros(count, channels, height, width)
+        back[:, :, :: ctx.step, :: ctx.step] = grad[:, ctx.before : ctx.before + channels]
+        return back, None, None, None
 
 
 class BasicBlockA(nn.Module):
@@ -40,7 +71,7 @@ class BasicBlockA(nn.Module):
         out = self.bn2(self.conv2(out))
         if self.new_channels:
             before = self.new_channels // 2
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new_channels - before))
+            x = _Shortcut.apply(x, self.stride, before, self.new_channels - before)
         out += x
         return F.relu(out, inplace=True)
 

@@ -244,3 +244,25 @@ def test_stages_and_head_refuse_another_network() -> None:
 def test_a_synthetic_curve_is_no_network() -> None:
     with pytest.raises(ConfigError, match=r"model\.kind: must be a network"):
         build_model(SyntheticCurve(), 10)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_shortcuts_gradient_is_that_of_slicing_and_padding_in_its_layout(
+    layout: torch.memory_format,
+) -> None:
+    block = BasicBlockA(4, 10, 2, nn.BatchNorm2d)
+    for convolution in (block.conv1, block.conv2):
+        nn.init.zeros_(convolution.weight)
+    nn.init.ones_(block.bn2.bias)  # the shortcut alone passes the last ReLU, and all of it that is above -1
+    images = _images(3, 7)[:, [0, 1, 2, 0]].contiguous(memory_format=layout)
+    found, expected = (images.clone().requires_grad_() for _ in range(2))
+    seen: list[Tensor] = []
+    between = found * 1
+    between.register_hook(seen.append)
+    weights = torch.randn(3, 10, 4, 4, generator=torch.Generator().manual_seed(1))
+    (block(between) * weights).sum().backward()
+    (torch.relu(nn.functional.pad(expected[:, :, ::2, ::2], (0, 0, 0, 0, 3, 3)) + 1) * weights).sum().backward()
+    assert found.grad is not None
+    assert expected.grad is not None
+    torch.testing.assert_close(found.grad, expected.grad, rtol=0, atol=0)
+    assert seen[0].is_contiguous(memory_format=layout)
