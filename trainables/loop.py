@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Hashable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel
 
 from trainables.augment import Augmentation, Batch
+from trainables.averaging import averaged_model
 from trainables.config import Normalization, TrialConfig
 from trainables.data import Splits
 from trainables.evaluation import accuracy, predict, score
@@ -28,6 +30,7 @@ from trainables.optim import build_optimizer, lr_at
 from trainables.partial_epoch import PartialEpoch
 from trainables.pretrained import pretrained_normalization
 from trainables.result import EpochResult, Trainable
+from trainables.sampling import class_weights, epoch_order, sampling_weights, train_probe
 from trainables.saved_state import check_float, check_keys, check_whole, refusal
 from trainables.saved_tensors import check_optimizer, check_tensors
 from trainables.seeds import derived_seed
@@ -43,21 +46,6 @@ def normalization_for(config: TrialConfig, mean: tuple[float, ...], std: tuple[f
     if config.data.normalize == "auto":
         from_weights = pretrained_normalization(config.model)
     return from_weights or Normalization.model_validate({"mean": mean, "std": std})
-
-
-def _ema_update(decay: float, steps: Callable[[], int]) -> Any:
-    # torch hands its own count over on the device, where reading it would wait.
-    def update(averaged: list[Tensor], current: list[Tensor], _: Tensor) -> None:
-        # The first steps' weights are noise: average over about the last tenth of the steps until that exceeds the
-        # window of `decay` (the warm-up of TensorFlow's ExponentialMovingAverage).
-        n = steps()
-        weight = 1 - min(decay, (1 + n) / (10 + n))
-        if averaged[0].is_floating_point():  # lists come grouped by dtype
-            torch._foreach_lerp_(averaged, current, weight)
-        else:
-            torch._foreach_copy_(averaged, current)
-
-    return update
 
 
 class Run(Trainable):
@@ -86,15 +74,18 @@ class Run(Trainable):
             config.augment, self._normalization.mean, self._normalization.std, store.num_classes
         )
         self._train, self._val = Feed(splits.train, self._device), Feed(splits.val, self._device)
-        self._probe = self._train_probe()
+        self._probe = train_probe(config.data, len(self._train))
         self._batch_size = min(config.batch_size, len(self._train))
         self._steps_per_epoch = len(self._train) // self._batch_size
-        self._sample_weights, self._class_weights = self._imbalance(splits.train.labels, store.num_classes)
+        labels, imbalanced = splits.train.labels, config.regularization
+        self._sampling_weights = sampling_weights(imbalanced, labels, store.num_classes)
+        weights = class_weights(imbalanced, labels, store.num_classes)
+        self._class_weights = None if weights is None else weights.to(self._device)
 
         torch.manual_seed(derived_seed(config.seed, "weights"))
         self._memory_format = memory_format(config.execution)
-        model = build_model(config.model, store.num_classes)
-        self._model = model.to(device=self._device, memory_format=self._memory_format)  # type: ignore[call-overload]
+        self._model = build_model(config.model, store.num_classes)
+        self._model.to(device=self._device, memory_format=self._memory_format)  # type: ignore[call-overload]
         self._forward: nn.Module = self._model
         if config.execution.compile:
             torch.compiler.reset()  # or a worker's ninth trial would run uncompiled, and sizes turn dynamic
@@ -104,10 +95,10 @@ class Run(Trainable):
         decay = config.regularization.ema_decay
         self._ema, self._ema_steps = None, 0
         if decay:
-            average = _ema_update(decay, lambda: self._ema_steps)
-            self._ema = AveragedModel(self._model, multi_avg_fn=average, use_buffers=True)
+            self._ema = averaged_model(self._model, decay, lambda: self._ema_steps)
         self._epoch, self._step = 0, 0
         self._partial: PartialEpoch | None = None
+        self._order = torch.empty(0, dtype=torch.int64)
         self._val_history: list[float] = []
 
     @property
@@ -115,29 +106,70 @@ class Run(Trainable):
         """The network whose metrics are reported: the averaged one when EMA is on."""
         return self._ema.module if self._ema is not None else self._model
 
+    @property
+    def network(self) -> nn.Module:
+        """The network that is trained."""
+        return self._model
+
+    @property
+    def fusion(self) -> Hashable | None:
+        """What must be equal for networks to be trained as one (`trainables.fused`); None if this one cannot.
+
+        A network with dropout draws from a stream of its own; a compiled one has kernels of its own.
+        """
+        config = self._config
+        if self._model.dropout.p or config.execution.compile:
+            return None
+        return config.model, config.execution, config.data, self._batch_size
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The context that forward passes run in."""
+        return autocast(self._config.execution, self._device)
+
     def steps(self) -> Iterator[EpochResult | None]:
         """Train to the last epoch; see `trainables.result.Trainable`."""
         last = self._stop_reason(0.0) is not None if self._epoch else False
         while not last:
-            if self._partial is None:
-                self._partial = PartialEpoch(self._config.seed, self._epoch, self._device)
-            yield from self._train_epoch(self._partial)
-            result = self._finish_epoch(self._partial)
+            partial = self.begun_epoch()
+            while self.steps_left:
+                with partial.running():
+                    self.train_on(self.next_batch())
+                yield None
+            result = self._finish_epoch(partial)
             last = result.last
             yield result
 
-    def _train_epoch(self, partial: PartialEpoch) -> Iterator[None]:
-        """Take the steps that are left of this epoch."""
-        order = self._order(self._epoch).to(self._device)
-        self._forward.train()
-        while self._step < self._steps_per_epoch:
-            with partial.running():
-                indices = order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
-                pixels, labels = self._train.pixels(indices), self._train.labels[indices]
-                batch = self._augmentation(pixels, labels, partial.generator)
-                partial.add(*self._update(batch, self._lr(self._step)))
-            self._step += 1
-            yield None
+    def begun_epoch(self) -> PartialEpoch:
+        """The epoch under way, begun if there is none."""
+        if self._partial is None:
+            self._partial = PartialEpoch(self._config.seed, self._epoch, self._device)
+            order = epoch_order(self._config.seed, self._epoch, len(self._train), self._sampling_weights)
+            self._order = order.to(self._device)
+        return self._partial
+
+    @property
+    def steps_left(self) -> int:
+        """How many steps of the epoch under way are left."""
+        return self._steps_per_epoch - self._step
+
+    def next_batch(self) -> Batch:
+        """The images of the next step, as the network takes them; to be trained on before another one is drawn."""
+        partial = self.begun_epoch()
+        if not self._model.training:  # as it is after an evaluation
+            self._forward.train()
+        indices = self._order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
+        batch = self._augmentation(self._train.pixels(indices), self._train.labels[indices], partial.generator)
+        images = resize(batch.images, self._config.data.resolution).contiguous(memory_format=self._memory_format)
+        return replace(batch, images=images)
+
+    def train_on(self, batch: Batch) -> None:
+        """One step, whole. Its loss and gradient norm are summed up on the device, where nothing waits for them."""
+        self._optimizer.zero_grad(set_to_none=True)
+        with self.precision():
+            logits = self._forward(batch.images)
+        loss = self.loss(logits, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.learn(loss)
 
     def _lr(self, step: int) -> float:
         """The learning rate at a step of this epoch."""
@@ -163,15 +195,22 @@ class Run(Trainable):
             seconds=partial.seconds + time.perf_counter() - trained, last=reason is not None, stop_reason=reason,
         )  # fmt: skip
 
-    def _update(self, batch: Batch, lr: float) -> tuple[Tensor, Tensor]:
-        """One step of the optimizer: its loss and gradient norm, float32 [] on the device."""
+    def rehearse(self) -> None:
+        """Take three steps and score as many images as at once in an evaluation, for the memory that it takes."""
+        for _ in range(3):
+            self.train_on(self.next_batch())
+        side = self._config.data.resolution or self._val.pixels(torch.zeros(1, dtype=torch.int64)).shape[-1]
+        self._predict(self._val, torch.arange(min(len(self._val), evaluation_batch(side, self._device))))
+
+    def learn(self, loss: Tensor) -> None:
+        """The optimizer's part of a step, the gradients being there.
+
+        Args:
+            loss: of the step, float32 [].
+        """
+        lr = self._lr(self._step)
         for group in self._optimizer.param_groups:
             group["lr"] = lr * group["lr_ratio"]
-        images = resize(batch.images, self._config.data.resolution).contiguous(memory_format=self._memory_format)
-        with autocast(self._config.execution, self._device):
-            loss = self._loss(self._forward(images).float(), batch)
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
         if self._config.regularization.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self._trained, self._config.regularization.clip_norm, norm)
@@ -179,12 +218,15 @@ class Run(Trainable):
         if self._ema is not None:
             self._ema.update_parameters(self._model)
             self._ema_steps += 1
-        return loss.detach(), norm
+        self.begun_epoch().add(loss.detach(), norm)
+        self._step += 1
 
-    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of logits [b, classes], float32 []."""
+
         def cross_entropy(labels: Tensor) -> Tensor:
             return functional.cross_entropy(
-                logits, labels, weight=self._class_weights, reduction="none",
+                logits.float(), labels, weight=self._class_weights, reduction="none",
                 label_smoothing=self._config.regularization.label_smoothing,
             )  # fmt: skip
 
@@ -199,29 +241,8 @@ class Run(Trainable):
             return resize(images, self._config.data.resolution).contiguous(memory_format=self._memory_format)
 
         side = self._config.data.resolution or feed.pixels(subset[:1]).shape[-1]
-        with autocast(self._config.execution, self._device):
+        with self.precision():
             return predict(self.model, load, len(subset), evaluation_batch(side, self._device))
-
-    def _order(self, epoch: int) -> Tensor:
-        generator = torch.Generator().manual_seed(derived_seed(self._config.seed, "order", epoch))
-        if self._sample_weights is not None:
-            return torch.multinomial(self._sample_weights, len(self._train), replacement=True, generator=generator)
-        return torch.randperm(len(self._train), generator=generator)
-
-    def _train_probe(self) -> Tensor:
-        data = self._config.data
-        generator = torch.Generator().manual_seed(derived_seed(data.split_seed, "train_eval"))
-        return torch.randperm(len(self._train), generator=generator)[: data.train_eval_samples]
-
-    def _imbalance(self, labels: Tensor, classes: int) -> tuple[Tensor | None, Tensor | None]:
-        """Per-image sampling weights, or per-class loss weights whose mean over the training images is 1."""
-        counts = torch.bincount(labels, minlength=classes).double().clamp(min=1)
-        match self._config.regularization.imbalance:
-            case "balanced_sampling":
-                return (1 / counts)[labels], None
-            case "class_weights":
-                return None, (len(labels) / (classes * counts)).float().to(self._device)
-        return None, None
 
     def _stop_reason(self, train_loss: float) -> str | None:
         history, patience = self._val_history, self._config.regularization.patience
@@ -269,8 +290,7 @@ class Run(Trainable):
         self._val_history = [check_float(loss, "val_history") for loss in history]
         self._partial = None
         if begun:
-            self._partial = PartialEpoch(self._config.seed, self._epoch, self._device)
-            self._partial.load_state_dict(state["partial_epoch"])
+            self.begun_epoch().load_state_dict(state["partial_epoch"])
         self._model.load_state_dict(check_tensors(state["model"], own["model"], "model"))
         self._optimizer.load_state_dict(check_optimizer(state["optimizer"], self._optimizer))
         if self._ema is not None:

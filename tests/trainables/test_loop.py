@@ -124,21 +124,6 @@ def test_val_loss_is_plain_cross_entropy_whatever_the_training_loss_is(cache: Pa
     assert smoothed.train_loss != plain.train_loss
 
 
-def test_class_weights_average_to_one_over_the_training_images(cache: Path) -> None:
-    trial = run(merge(DIGITS, {"regularization": {"imbalance": "class_weights"}}), cache)
-    assert trial._class_weights is not None
-    assert trial._class_weights[trial._train.labels].mean().item() == pytest.approx(1.0, abs=1e-6)
-
-
-def test_balanced_sampling_draws_rare_classes_as_often(cache: Path) -> None:
-    trial = run(merge(DIGITS, {"regularization": {"imbalance": "balanced_sampling"}}), cache)
-    rare = torch.cat([torch.zeros(1000, dtype=torch.int64), torch.ones(10, dtype=torch.int64)])
-    weights, _ = trial._imbalance(rare, 2)
-    assert weights is not None
-    drawn = rare[torch.multinomial(weights, 4000, replacement=True, generator=torch.Generator().manual_seed(0))]
-    assert 0.45 < drawn.double().mean().item() < 0.55
-
-
 def test_bf16_trains_and_stays_close(cache: Path) -> None:
     half = list(run(merge(DIGITS, {"execution": {"precision": "bf16"}}), cache).epochs())
     full = list(run(merge(DIGITS, {"execution": {"precision": "fp32"}}), cache).epochs())

@@ -1,0 +1,36 @@
+"""An exponential moving average of a network's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+__all__ = ["averaged_model"]
+
+
+def averaged_model(model: nn.Module, decay: float, steps: Callable[[], int]) -> AveragedModel:
+    """torch's average of weights and buffers, updated by its `update_parameters`.
+
+    The first steps' weights are noise: it averages over about the last tenth of the steps until that exceeds the window
+    of `decay` (the warm-up of TensorFlow's ExponentialMovingAverage).
+
+    Args:
+        model: whose parameters are averaged.
+        decay: how much of the average stays at a step, 0..1.
+        steps: how many updates there were. torch's own count lies on the device, where reading it would wait.
+    """
+
+    def update(averaged: list[Tensor], current: list[Tensor], _: Tensor) -> None:
+        n = steps()
+        weight = 1 - min(decay, (1 + n) / (10 + n))
+        if averaged[0].is_floating_point():  # lists come grouped by dtype
+            torch._foreach_lerp_(averaged, current, weight)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    multi_avg_fn: Any = update  # torch's annotation takes tuples for lists
+    return AveragedModel(model, multi_avg_fn=multi_avg_fn, use_buffers=True)
