@@ -108,7 +108,7 @@ def print_plan(
         console.print(f"time: not known, {concurrent} at once: this machine has no GPU to time an epoch on{hours}")
     else:
         # Trials that share a GPU share its speed, too.
-        shared = spec.resources.gpus_per_trial or 1.0
+        shared = spec.resources.gpus or 1.0
         seconds = survival.epochs * calibration.epoch_seconds / max(concurrent * min(shared, 1.0), 1.0)
         console.print(
             f"time: about {duration(seconds)} with {concurrent} at once ({calibration.epoch_seconds:.2f} s an epoch of "

@@ -17,7 +17,7 @@ from spaces import Choice, Scalar, walk
 from trainables.config import ConfigError, SyntheticCurve, TrialConfig
 from trainables.store import Request, Store, request
 
-__all__ = ["check_inputs", "check_prices", "check_resources", "continued", "study_folder"]
+__all__ = ["check_inputs", "check_prices", "check_resources", "continued", "possible_configs", "study_folder"]
 
 
 def study_folder(spec: StudySpec, out: Path, fresh: bool, storage: Storage | None = None) -> tuple[StudySpec, bool]:
@@ -73,14 +73,14 @@ def continued(spec: StudySpec, folder: Path) -> StudySpec:
             raise ConfigError.single(option, now, rule)
     tree = spec.model_dump()
     tree["trial"]["execution"] = stored.trial["execution"]
-    if tree["resources"]["gpus_per_trial"] is None:
+    if tree["resources"]["gpus_per_trial"] in (None, "auto"):
         tree["resources"]["gpus_per_trial"] = stored.resources.gpus_per_trial
     if tree["resources"]["prices"] is None:  # or what the study has cost would stand still from now on
         tree["resources"]["prices"] = stored.model_dump()["resources"]["prices"]
     return parse_study(tree)
 
 
-def _configs(spec: StudySpec) -> Iterator[TrialConfig]:
+def possible_configs(spec: StudySpec) -> Iterator[TrialConfig]:
     """Configs that between them use every recipe and every option of every choice of the space."""
     for recipe in spec.recipes.values():
         yield spec.trial_config(recipe.config)
@@ -93,7 +93,7 @@ def _configs(spec: StudySpec) -> Iterator[TrialConfig]:
             if isinstance(domain, Choice):
                 options = max(options, len(domain.options))
                 return domain.options[number % len(domain.options)]
-            return domain.low  # type: ignore[attr-defined, no-any-return]
+            return domain.high  # type: ignore[attr-defined, no-any-return]
 
         yield spec.trial_config(walk(spec.parsed_space, pick).tree)
         most = max(most, options)
@@ -106,7 +106,7 @@ def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, Store]:
     Raises:
         ConfigError: if images or weights cannot be had; nothing has been started then.
     """
-    configs = [config for config in _configs(spec) if not isinstance(config.model, SyntheticCurve)]
+    configs = [config for config in possible_configs(spec) if not isinstance(config.model, SyntheticCurve)]
     if not configs:
         return {}
     from trainables.data import load_splits  # loads torch
@@ -130,7 +130,8 @@ def check_resources(spec: StudySpec, available: Mapping[str, float]) -> int:
             have = available.get(kind, 0.0)
             if have < amount:
                 rule = f"must be at most {have:g}, what this Ray has"
-                raise ConfigError.single(f"--{kind.lower()}s-per-trial", amount, rule)
+                asked = spec.resources.gpus_per_trial if kind == "GPU" else amount
+                raise ConfigError.single(f"--{kind.lower()}s-per-trial", asked, rule)
             fits.append(int(have / amount + 1e-9))
     most = min(fits, default=os.cpu_count() or 1)
     return min(most, spec.resources.concurrent or most)

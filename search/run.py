@@ -18,7 +18,7 @@ from search.driver import StudyDriver
 from search.dry_run import calibrate, print_plan
 from search.kept import kept_in
 from search.mirror import Mirror
-from search.preflight import check_inputs, check_prices, check_resources, study_folder
+from search.preflight import check_inputs, check_prices, check_resources, possible_configs, study_folder
 from search.prepared import share_prepared
 from search.progress import print_leaderboard
 from search.schedulers import build_scheduler
@@ -30,6 +30,7 @@ from search.survival import expected_survivors
 from search.terminal import say
 from search.tracking import MLflowTracker, check_reachable, default_uri
 from trainables.cli import run_verb
+from trainables.store import Request
 
 __all__ = ["run"]
 
@@ -52,7 +53,9 @@ def run(
     ] = None,
     concurrent: Annotated[int | None, typer.Option(help="most trials at once [default: as many as fit]")] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPUs of one trial")] = None,
-    gpus_per_trial: Annotated[float | None, typer.Option(help="GPUs of one trial, fractions too")] = None,
+    gpus_per_trial: Annotated[
+        str | None, typer.Option(help="GPUs of one trial, fractions too; auto: as many trials on one as fit")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="results folder [default: runs, with --smoke runs/smoke]")] = None,
     seed: Annotated[int | None, typer.Option(help="the study's seed")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="a.b=c: fix any key of the trial or study")] = None,
@@ -71,7 +74,8 @@ def run(
     """Search hyperparameters: recipes first, then suggestions, bad trials stopped early by ASHA."""
     spec = load_study(study).override(
         data=data, trials=trials, epochs=epochs, hours=hours, max_cost=max_cost, prices=price or [],
-        concurrent=concurrent, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial, seed=seed, sets=sets or [],
+        concurrent=concurrent, cpus_per_trial=cpus_per_trial, gpus_per_trial=_gpus(gpus_per_trial), seed=seed,
+        sets=sets or [],
     )  # fmt: skip
     if smoke:
         spec = shrink(spec)
@@ -92,6 +96,14 @@ def run(
         check_reachable(uri)
     outcome, spec = _search(spec, out, uri, console, place)
     _conclude(spec, out, uri, outcome, console)
+
+
+def _gpus(text: str | None) -> float | str | None:
+    """A number, or what the study's own check refuses."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _resources(spec: StudySpec, console: Console) -> dict[str, float]:
@@ -146,6 +158,22 @@ def _dry_run(spec: StudySpec, console: Console) -> None:
     print_plan(spec, concurrent, calibration, nodes, console)
 
 
+def _measured(
+    spec: StudySpec, cache: Path, console: Console, prepared: Mapping[Request, str], place: Storage | None
+) -> tuple[StudySpec, int]:
+    """The study with its share of a GPU measured, and how many trials run at once."""
+    from search.gpu_share import calibrated
+    from search.tuner import connect
+
+    resources = _resources(spec, console)
+    with console.status("measuring how many trials fit on a GPU"):
+        connect()
+        spec = calibrated(spec, list(possible_configs(spec)), cache, resources, prepared, place)
+    concurrent = check_resources(spec, resources)
+    say(console, f"{spec.resources.gpus:g} GPUs a trial, as measured: {concurrent} at once")
+    return spec, concurrent
+
+
 def _search(
     spec: StudySpec, out: Path, uri: str, console: Console, place: Storage | None
 ) -> tuple[SessionOutcome, StudySpec]:
@@ -156,6 +184,8 @@ def _search(
     with console.status("preparing images"):
         stores = check_inputs(spec, cache)
         prepared = share_prepared(place, stores) if place is not None and os.environ.get("RAY_ADDRESS") else {}
+    if spec.resources.gpus_per_trial == "auto":
+        spec, concurrent = _measured(spec, cache, console, prepared, place)
     checkpoint = checkpoint_bytes(spec.trial_config({}), cache)
     survival = expected_survivors(lambda: build_scheduler(spec), spec.budget.trials, spec.budget.epochs)
     reserve = reserve_bytes(concurrent, checkpoint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from trainables.config.part import Count, Part, Positive
 from trainables.result import METRICS
@@ -138,10 +138,25 @@ Prices = Annotated[
 ]
 
 
+def _auto(text: str) -> str:
+    if text != "auto":
+        raise ValueError("must be a number, or auto")
+    return text
+
+
+GPUs = Annotated[
+    Annotated[Annotated[float, Field(ge=0, allow_inf_nan=False)], Tag("number")]
+    | Annotated[Literal["auto"], BeforeValidator(_auto), Tag("measured")],
+    Discriminator(lambda gpus: "measured" if isinstance(gpus, str) else "number"),
+]
+
+
 class Resources(Section):
     """What trials run on: null means as many at once as fit, and a GPU each where there are GPUs.
 
-    A fraction of a GPU lets several trials share one; CPUs and GPUs above 1 are whole numbers, as Ray wants them.
+    A fraction of a GPU lets several trials share one; `auto` is measured, so that as many share it as fit. CPUs and
+    GPUs above 1 are whole numbers, as Ray wants them. With `fuse` the trials of a GPU take their steps together, as one
+    network, where they have the same architecture and batch.
     A trial that raised an error is tried again `max_failures` times; one that has shown no sign of life for
     `silent_minutes` (no epoch, no checkpoint) is taken to hang, and gets another worker; within a long epoch a
     checkpoint is written every `checkpoint_minutes`. `prices` are those of a node an hour, in any currency: one for
@@ -150,7 +165,8 @@ class Resources(Section):
 
     concurrent: Count | None = None
     cpus_per_trial: Positive = 1.0
-    gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    gpus_per_trial: GPUs | None = None
+    fuse: bool = False
     max_failures: Annotated[int, Field(ge=0)] = 1
     silent_minutes: Positive = 60.0
     checkpoint_minutes: Positive = 10.0
@@ -159,11 +175,16 @@ class Resources(Section):
     @property
     def of_a_trial(self) -> dict[str, float]:
         """What one trial asks Ray for."""
-        return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial or 0.0}
+        return {"CPU": self.cpus_per_trial, "GPU": self.gpus}
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of one trial; none before that is decided, and a whole one before it is measured."""
+        return 1.0 if self.gpus_per_trial == "auto" else self.gpus_per_trial or 0.0
 
     @field_validator("cpus_per_trial", "gpus_per_trial")
     @classmethod
-    def _whole_above_one(cls, amount: float | None) -> float | None:
-        if amount is not None and amount > 1 and amount != int(amount):
+    def _whole_above_one(cls, amount: float | Literal["auto"] | None) -> float | Literal["auto"] | None:
+        if isinstance(amount, float) and amount > 1 and amount != int(amount):
             raise ValueError("must be a whole number above 1")
         return amount

@@ -116,7 +116,7 @@ class StudySpec(Section):
     def override(
         self, *, trials: int | None = None, epochs: int | None = None, hours: float | None = None,
         max_cost: float | None = None, prices: Sequence[str] = (), concurrent: int | None = None,
-        cpus_per_trial: float | None = None, gpus_per_trial: float | None = None, seed: int | None = None,
+        cpus_per_trial: float | None = None, gpus_per_trial: float | str | None = None, seed: int | None = None,
         data: str | None = None, sets: Sequence[str] = (),
     ) -> StudySpec:  # fmt: skip
         """The study with what the command line says; None leaves a value as it is.

@@ -20,6 +20,7 @@ from typing import Any
 from ray import tune
 
 from search.checkpoint_files import checkpoint_name, checkpoints
+from search.fusion import HostedTrial, hosted
 from search.prepared import fetch_prepared
 from search.storage import first_line, open_storage, patiently
 from trainables.build import build_trainable
@@ -52,6 +53,8 @@ class ResNetTrial(tune.Trainable):
         save_at: epochs after which there must be a checkpoint.
         save_every: seconds after which a checkpoint is due within an epoch.
         interrupt: once this file exists, the trial is saved and the leg ends.
+        gpus: what it may have of a GPU.
+        fuse: whether it takes its steps together with the other trials of its GPU, in another process.
         version: the driver's resnet-search.
     """
 
@@ -90,8 +93,28 @@ class ResNetTrial(tune.Trainable):
         self._warnings: list[str] = []
         self._saved_at, self._save_seconds, self._looked_at = time.monotonic(), 0.0, 0.0
         self._store = self._fetched(config["prepared"]) if config["prepared"] else None
-        self._trainable = self._resumed(parse_config(config["config"]))
+        self._config = parse_config(config["config"])
+        with self._memory_errors_told():
+            self._trainable = self._resumed(self._config)
         self._steps = self._trainable.steps()
+
+    def _memory_errors_told(self) -> contextlib.AbstractContextManager[None]:
+        if self._config.model.kind == "synthetic":
+            return contextlib.nullcontext()
+        from trainables.memory import memory_errors_told
+
+        return memory_errors_told(self._config, None if self._leg["fuse"] else self._leg["gpus"])
+
+    def _built(self, config: TrialConfig) -> Trainable:
+        if config.model.kind == "synthetic":  # needs no torch
+            return build_trainable(config, self._cache)
+        if self._leg["fuse"]:
+            return hosted(config, self._cache, self._store)
+        if self._leg["gpus"]:
+            from trainables.memory import cap_gpu_memory
+
+            cap_gpu_memory(self._leg["gpus"])
+        return build_trainable(config, self._cache, self._store)
 
     def _fetched(self, fingerprint: str) -> Store:
         return patiently(lambda: fetch_prepared(self._files.parent, fingerprint, self._cache))
@@ -104,7 +127,7 @@ class ResNetTrial(tune.Trainable):
         """
         trial, reported = self._leg["trial"], self._leg["reported"]
         for name in patiently(lambda: checkpoints(self._files, trial, reported)) if self._leg["leg"] > 1 else []:
-            trainable = build_trainable(config, self._cache, self._store)
+            trainable = self._built(config)
             try:
                 state = patiently(partial(self._loaded, name, config))
                 trainable.load_state_dict(state)
@@ -112,7 +135,7 @@ class ResNetTrial(tune.Trainable):
                 self._warnings.append(f"trial {self._leg['trial']} goes on from an earlier checkpoint: {error}")
             else:
                 return trainable
-        return build_trainable(config, self._cache, self._store)
+        return self._built(config)
 
     def _loaded(self, name: str, config: TrialConfig) -> dict[str, Any]:
         with self._files.reading(name, self._cache) as path:
@@ -128,7 +151,8 @@ class ResNetTrial(tune.Trainable):
             if self._is_interrupted():
                 self._save_midway()
                 return {"interrupted": True, "warnings": self._told()}
-            result = next(self._steps)
+            with self._memory_errors_told():
+                result = next(self._steps)
         return self._report(result)
 
     def _is_interrupted(self) -> bool:
@@ -189,6 +213,11 @@ class ResNetTrial(tune.Trainable):
             self._saved_at = time.monotonic()
             self._save_seconds = self._saved_at - started
         return name
+
+    def cleanup(self) -> None:
+        """Let go of what is in another process."""
+        if isinstance(self._trainable, HostedTrial):
+            self._trainable.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Not used: a trial is paused and resumed by its own files.

@@ -82,6 +82,8 @@ class Session:
             "save_at": list(self.driver.rungs),
             "save_every": self.resources.checkpoint_minutes * 60,
             "interrupt": interrupt_file(self.number),
+            "gpus": self.resources.gpus,
+            "fuse": self.resources.fuse,
             "version": metadata.version("resnet-search"),
         }
 

@@ -18,6 +18,7 @@ import ray
 from ray import tune
 
 from search.cluster_size import expected_resources
+from search.fusion import end_hosts
 from search.trial import ResNetTrial
 from search.tune_adapters import DriverScheduler, DriverSearcher, Session
 
@@ -68,7 +69,7 @@ def run_trials(session: Session, trainable: type[tune.Trainable] = ResNetTrial) 
     logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     # Tune's snapshot fails with a traceback where the disk is full; nobody reads it back.
     logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
-    resources = {"cpu": session.resources.cpus_per_trial, "gpu": session.resources.gpus_per_trial or 0.0}
+    resources = {"cpu": session.resources.cpus_per_trial, "gpu": session.resources.gpus}
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
@@ -81,8 +82,12 @@ def run_trials(session: Session, trainable: type[tune.Trainable] = ResNetTrial) 
             verbose=0,
         ),
     )
-    with _interruptible(session):
-        tuner.fit()
+    try:
+        with _interruptible(session):
+            tuner.fit()
+    finally:
+        if session.resources.fuse:
+            end_hosts()
 
 
 @contextmanager

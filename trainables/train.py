@@ -12,6 +12,7 @@ from trainables.build import build_trainable
 from trainables.checkpoint import save_checkpoint
 from trainables.cli import run_verb
 from trainables.config import ConfigError, TrialConfig, load_config, load_yaml, merge, parse_config
+from trainables.memory import memory_errors_told
 from trainables.result import EpochResult
 from trainables.store import default_cache
 
@@ -25,15 +26,19 @@ MEASURED = ("seconds", "images_per_second")
 def rerun(
     config: TrialConfig, *, stop_epoch: int | None, cache: Path, checkpoint: Path | None = None, label: str = ""
 ) -> EpochResult:
-    """Train `config` from scratch, up to `stop_epoch` if given; tells a line an epoch and returns the last result."""
-    trainable = build_trainable(config, cache)
-    for result in trainable.epochs():
-        numbers = "  ".join(f"{name} {result.metrics()[name]:.4f}" for name in SHOWN)
-        typer.echo(
-            f"{label}epoch {result.epoch:>3}/{config.epochs}  {numbers}  lr {result.lr:.2e}  {result.seconds:.1f} s"
-        )
-        if result.epoch == stop_epoch:
-            break
+    """Train `config` from scratch, up to `stop_epoch` if given; tells a line an epoch and returns the last result.
+
+    Raises:
+        ConfigError: if images or weights cannot be had, or a batch does not fit into memory.
+    """
+    with memory_errors_told(config):
+        trainable = build_trainable(config, cache)
+        for result in trainable.epochs():
+            numbers = "  ".join(f"{name} {result.metrics()[name]:.4f}" for name in SHOWN)
+            epoch = f"{label}epoch {result.epoch:>3}/{config.epochs}"
+            typer.echo(f"{epoch}  {numbers}  lr {result.lr:.2e}  {result.seconds:.1f} s")
+            if result.epoch == stop_epoch:
+                break
     if checkpoint is not None:
         save_checkpoint(trainable.state_dict(), checkpoint)
         typer.echo(f"checkpoint: {checkpoint}")

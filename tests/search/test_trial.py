@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from search.storage import local_storage
 from search.trial import ResNetTrial
-from trainables.config import parse_config
+from trainables.config import ConfigError, parse_config
 
 
 def leg(tmp_path: Path, **more: Any) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def leg(tmp_path: Path, **more: Any) -> dict[str, Any]:
         "trial": 0, "leg": 1, "config": config.model_dump(mode="json"), "cache": str(tmp_path / "cache"),
         "storage": str(tmp_path / "study"), "folder": "checkpoints/trial-0000/leg-01", "reported": 0, "prepared": None,
         "save_at": [2], "save_every": 600.0, "interrupt": "checkpoints/interrupt-0001",
-        "version": metadata.version("resnet-search"),
+        "gpus": 0.0, "fuse": False, "version": metadata.version("resnet-search"),
     } | more  # fmt: skip
 
 
@@ -49,3 +50,22 @@ def test_a_node_that_does_not_see_the_study_says_so(tmp_path: Path) -> None:
 def test_a_node_with_another_version_says_so(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"the driver 0\.0\.1"):
         ResNetTrial(leg(tmp_path, version="0.0.1"))
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_told_with_the_way_out(tmp_path: Path) -> None:
+    local_storage(tmp_path / "study").write("study.yaml", b"")
+    tree = {
+        "model": {"kind": "cifar_resnet", "depth": 8},
+        "data": {"source": "digits", "resolution": 1024},
+        "batch_size": 1024,
+        "epochs": 1,
+    }
+    trial = ResNetTrial(leg(tmp_path, config=parse_config(tree).model_dump(mode="json")))
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + 2**30, before[1]))
+    try:
+        with pytest.raises(ConfigError, match=r"batch_size: 1024 images of 1024 x 1024 pixels do not fit .* got 1024"):
+            trial.step()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)

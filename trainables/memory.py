@@ -1,0 +1,55 @@
+"""Memory that a trial may take, and what is told when it does not suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from trainables.config import ConfigError, TrialConfig
+
+__all__ = ["cap_gpu_memory", "memory_errors_told"]
+
+# How torch's allocator for the CPU says it, in an error without a type of its own.
+CPU_ERRORS = ("DefaultCPUAllocator", "alloc_cpu.cpp")
+
+
+def cap_gpu_memory(share: float) -> None:
+    """Let this process have no more than `share` (0..1) of its GPU's memory, so that others find theirs.
+
+    What CUDA itself takes, some hundred megabytes a process, is not counted. No-op without a GPU.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(min(1.0, share))
+
+
+@contextmanager
+def memory_errors_told(config: TrialConfig, share: float | None = None) -> Iterator[None]:
+    """Tell an allocation that fails inside as what it is to the user.
+
+    Args:
+        config: of the trial that allocates.
+        share: of the GPU's memory that it may have; None where there is no cap.
+
+    Raises:
+        ConfigError: naming the batch, and the way out.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # what torch.OutOfMemoryError is, too
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        if not on_gpu and not any(text in str(error) for text in CPU_ERRORS):
+            raise
+        rule = _told(config, share if on_gpu else None, on_gpu, str(error).partition("\n")[0])
+        raise ConfigError.single("batch_size", config.batch_size, rule) from None
+
+
+def _told(config: TrialConfig, share: float | None, on_gpu: bool, first: str) -> str:
+    size = config.data.resolution
+    images = f"{config.batch_size} images" + (f" of {size} x {size} pixels" if size else "")
+    where = "the GPU's memory" if on_gpu else "this machine's memory"
+    if share is not None and share < 1:
+        where = f"{share:g} of {where}"
+    more = ", or give a trial more with --gpus-per-trial" if on_gpu else ""
+    return f"{images} do not fit into {where}: lower batch_size or data.resolution{more} ({first[:200]})"
