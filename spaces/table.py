@@ -39,7 +39,8 @@ path, such as the freeze depth with `model.pretrained`, is left out while that p
 | `resources.prices` | `--price X`, `--price TYPE=X` | what a node costs an hour, in any currency |
 | `resources.concurrent` | `--concurrent N` | most trials at once; as many as fit if left out |
 | `resources.cpus_per_trial` | `--cpus-per-trial X` | CPUs of one trial |
-| `resources.gpus_per_trial` | `--gpus-per-trial X` | GPUs of one trial, fractions too |
+| `resources.gpus_per_trial` | `--gpus-per-trial X` | GPUs of one trial, fractions too; `auto` is measured |
+| `resources.fuse` | `--set resources.fuse=true` | the trials of a GPU [take their steps together](performance.md) |
 
 None of these but the epochs belongs to what a study is: a search that goes on may have others. Trials, hours and money
 may grow then, not shrink; hours and money count for all its sessions together. When they are used up, nothing is begun

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -12,6 +14,10 @@ __all__ = ["Feed", "evaluation_batch", "resize"]
 
 # Share of the free device memory that pixels may take; the rest is the model's and its activations'.
 RESIDENT_SHARE = 0.3
+
+
+# Trials of one process that are given the same images share what is on its GPU.
+_ON_GPU: WeakKeyDictionary[Images, Tensor] = WeakKeyDictionary()
 
 
 class Feed:
@@ -28,12 +34,7 @@ class Feed:
         self._images = images
         self._device = device
         self.labels = images.labels.to(device)
-        self._resident: Tensor | None = None
-        if device.type == "cuda" and images.pixels is not None:
-            free, _ = torch.cuda.mem_get_info(device)
-            everything = torch.arange(len(images))
-            if len(images) * images.pixels[0].numel() < RESIDENT_SHARE * free:
-                self._resident = images.batch(everything).to(device)
+        self._resident = _resident(images, device) if device.type == "cuda" else None
 
     def __len__(self) -> int:
         return len(self._images)
@@ -46,6 +47,17 @@ class Feed:
         if self._device.type == "cuda":
             return batch.pin_memory().to(self._device, non_blocking=True)
         return batch
+
+
+def _resident(images: Images, device: torch.device) -> Tensor | None:
+    if images.pixels is None:
+        return None
+    if images not in _ON_GPU:
+        free, _ = torch.cuda.mem_get_info(device)
+        if len(images) * images.pixels[0].numel() >= RESIDENT_SHARE * free:
+            return None
+        _ON_GPU[images] = images.batch(torch.arange(len(images))).to(device)
+    return _ON_GPU[images]
 
 
 def resize(images: Tensor, resolution: int | None) -> Tensor:

@@ -27,6 +27,7 @@ STUDY: dict[str, Any] = {
         "data": {"source": "digits", "train_samples": 512},
         "augment": {"flip": False},
         "batch_size": 32,
+        "execution": {"precision": "fp32"},
     },
     "space": {"optimizer": {"lr": {"float": [0.01, 0.05], "log": True}, "momentum": {"float": [0.5, 0.9]}}},
     "searcher": {"kind": "random"},

@@ -43,7 +43,7 @@ class Execution(Part):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     compile: bool = False
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 class TrialConfig(Part):
