@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import queue
 import shutil
 import statistics
 import subprocess
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 IMAGES, CLASSES, SIDE, PAD = 5_000, 10, 32, 4
+PATIENCE = 90.0  # seconds for processes to start and to measure
 
 
 class ResNet(nn.Module):
@@ -223,6 +225,7 @@ def tutorial_rate(depth: int, batch: int, seconds: float, device: torch.device, 
 
 def _process(kind: str, batch: int, seconds: float, device: str, workers: int, ready: Any, told: Any) -> None:
     torch.set_num_threads(1)
+    torch.backends.cudnn.benchmark = True
     place = torch.device(device)
     trial = None if kind == "tutorial" else Trials(20, 1, batch, place, place.type == "cuda").capture()
     wait(place)
@@ -237,16 +240,18 @@ def _process(kind: str, batch: int, seconds: float, device: str, workers: int, r
 def processes_rate(kind: str, count: int, batch: int, seconds: float, device: torch.device) -> float:
     """Images a second of `count` processes together; `kind` is tutorial or graph."""
     context = torch.multiprocessing.get_context("spawn")
-    ready, told = context.Barrier(count), context.Queue()
+    ready, told = context.Barrier(count, timeout=PATIENCE), context.Queue()
     workers = (os.cpu_count() or 1) // count if kind == "tutorial" else 0
     arguments = (kind, batch, seconds, str(device), workers, ready, told)
     processes = [context.Process(target=_process, args=arguments) for _ in range(count)]
     for process in processes:
         process.start()
-    total = sum(float(told.get()) for _ in processes)
-    for process in processes:
-        process.join()
-    return total
+    try:
+        return sum(float(told.get(timeout=PATIENCE)) for _ in processes)
+    finally:
+        for process in processes:
+            process.join(PATIENCE)
+            process.kill()
 
 
 @contextmanager
@@ -343,13 +348,17 @@ def main() -> None:
         (f"(b) {count} ResNet-20 at once", many, ways, 20),
     ):
         found: dict[str, list[float]] = {way: [] for way in kinds}
+        failed: dict[str, str] = {}
         for repeat in range(repeats):  # taking turns
             for way in kinds if repeat % 2 == 0 else reversed(kinds):
-                if time.perf_counter() + 4 * seconds < deadline:
-                    found[way].append(measure(way))
+                if way not in failed and time.perf_counter() + 4 * seconds < deadline:
+                    try:
+                        found[way].append(measure(way))
+                    except (RuntimeError, OSError, subprocess.SubprocessError, queue.Empty) as error:
+                        failed[way] = str(error).partition("\n")[0] or type(error).__name__
         for way, values in found.items():
             if not values:
-                print(f"| {what} | {way} | left out: no time | | |")
+                print(f"| {what} | {way} | left out: {failed.get(way, 'no time')} | | |")
                 continue
             pairs = [mine / theirs for mine, theirs in zip(values, found["tutorial"], strict=False)]
             times = f"{statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})" if pairs else ""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.config import TrialConfig, dump_config, parse_config
+from trainables.config import ConfigError, TrialConfig, dump_config, parse_config
 from trainables.data import Images, load_splits
 
 __all__ = ["Case", "Side", "Task", "cifar", "digits", "prepare_sides", "watch"]
@@ -136,9 +136,17 @@ def digits(epochs: int) -> Task:
 
 
 def prepare_sides(task: Task, folder: Path) -> Case:
-    """Decode the images once for both sides; none of this is timed."""
+    """Decode the images once for both sides; none of this is timed.
+
+    Raises:
+        SystemExit: if the images cannot be had, saying why.
+    """
     cache = folder / "cache"
-    splits = load_splits(task.config(1).data, cache)
+    try:
+        splits = load_splits(task.config(1).data, cache)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     images = folder / f"{task.source.split(':')[0]}-{task.train_samples}-{task.val_samples}.npz"
     if not images.exists():
         arrays = {}

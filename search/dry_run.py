@@ -114,6 +114,8 @@ def print_plan(
             f"time: about {duration(seconds)} with {concurrent} at once ({calibration.epoch_seconds:.2f} s an epoch of "
             f"the trial defaults, timed alone on this machine), after half a minute to start{hours}"
         )
+    if spec.resources.gpus_per_trial == "auto":
+        console.print("GPUs a trial: measured when the search starts; planned here with a whole one")
     if spec.resources.prices is not None:
         say(console, cost_line(spec, seconds, nodes))
 

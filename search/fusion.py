@@ -8,6 +8,7 @@ that. How steps are taken together is `trainables.fused`'s.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import threading
 import time
@@ -19,7 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.config import TrialConfig, parse_config
@@ -28,6 +29,7 @@ from trainables.store import Store
 
 if TYPE_CHECKING:
     from trainables.data import Splits
+    from trainables.fused import FusedSteps
     from trainables.loop import Run
 
 __all__ = ["FusionHost", "HostedTrial", "end_hosts", "hosted"]
@@ -37,6 +39,8 @@ NAMESPACE = "resnet-search"  # of the hosts' names, in which their search is par
 ANSWER_SECONDS = 0.5  # after which a worker that waits for an epoch's end may look for an interrupt
 FORGET_SECONDS = 600.0  # without a word from a trial's worker; saving a checkpoint over a network takes minutes
 IDLE_SECONDS = 300.0  # without any trial: who started the host is gone, and nobody else would end it
+TELL_SECONDS = 2.0  # for what happened to reach the workers before the host ends
+BROKEN = "CUDA error"  # after one, nothing works any more in the process
 
 
 class _Guest:
@@ -72,6 +76,7 @@ class FusionHost:
         self._guests: dict[str, _Guest] = {}
         self._asked: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._splits: tuple[Any, Splits] | None = None
+        self._steps: FusedSteps | None = None
         threading.Thread(target=self._train, name="train", daemon=True).start()
 
     def start(self, worker: str, config: dict[str, Any], cache: Path, store: Store | None) -> None:
@@ -87,7 +92,7 @@ class FusionHost:
         self._between_steps(lambda: self._guest(worker).run.load_state_dict(state))
 
     def state(self, worker: str) -> dict[str, Any]:
-        """As `Trainable.state_dict`, a copy in the CPU's memory."""
+        """As `Trainable.state_dict`, a copy in the CPU's memory; of an epoch's end that may not have been told yet."""
         state: dict[str, Any] = self._between_steps(lambda: _copied(self._guest(worker).run.state_dict()))
         return state
 
@@ -112,7 +117,7 @@ class FusionHost:
 
     def end(self, worker: str) -> None:
         """Forget the worker's trial, if it has one."""
-        self._between_steps(lambda: self._guests.pop(worker, None))
+        self._between_steps(partial(self._let_go, [worker]))
 
     def _guest(self, worker: str) -> _Guest:
         guest = self._guests.get(worker)
@@ -128,7 +133,7 @@ class FusionHost:
             try:
                 done.set_result(work())
             except Exception as error:  # noqa: BLE001 (raised where it was asked for)
-                done.set_exception(error)
+                done.set_exception(error.with_traceback(None))
 
         self._asked.put(do)
         return done.result()
@@ -137,7 +142,7 @@ class FusionHost:
         from trainables.data import load_splits
         from trainables.loop import Run
 
-        self._guests.pop(worker, None)
+        self._let_go([worker])
         if self._splits is None or self._splits[0] != (config.data, cache):
             self._splits = (config.data, cache), load_splits(config.data, cache, store)
         self._guests[worker] = _Guest(Run(config, self._splits[1]))
@@ -160,24 +165,32 @@ class FusionHost:
             if wanted:
                 self._advance(wanted)
 
-    @staticmethod
-    def _advance(guests: list[_Guest]) -> None:
-        from trainables.fused import advance
+    def _advance(self, guests: list[_Guest]) -> None:
+        from trainables.fused import FusedSteps
 
-        told: list[EpochResult | Exception | None]
-        try:
-            told = advance([guest.run for guest in guests])
-        except Exception as error:  # noqa: BLE001 (it ends the trials, whose workers raise it)
-            told = [error] * len(guests)
+        self._steps = self._steps or FusedSteps()
+        told = self._steps.advance([guest.run for guest in guests])
         for guest, result in zip(guests, told, strict=True):
             if result is not None:
                 guest.tell(result)
+        if any(isinstance(result, RuntimeError) and BROKEN in str(result) for result in told):
+            time.sleep(TELL_SECONDS)
+            os._exit(1)
 
     def _forget(self) -> None:
         now = time.monotonic()
-        for worker, guest in list(self._guests.items()):
-            if now - guest.heard > FORGET_SECONDS:
-                del self._guests[worker]
+        if silent := [worker for worker, guest in self._guests.items() if now - guest.heard > FORGET_SECONDS]:
+            self._let_go(silent)
+
+    def _let_go(self, workers: list[str]) -> None:
+        """Forget their trials, whose memory must be free before another one asks for some."""
+        import torch
+
+        for worker in workers:
+            self._guests.pop(worker, None)
+        gc.collect()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
 
 
 def _copied(state: Any) -> Any:
@@ -225,12 +238,20 @@ class HostedTrial(Trainable):
     def _ask(self, method: str, *arguments: Any) -> Any:
         try:
             return ray.get(getattr(self._host, method).remote(self._worker, *arguments))
+        except RayTaskError as error:
+            raise error.cause from None  # as it was, without Ray's account of where
         except RayActorError:
             ray.actor.exit_actor()  # type: ignore[no-untyped-call]  # a trial that has lost its host has lost its worker
 
 
-def hosted(config: TrialConfig, cache: Path, store: Store | None) -> HostedTrial:
+def hosted(config: TrialConfig, cache: Path, store: Store | None, study: str) -> HostedTrial:
     """The trial that `config` describes, ready at epoch 0 in the host of this worker's GPU, started if need be.
+
+    Args:
+        config: of the trial.
+        cache: of prepared images.
+        store: the images, where they have been fetched.
+        study: the URI of its folder; a host has trials of one study.
 
     Raises:
         ConfigError: if the data or the pretrained weights cannot be had.
@@ -242,7 +263,7 @@ def hosted(config: TrialConfig, cache: Path, store: Store | None) -> HostedTrial
     if worker is None:
         raise RuntimeError("only a worker of Ray's can have its trial hosted")
     host = ray.remote(FusionHost).options(
-        name=f"{context.get_job_id()}-{node}-{visible}", namespace=NAMESPACE, get_if_exists=True, lifetime="detached",
+        name=f"{study} {node} {visible}", namespace=NAMESPACE, get_if_exists=True, lifetime="detached",
         num_cpus=0, num_gpus=0, max_concurrency=256, scheduling_strategy=here,
     ).remote(visible)  # fmt: skip
     trial = HostedTrial(host, worker)
@@ -250,10 +271,9 @@ def hosted(config: TrialConfig, cache: Path, store: Store | None) -> HostedTrial
     return trial
 
 
-def end_hosts() -> None:
-    """End the hosts that the trials of this process's search have started."""
-    own = f"{ray.get_runtime_context().get_job_id()}-"
+def end_hosts(study: str) -> None:
+    """End the hosts of a study, those of a session that was killed among them; `study` is the URI of its folder."""
     for actor in ray.util.list_named_actors(all_namespaces=True):
-        if actor["namespace"] == NAMESPACE and actor["name"].startswith(own):
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(f"{study} "):
             with contextlib.suppress(ValueError):  # it has ended
                 ray.kill(ray.get_actor(actor["name"], NAMESPACE))

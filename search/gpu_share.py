@@ -11,7 +11,7 @@ from typing import Any
 from search.prepared import fetch_prepared
 from search.storage import Storage, open_storage
 from search.study import StudySpec, parse_study
-from trainables.config import SyntheticCurve, TrialConfig, parse_config
+from trainables.config import ConfigError, SyntheticCurve, TrialConfig, parse_config
 from trainables.store import Request, request
 
 __all__ = ["calibrated", "largest", "measured_share", "share_of_one"]
@@ -34,9 +34,12 @@ def calibrated(
         prepared, place: the fingerprints of the images that lie prepared in a storage, and that storage.
 
     Raises:
-        ConfigError: if not even one trial fits.
+        ConfigError: if not even one trial fits, or there is no network to measure.
     """
     import ray
+
+    if not largest(configs):
+        raise ConfigError.single("--gpus-per-trial", "auto", "must be a number: this study trains no network")
 
     stored = [(config.model_dump(mode="json"), prepared.get(request(config.data))) for config in largest(configs)]
     uri = None if place is None else place.uri
@@ -48,11 +51,14 @@ def calibrated(
 
 
 def largest(configs: Sequence[TrialConfig]) -> list[TrialConfig]:
-    """Each network among `configs`, with the largest batch and resolution of them all."""
+    """Each network among `configs` with each optimizer that it comes with, and the largest batch and resolution."""
     networks = [config for config in configs if not isinstance(config.model, SyntheticCurve)]
     batch = max((config.batch_size for config in networks), default=1)
     resolution = max((config.data.resolution or 0 for config in networks), default=0) or None
-    first = {config.model: config for config in reversed(networks)}
+    first = {
+        (config.model, config.optimizer.kind, config.regularization.ema_decay > 0): config
+        for config in reversed(networks)
+    }
     return [
         config.model_copy(
             update={"batch_size": batch, "data": config.data.model_copy(update={"resolution": resolution})}

@@ -73,7 +73,7 @@ def continued(spec: StudySpec, folder: Path) -> StudySpec:
             raise ConfigError.single(option, now, rule)
     tree = spec.model_dump()
     tree["trial"]["execution"] = stored.trial["execution"]
-    if tree["resources"]["gpus_per_trial"] in (None, "auto"):
+    if tree["resources"]["gpus_per_trial"] is None:
         tree["resources"]["gpus_per_trial"] = stored.resources.gpus_per_trial
     if tree["resources"]["prices"] is None:  # or what the study has cost would stand still from now on
         tree["resources"]["prices"] = stored.model_dump()["resources"]["prices"]

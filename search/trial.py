@@ -90,6 +90,7 @@ class ResNetTrial(tune.Trainable):
         self._look_seconds = LOOK_SECONDS if self._files.local() else FAR_LOOK_SECONDS
         self._checkpoint: str | None = None
         self._midway: str | None = None
+        self._reported = config["reported"]
         self._warnings: list[str] = []
         self._saved_at, self._save_seconds, self._looked_at = time.monotonic(), 0.0, 0.0
         self._store = self._fetched(config["prepared"]) if config["prepared"] else None
@@ -108,8 +109,8 @@ class ResNetTrial(tune.Trainable):
     def _built(self, config: TrialConfig) -> Trainable:
         if config.model.kind == "synthetic":  # needs no torch
             return build_trainable(config, self._cache)
-        if self._leg["fuse"]:
-            return hosted(config, self._cache, self._store)
+        if self._leg["fuse"] and not config.execution.compile:
+            return hosted(config, self._cache, self._store, self._leg["storage"])
         if self._leg["gpus"]:
             from trainables.memory import cap_gpu_memory
 
@@ -148,8 +149,7 @@ class ResNetTrial(tune.Trainable):
         """
         result: EpochResult | None = None
         while result is None:
-            if self._is_interrupted():
-                self._save_midway()
+            if self._is_interrupted() and self._save_midway():
                 return {"interrupted": True, "warnings": self._told()}
             with self._memory_errors_told():
                 result = next(self._steps)
@@ -170,10 +170,12 @@ class ResNetTrial(tune.Trainable):
             return False
 
     def _report(self, result: EpochResult) -> dict[str, Any]:
+        self._reported = result.epoch
         if result.stop_reason != "diverged" and (
             result.last or result.epoch in self._leg["save_at"] or self._checkpoint_is_due()
         ):
-            saved = self._save(checkpoint_name(result.epoch))
+            started = time.monotonic()
+            saved = self._save(self._state(), started)
             self._checkpoint = saved or self._checkpoint
         checkpoint = self._files.where(self._checkpoint) if self._checkpoint else None
         return asdict(result) | {"checkpoint": checkpoint, "warnings": self._told()}
@@ -186,20 +188,26 @@ class ResNetTrial(tune.Trainable):
         waited = time.monotonic() - self._saved_at
         return waited > max(CHECKPOINT_SECONDS, self._save_seconds / CHECKPOINT_SHARE)
 
-    def _save_midway(self) -> None:
+    def _save_midway(self) -> bool:
+        """Save the trial within its epoch; false if that has ended elsewhere by now, and its result comes next."""
+        started, state = time.monotonic(), self._state()
+        if state["epoch"] > self._reported:
+            return False
         before = self._midway
-        self._midway = self._save(None) or before
-        if before is not None and before != self._midway:
+        self._midway = self._save(state, started) or before
+        if before not in (None, self._midway, self._checkpoint):
             with contextlib.suppress(OSError):  # one file too many, which the trial's end removes
-                self._files.delete(before)
+                self._files.delete(str(before))
+        return True
 
-    def _save(self, file: str | None) -> str | None:
-        """Save the trial as it stands; None if the storage does not take it, which costs at most a repetition."""
+    def _state(self) -> dict[str, Any]:
         if self._trainable is None:
             raise RuntimeError("a trial saves only after setup")
-        started = time.monotonic()
-        state = self._trainable.state_dict()
-        name = f"{self._leg['folder']}/{file or checkpoint_name(state['epoch'], state.get('step', 0))}"
+        return self._trainable.state_dict()
+
+    def _save(self, state: dict[str, Any], started: float) -> str | None:
+        """Save the trial as it stood; None if the storage does not take it, which costs at most a repetition."""
+        name = f"{self._leg['folder']}/{checkpoint_name(state['epoch'], state.get('step', 0))}"
         try:
             with self._files.writing(name, self._cache) as path:
                 save_checkpoint(state, path)

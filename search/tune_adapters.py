@@ -24,6 +24,7 @@ from ray.tune.search import Searcher as TuneSearcher
 from search.checkpoint_files import checkpoints, interrupt_file, last_written, leg_folder
 from search.cluster_size import NodeWatch
 from search.driver import Cause, StudyDriver
+from search.fusion import end_hosts
 from search.lost_workers import survive_lost_workers
 from search.mirror import Mirror
 from search.storage import Storage, first_line
@@ -83,7 +84,8 @@ class Session:
             "save_every": self.resources.checkpoint_minutes * 60,
             "interrupt": interrupt_file(self.number),
             "gpus": self.resources.gpus,
-            "fuse": self.resources.fuse,
+            # One that has lost its host may be what ended it, and does not share another one.
+            "fuse": self.resources.fuse and not self.driver.records[leg.trial].losses,
             "version": metadata.version("resnet-search"),
         }
 
@@ -256,6 +258,8 @@ class DriverScheduler(FIFOScheduler):
             if silent > limit and time.time() - self._last_written(trial.config["trial"]) > limit:
                 self._silent.add(trial_id)
                 ray.kill(worker)
+                if self._session.resources.fuse:  # it may be the host that hangs
+                    end_hosts(self._session.storage.uri)
 
     def _end_unplaced(self, tune_controller: Any) -> None:
         """A trial that waits for a node must not keep a search from its end: that node may be sold out for days."""

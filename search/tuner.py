@@ -82,12 +82,14 @@ def run_trials(session: Session, trainable: type[tune.Trainable] = ResNetTrial) 
             verbose=0,
         ),
     )
+    if session.resources.fuse:
+        end_hosts(session.storage.uri)  # of a session that was killed: they hold what the GPU has
     try:
         with _interruptible(session):
             tuner.fit()
     finally:
         if session.resources.fuse:
-            end_hosts()
+            end_hosts(session.storage.uri)
 
 
 @contextmanager

@@ -9,7 +9,9 @@ those only as the order of floating-point sums does.
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,60 +21,81 @@ from trainables.augment import Batch
 from trainables.loop import Run
 from trainables.result import EpochResult
 
-__all__ = ["advance"]
+__all__ = ["FusedSteps"]
+
+T = TypeVar("T")
+Outcome = EpochResult | Exception | None
 
 
-def advance(runs: Sequence[Run]) -> list[EpochResult | Exception | None]:
-    """Take one step of each run, or end its epoch where it has no step left, and give what `Run.steps` would yield.
+class FusedSteps:
+    """Advances runs side by side. It remembers how many of a kind did not fit into memory as one network."""
 
-    Runs with the same `fusion` take their steps together, if there is memory for that; the others one after another. A
-    run that fails alone gives its error and must not go on; the others are none the worse.
+    def __init__(self) -> None:
+        self._most: dict[Hashable, int] = {}
 
-    Args:
-        runs: different ones, none of which has given its last result.
-    """
-    together: dict[Hashable, list[int]] = {}
-    for number, run in enumerate(runs):
-        key = run.fusion if run.fusion is not None and run.steps_left else number
-        together.setdefault(key, []).append(number)
-    advanced: list[EpochResult | Exception | None] = [None] * len(runs)
-    for numbers in together.values():
-        if len(numbers) == 1:
-            advanced[numbers[0]] = _alone(runs[numbers[0]])
-        else:
-            errors = _fused([runs[number] for number in numbers])
-            for number, error in zip(numbers, errors, strict=True):
-                advanced[number] = error
-    return advanced
+    def advance(self, runs: Sequence[Run]) -> list[Outcome]:
+        """Take one step of each run, or end its epoch where it has no step left, and give what `Run.steps` would yield.
 
+        Runs with the same `fusion` take their steps together, if there is memory for that; the others one after
+        another. A run that fails gives its error and must not go on; the others are none the worse.
 
-def _alone(run: Run) -> EpochResult | Exception | None:
-    try:
-        return next(run.steps())
-    except Exception as error:  # noqa: BLE001 (the caller's, who knows whose run it is)
-        return error.with_traceback(None)  # which would keep what the step has allocated
+        Args:
+            runs: different ones, none of which has given its last result.
+        """
+        started = time.perf_counter()
+        outcomes: list[Outcome] = [None] * len(runs)
+        fused: list[int] = []
+        for group in self._groups(runs):
+            if len(group) == 1:
+                outcomes[group[0]] = _outcome(partial(next, runs[group[0]].steps()))
+                continue
+            fused += group
+            found = _outcome(partial(self._together, [runs[number] for number in group]))
+            for place, number in enumerate(group):
+                outcomes[number] = found if isinstance(found, Exception) else found[place]
+        seconds = time.perf_counter() - started
+        for number in fused:
+            runs[number].begun_epoch().seconds += seconds  # it has waited for the others, too
+        return outcomes
 
+    def _groups(self, runs: Sequence[Run]) -> Iterator[list[int]]:
+        alike: dict[Hashable, list[int]] = {}
+        for number, run in enumerate(runs):
+            alike.setdefault(run.fusion if run.fusion is not None and run.steps_left else number, []).append(number)
+        for key, numbers in alike.items():
+            most = self._most.get(key, len(numbers))
+            for start in range(0, len(numbers), most):
+                yield numbers[start : start + most]
 
-def _fused(runs: list[Run]) -> list[Exception | None]:
-    started = time.perf_counter()
-    batches = [run.next_batch() for run in runs]
-    errors: list[Exception | None] = [None] * len(runs)
-    try:
-        losses = _gradients(runs, batches)
-    except torch.OutOfMemoryError:
-        losses = None  # nothing has changed but the streams that the batches were drawn from
-    for number, (run, batch) in enumerate(zip(runs, batches, strict=True)):
-        if losses is not None:
-            run.learn(losses[number])
-            continue
+    def _together(self, runs: list[Run]) -> list[Outcome]:
+        outcomes: list[Outcome] = [None] * len(runs)
+        batches: dict[int, Batch] = {}
+        for number, run in enumerate(runs):
+            drawn = _outcome(run.next_batch)
+            if isinstance(drawn, Exception):
+                outcomes[number] = drawn
+            else:
+                batches[number] = drawn
+        losses: dict[int, Tensor] = {}
         try:
-            run.train_on(batch)
-        except Exception as error:  # noqa: BLE001 (likewise)
-            errors[number] = error.with_traceback(None)
-    seconds = time.perf_counter() - started
-    for run in runs:
-        run.begun_epoch().seconds += seconds  # which each of them has waited
-    return errors
+            if batches:
+                found = _gradients([runs[number] for number in batches], list(batches.values()))
+                losses = dict(zip(batches, found, strict=True))
+        except torch.OutOfMemoryError:  # nothing has changed but the streams that the batches were drawn from
+            self._most[runs[0].fusion] = max(1, len(runs) // 2)
+        for number, batch in batches.items():
+            run = runs[number]
+            take = partial(run.learn, losses[number]) if losses else partial(run.train_on, batch)
+            outcomes[number] = _outcome(take)
+        return outcomes
+
+
+def _outcome(work: Callable[[], T]) -> T | Exception:
+    """What comes of a part of one run's step; an error is that run's own, and the caller knows whose it is."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001
+        return error.with_traceback(None)  # which would keep what the step has allocated
 
 
 def _gradients(runs: list[Run], batches: list[Batch]) -> list[Tensor]:

@@ -25,6 +25,7 @@ from trainables.data import Splits
 from trainables.evaluation import accuracy, predict, score
 from trainables.execution import autocast, memory_format, resolve_device
 from trainables.feed import Feed, evaluation_batch, resize
+from trainables.memory import keep_freed_memory
 from trainables.models import build_model
 from trainables.optim import build_optimizer, lr_at
 from trainables.partial_epoch import PartialEpoch
@@ -67,6 +68,8 @@ class Run(Trainable):
         if self._device.type == "cuda":
             torch.backends.cudnn.benchmark = True
             torch.set_float32_matmul_precision("high")
+        else:
+            keep_freed_memory()
         store = splits.store
         self._class_names = list(store.class_names)
         self._normalization = normalization_for(config, store.mean, store.std)

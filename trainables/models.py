@@ -127,7 +127,8 @@ class StagedResNet(nn.Module):
         x = self.pool(F.relu(self.bn1(self.conv1(images)), inplace=True))
         for name in self.layer_names:
             x = getattr(self, name)(x)
-        logits: Tensor = self.fc(self.dropout(x.mean((2, 3))))
+        # Over the last dimensions of this view: so the gradient has the layout of the others, as in _Shortcut.
+        logits: Tensor = self.fc(self.dropout(x.permute(0, 2, 3, 1).mean((1, 2))))
         return logits
 
 

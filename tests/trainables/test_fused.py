@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.trainables.test_loop import DIGITS, run
 from trainables import fused
+from trainables.augment import Batch
 from trainables.checkpoint import load_checkpoint, save_checkpoint
 from trainables.config import merge
-from trainables.fused import advance
+from trainables.fused import FusedSteps
 from trainables.loop import Run
 from trainables.result import EpochResult
 
@@ -49,9 +51,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def together(runs: list[Run]) -> list[list[EpochResult]]:
     """The results of each run, all of them trained at once to their ends."""
     results: list[list[EpochResult]] = [[] for _ in runs]
-    left = list(range(len(runs)))
+    left, steps = list(range(len(runs))), FusedSteps()
     while left:
-        for number, result in zip(left, advance([runs[number] for number in left]), strict=True):
+        for number, result in zip(left, steps.advance([runs[number] for number in left]), strict=True):
             assert not isinstance(result, Exception)
             if result is not None:
                 results[number].append(result)
@@ -80,9 +82,9 @@ def test_numbers_are_those_of_the_same_trial_alone(
 def test_a_trial_comes_and_goes_between_two_steps(cache: Path, tmp_path: Path) -> None:
     stays, leaves = run(SMALL, cache), run(merge(SMALL, {"seed": 5}), cache)
     for _ in range(3):
-        assert advance([stays, leaves]) == [None, None]
+        assert FusedSteps().advance([stays, leaves]) == [None, None]
     save_checkpoint(leaves.state_dict(), tmp_path / "left.pt")
-    assert advance([stays]) == [None]
+    assert FusedSteps().advance([stays]) == [None]
     goes_on = run(merge(SMALL, {"seed": 5}), cache)
     goes_on.load_state_dict(load_checkpoint(tmp_path / "left.pt"))
     one, other = together([goes_on, stays])
@@ -98,18 +100,34 @@ def test_what_cannot_be_one_network_takes_its_steps_alone(cache: Path) -> None:
         assert [result.val_loss for result in results] == [result.val_loss for result in alone]
 
 
-def test_a_trial_that_fails_alone_too_does_not_take_the_others_with_it(
+def test_what_does_not_fit_as_one_network_is_trained_in_smaller_ones(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_memory(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    sizes: list[int] = []
+    gradients = fused._gradients
 
-    monkeypatch.setattr(fused, "_gradients", no_memory)
-    large, small = run(SMALL, cache), run(merge(SMALL, {"seed": 5}), cache)
-    monkeypatch.setattr(large, "train_on", no_memory)
-    error, nothing = advance([large, small])
-    assert isinstance(error, torch.OutOfMemoryError)
-    assert nothing is None
-    assert [result.val_loss for result in small.epochs()] == [
-        result.val_loss for result in run(merge(SMALL, {"seed": 5}), cache).epochs()
-    ]
+    def little_memory(runs: list[Run], batches: list[Batch]) -> list[Tensor]:
+        sizes.append(len(runs))
+        if len(runs) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return gradients(runs, batches)
+
+    monkeypatch.setattr(fused, "_gradients", little_memory)
+    trees = [merge(SMALL, {"seed": seed}) for seed in range(4)]
+    results = together([run(tree, cache) for tree in trees])
+    assert sizes[:3] == [4, 2, 2]
+    assert sizes.count(4) == 1
+    for found, tree in zip(results, trees, strict=True):
+        assert_close(found, list(run(tree, cache).epochs()))
+
+
+def test_a_trial_that_fails_does_not_take_the_others_with_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged() -> Batch:
+        raise OSError("a damaged image")
+
+    bad, good, other = run(SMALL, cache), run(merge(SMALL, {"seed": 5}), cache), run(merge(SMALL, {"seed": 6}), cache)
+    monkeypatch.setattr(bad, "next_batch", damaged)
+    error, *nothing = FusedSteps().advance([bad, good, other])
+    assert isinstance(error, OSError)
+    assert nothing == [None, None]
+    assert_close(list(good.epochs()), list(run(merge(SMALL, {"seed": 5}), cache).epochs()))
