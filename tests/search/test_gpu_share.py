@@ -26,7 +26,7 @@ def test_the_largest_trials_are_every_network_with_the_largest_batch_and_resolut
     configs = list(possible_configs(spec))
     found = largest(configs)
     assert {config.model for config in found} == {config.model for config in configs}
-    assert len(found) == len({config.model for config in configs})
+    assert len(found) == len({(config.model, config.optimizer.kind) for config in configs})
     assert {config.batch_size for config in found} == {max(config.batch_size for config in configs)}
     assert {config.data.resolution for config in found} == {max(config.data.resolution or 0 for config in configs)}
 
