@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.data import DataLoader, Dataset
 
 IMAGES, CLASSES, SIDE, PAD = 5_000, 10, 32, 4
 PATIENCE = 90.0  # seconds for processes to start and to measure
@@ -183,27 +184,33 @@ def rate(work: Callable[[], object], images: int, seconds: float, device: torch.
     return count * images / (time.perf_counter() - started)
 
 
+class TutorialImages(Dataset[tuple[Tensor, int]]):
+    """Uint8 [n, h, w, 3] and labels, changed one by one."""
+
+    def __init__(self, pixels: Tensor, labels: Tensor, change: Callable[[Any], Tensor]) -> None:
+        self.pixels, self.labels, self.change = pixels, labels, change
+
+    def __len__(self) -> int:
+        return IMAGES
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """One image, and its label."""
+        return self.change(self.pixels[index].numpy()), int(self.labels[index])
+
+
 def tutorial_rate(depth: int, batch: int, seconds: float, device: torch.device, workers: int) -> float:
     """Images a second of the tutorial way."""
-    from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms
 
     pixels, labels = random_images(torch.device("cpu"))
-    arrays = pixels.permute(0, 2, 3, 1).contiguous().numpy()
     change = transforms.Compose([
         transforms.ToPILImage(), transforms.RandomCrop(SIDE, PAD), transforms.RandomHorizontalFlip(),
         transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3),
     ])  # fmt: skip
 
-    class Images(Dataset[tuple[Tensor, int]]):
-        def __len__(self) -> int:
-            return IMAGES
-
-        def __getitem__(self, index: int) -> tuple[Tensor, int]:
-            return change(arrays[index]), int(labels[index])
-
+    images_of = TutorialImages(pixels.permute(0, 2, 3, 1).contiguous(), labels, change)
     loader = DataLoader(
-        Images(), batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0,
+        images_of, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
     )  # fmt: skip
     model = ResNet(depth).to(device)
