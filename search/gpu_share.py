@@ -38,10 +38,11 @@ def calibrated(
     """
     import ray
 
-    if not largest(configs):
+    measured = largest(configs)
+    if not measured:
         raise ConfigError.single("--gpus-per-trial", "auto", "must be a number: this study trains no network")
 
-    stored = [(config.model_dump(mode="json"), prepared.get(request(config.data))) for config in largest(configs)]
+    stored = [(config.model_dump(mode="json"), prepared.get(request(config.data))) for config in measured]
     uri = None if place is None else place.uri
     share: float = ray.get(ray.remote(num_gpus=1)(measured_share).remote(stored, cache, uri))
     per_gpu = available["CPU"] / available["GPU"] / spec.resources.cpus_per_trial

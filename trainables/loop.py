@@ -12,6 +12,7 @@ import time
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -114,7 +115,7 @@ class Run(Trainable):
         """The network that is trained."""
         return self._model
 
-    @property
+    @cached_property
     def fusion(self) -> Hashable | None:
         """What must be equal for networks to be trained as one (`trainables.fused`); None if this one cannot.
 
