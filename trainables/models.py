@@ -67,13 +67,13 @@ class BasicBlockA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[b, inputs, h, w]` to `[b, outputs, ceil(h / stride), ceil(w / stride)]`."""
-        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        # Nothing is done in place: on a CPU that takes two to three times as long where a tensor is not in its caches.
+        out = F.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         if self.new_channels:
             before = self.new_channels // 2
             x = _Shortcut.apply(x, self.stride, before, self.new_channels - before)
-        out += x
-        return F.relu(out, inplace=True)
+        return F.relu(out + x)
 
 
 class StagedResNet(nn.Module):
@@ -124,7 +124,7 @@ class StagedResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[b, num_classes]` of images `[b, 3, h, w]`."""
-        x = self.pool(F.relu(self.bn1(self.conv1(images)), inplace=True))
+        x = self.pool(F.relu(self.bn1(self.conv1(images))))
         for name in self.layer_names:
             x = getattr(self, name)(x)
         # Over the last dimensions of this view: so the gradient has the layout of the others, as in _Shortcut.
