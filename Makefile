@@ -47,6 +47,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.throughput --repeats 2
 	$(BIN)/python -m benchmarks.startup --repeats 2
 	$(BIN)/python -m benchmarks.loading --repeats 2
+	$(BIN)/python -m benchmarks.search_time --seeds 2
 
 clean:
 	rm -rf $(VENV) runs dist

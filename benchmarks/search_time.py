@@ -13,12 +13,8 @@ Prints a table, asserts nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +22,8 @@ import numpy as np
 import yaml
 
 from benchmarks.machine import describe, ratios
+from benchmarks.searches import our_search, tutorial_search
 from benchmarks.sides import Case, cifar, prepare_sides
-from search.events import EpochReported
-from search.journal import read
 
 Curve = list[tuple[float, float]]
 
@@ -60,33 +55,19 @@ def study(case: Case, trials: int) -> dict[str, Any]:
 def ours(case: Case, folder: Path, trials: int, seed: int) -> Curve:
     """Seconds since the command, and the best accuracy by then."""
     path = folder / "study.yaml"
-    path.write_text(yaml.safe_dump(study(case, trials), sort_keys=False))
-    command = [sys.executable, "-m", "search.run", str(path), "--out", str(folder / "runs"), "--seed", str(seed)]
-    started = time.time()
-    environment = {**os.environ, "RESNET_SEARCH_CACHE": str(case.cache)}
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-    reports = [event for event in read(folder / "runs" / "speed" / "journal") if isinstance(event, EpochReported)]
-    return _best_so_far([(report.time - started, report.metrics["val_accuracy"]) for report in reports])
+    tree = study(case, trials)
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return _best_so_far(*our_search(case, folder, str(path), ["--seed", str(seed)], tree["study"]))
 
 
 def tutorial(case: Case, folder: Path, trials: int, seed: int) -> Curve:
     """The same of `benchmarks.tutorial`."""
-    command = [sys.executable, "-m", "benchmarks.tutorial", "search", str(case.images), "--flip", "--threads", "1"]
-    command += ["--depth", str(case.task.depth), "--epochs", str(case.task.epochs), "--trials", str(trials)]
-    command += ["--grace", str(GRACE), "--concurrent", str(os.cpu_count() or 1), "--seed", str(seed)]
-    command += ["--out", str(folder)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"}
-    started = time.time()
-    done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    )
-    rows = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[{")))
-    return _best_so_far([(row["reported"] - started, row["val_accuracy"]) for row in rows])
+    return _best_so_far(*tutorial_search(case, folder, trials, os.cpu_count() or 1, GRACE, seed))
 
 
-def _best_so_far(reports: Curve) -> Curve:
-    times, values = zip(*sorted(reports), strict=True)
-    return list(zip(times, np.maximum.accumulate(values).tolist(), strict=True))
+def _best_so_far(started: float, rows: list[dict[str, float]]) -> Curve:
+    best = np.maximum.accumulate([row["val_accuracy"] for row in rows]).tolist()
+    return [(row["reported"] - started, value) for row, value in zip(rows, best, strict=True)]
 
 
 def reached(curve: Curve, accuracy: float) -> float:

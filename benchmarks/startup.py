@@ -12,54 +12,34 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.machine import describe
-from benchmarks.sides import digits, prepare_sides
-from search.events import EpochReported
-from search.journal import read
+from benchmarks.searches import our_search, tutorial_search
+from benchmarks.sides import Case, digits, prepare_sides
 
 EPOCHS = 3
+TRIALS = 5  # one after the other on one worker, for the dead time
 
 
-def ours(folder: Path, trials: int, concurrent: int) -> tuple[float, list[float]]:
-    """Seconds to the first result, and the dead times."""
-    command = [sys.executable, "-m", "search.run", "digits_resnet8", "--out", str(folder / "runs")]
-    command += ["--trials", str(trials), "--epochs", str(EPOCHS), "--concurrent", str(concurrent)]
-    command += ["--set", "scheduler.kind=none"]
-    environment = {**os.environ, "RESNET_SEARCH_CACHE": str(folder / "cache"), "COLUMNS": "100"}
-    started = time.time()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-    reports = [
-        event for event in read(folder / "runs" / "digits_resnet8" / "journal") if isinstance(event, EpochReported)
-    ]
-    rows = [{**event.metrics, "trial": event.trial, "reported": event.time} for event in reports]
-    return _measured(rows, started)
+def ours(case: Case, folder: Path, trials: int, concurrent: int) -> tuple[float, list[float]]:
+    """Seconds to the first result, images prepared on the way, and the dead times."""
+    case = replace(case, cache=folder / "cache")
+    numbers = {"trials": trials, "epochs": EPOCHS, "concurrent": concurrent}
+    options = [f"--{option}={number}" for option, number in numbers.items()]
+    return _measured(*our_search(case, folder, "digits_resnet8", [*options, "--set", "scheduler.kind=none"]))
 
 
-def tutorial(images: Path, folder: Path, trials: int, concurrent: int) -> tuple[float, list[float]]:
+def tutorial(case: Case, folder: Path, trials: int, concurrent: int) -> tuple[float, list[float]]:
     """The same of `benchmarks.tutorial search`."""
-    command = [sys.executable, "-m", "benchmarks.tutorial", "search", str(images), "--depth", "8", "--threads", "1"]
-    command += ["--epochs", str(EPOCHS), "--grace", str(EPOCHS - 1), "--trials", str(trials)]
-    command += ["--concurrent", str(concurrent), "--out", str(folder)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"}
-    started = time.time()
-    done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
-    )
-    rows = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[{")))
-    return _measured(rows, started)
+    return _measured(*tutorial_search(case, folder, trials, concurrent, grace=EPOCHS - 1))
 
 
-def _measured(rows: list[dict[str, float]], started: float) -> tuple[float, list[float]]:
-    rows = sorted(rows, key=lambda row: row["reported"])
+def _measured(started: float, rows: list[dict[str, float]]) -> tuple[float, list[float]]:
     dead = [
         after["reported"] - before["reported"] - after["seconds"]
         for before, after in itertools.pairwise(rows)
@@ -80,12 +60,9 @@ def main() -> None:
         for repeat in range(arguments.repeats):
             for side in ("ours", "tutorial") if repeat % 2 == 0 else ("tutorial", "ours"):
                 with tempfile.TemporaryDirectory() as own:
-                    if side == "ours":
-                        first, _ = ours(Path(own, "both"), 2, os.cpu_count() or 1)
-                        _, dead = ours(Path(own, "one"), 6, 1)
-                    else:
-                        first, _ = tutorial(case.images, Path(own, "both"), 2, os.cpu_count() or 1)
-                        _, dead = tutorial(case.images, Path(own, "one"), 4, 1)
+                    search = ours if side == "ours" else tutorial
+                    first, _ = search(case, Path(own, "both"), 2, os.cpu_count() or 1)
+                    _, dead = search(case, Path(own, "one"), TRIALS, 1)
                 print(f"| {repeat + 1} | {side} | {first:.1f} | {statistics.median(dead):.3f} "
                       f"({min(dead):.3f} to {max(dead):.3f}, n = {len(dead)}) |", flush=True)  # fmt: skip
 

@@ -1,0 +1,56 @@
+"""A whole search of either side, in a process of its own: when it was started, and every result it reported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.sides import Case
+from search.events import EpochReported
+from search.journal import read
+
+__all__ = ["Search", "our_search", "tutorial_search"]
+
+# Seconds since 1970 at the command, and the results by time: an epoch's metrics, its `trial`, when it was `reported`.
+Search = tuple[float, list[dict[str, float]]]
+
+
+def our_search(case: Case, folder: Path, study: str, options: Sequence[str], name: str | None = None) -> Search:
+    """`search.run STUDY` with these options into `folder`.
+
+    Args:
+        name: of the study, where `study` is a file.
+    """
+    command = [sys.executable, "-m", "search.run", study, "--out", str(folder / "runs"), *options]
+    environment = {**os.environ, "RESNET_SEARCH_CACHE": str(case.cache), "COLUMNS": "100"}
+    started = time.time()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
+    events = read(folder / "runs" / (name or study) / "journal")
+    reports = [event for event in events if isinstance(event, EpochReported)]
+    return started, _by_time([{**report.metrics, "trial": report.trial, "reported": report.time} for report in reports])
+
+
+def tutorial_search(case: Case, folder: Path, trials: int, concurrent: int, grace: int, seed: int = 0) -> Search:
+    """`benchmarks.tutorial search` of the case's images, a thread a trial, with its files in `folder`."""
+    command = [sys.executable, "-m", "benchmarks.tutorial", "search", str(case.images), "--out", str(folder)]
+    numbers = {
+        "depth": case.task.depth, "epochs": case.task.epochs, "trials": trials, "concurrent": concurrent,
+        "grace": grace, "seed": seed, "threads": 1,
+    }  # fmt: skip
+    command += [f"--{option}={number}" for option, number in numbers.items()]
+    command += ["--flip"] if case.task.flip else []
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"}
+    started = time.time()
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    )
+    return started, _by_time(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[{"))))
+
+
+def _by_time(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    return sorted(rows, key=lambda row: row["reported"])
