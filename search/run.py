@@ -180,6 +180,9 @@ def _search(
     from trainables.store import default_cache
 
     spec, concurrent = _resolve(spec, console)
+    if spec.resources.fuse and not spec.resources.gpus:
+        why = "without a GPU the trials share one trial's threads, and take longer together than apart"
+        say(console, f"resources.fuse: {why}", "yellow")
     cache = default_cache()
     with console.status("preparing images"):
         stores = check_inputs(spec, cache)

@@ -60,7 +60,9 @@ def host_of(folder: Path) -> int:
 def begin(study: Path, out: Path) -> subprocess.Popen[bytes]:
     """The search, told its folder in its environment, which its workers have from it."""
     settings = ("--set", "resources.checkpoint_minutes=0.005")  # saved within epochs, too
-    return subprocess.Popen(command(study, out, *settings), env=environment() | {"SEARCHED_IN": str(out)})
+    told = environment() | {"SEARCHED_IN": str(out)}
+    with (out / "said.txt").open("a") as said:
+        return subprocess.Popen(command(study, out, *settings), env=told, stdout=said)
 
 
 def wait_for_lines(process: subprocess.Popen[bytes], folder: Path, more: int) -> None:
@@ -78,6 +80,7 @@ def test_fused_trials_report_what_each_reports_alone_though_killed_and_interrupt
     wait_for_lines(process, folder, 5)
     process.send_signal(signal.SIGINT)
     assert process.wait(120) == 130
+    assert "take longer together than apart" in " ".join((tmp_path / "said.txt").read_text().split())
     assert begin(study, tmp_path).wait(240) == 0
     events = list(read(folder / "journal"))
     assert {event.cause for event in events if isinstance(event, TrialLost)} == {"preempted"}
