@@ -213,6 +213,10 @@ class HostedTrial(Trainable):
     def __init__(self, host: Any, worker: str) -> None:
         self._host, self._worker, self._received = host, worker, 0
 
+    def start(self, config: TrialConfig, cache: Path, store: Store | None) -> None:
+        """As `FusionHost.start`."""
+        self._ask("start", config.model_dump(mode="json"), cache, store)
+
     def steps(self) -> Iterator[EpochResult | None]:
         """As `Trainable.steps`, but None comes after half a second, however many steps there were."""
         while True:
@@ -267,7 +271,7 @@ def hosted(config: TrialConfig, cache: Path, store: Store | None, study: str) ->
         num_cpus=0, num_gpus=0, max_concurrency=256, scheduling_strategy=here,
     ).remote(visible)  # fmt: skip
     trial = HostedTrial(host, worker)
-    trial._ask("start", config.model_dump(mode="json"), cache, store)
+    trial.start(config, cache, store)
     return trial
 
 
