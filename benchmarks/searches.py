@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.sides import Case
@@ -20,29 +20,24 @@ __all__ = ["Search", "our_search", "tutorial_search"]
 Search = tuple[float, list[dict[str, float]]]
 
 
-def our_search(case: Case, folder: Path, study: str, options: Sequence[str], name: str | None = None) -> Search:
-    """`search.run STUDY` with these options into `folder`.
-
-    Args:
-        name: of the study, where `study` is a file.
-    """
-    command = [sys.executable, "-m", "search.run", study, "--out", str(folder / "runs"), *options]
+def our_search(case: Case, folder: Path, study: str, options: Mapping[str, object]) -> Search:
+    """`search.run STUDY` with these options into `folder`; a study's file is called as the study is."""
+    command = [sys.executable, "-m", "search.run", study, "--out", str(folder / "runs"), *_given(options)]
     environment = {**os.environ, "RESNET_SEARCH_CACHE": str(case.cache), "COLUMNS": "100"}
     started = time.time()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-    events = read(folder / "runs" / (name or study) / "journal")
+    events = read(folder / "runs" / Path(study).stem / "journal")
     reports = [event for event in events if isinstance(event, EpochReported)]
     return started, _by_time([{**report.metrics, "trial": report.trial, "reported": report.time} for report in reports])
 
 
 def tutorial_search(case: Case, folder: Path, trials: int, concurrent: int, grace: int, seed: int = 0) -> Search:
     """`benchmarks.tutorial search` of the case's images, a thread a trial, with its files in `folder`."""
-    command = [sys.executable, "-m", "benchmarks.tutorial", "search", str(case.images), "--out", str(folder)]
-    numbers = {
+    options = {
         "depth": case.task.depth, "epochs": case.task.epochs, "trials": trials, "concurrent": concurrent,
-        "grace": grace, "seed": seed, "threads": 1,
+        "grace": grace, "seed": seed, "threads": 1, "out": folder,
     }  # fmt: skip
-    command += [f"--{option}={number}" for option, number in numbers.items()]
+    command = [sys.executable, "-m", "benchmarks.tutorial", "search", str(case.images), *_given(options)]
     command += ["--flip"] if case.task.flip else []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"}
     started = time.time()
@@ -50,6 +45,10 @@ def tutorial_search(case: Case, folder: Path, trials: int, concurrent: int, grac
         command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     )
     return started, _by_time(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[{"))))
+
+
+def _given(options: Mapping[str, object]) -> list[str]:
+    return [f"--{name}={value}" for name, value in options.items()]
 
 
 def _by_time(rows: list[dict[str, float]]) -> list[dict[str, float]]:

@@ -29,9 +29,8 @@ TRIALS = 5  # one after the other on one worker, for the dead time
 def ours(case: Case, folder: Path, trials: int, concurrent: int) -> tuple[float, list[float]]:
     """Seconds to the first result, images prepared on the way, and the dead times."""
     case = replace(case, cache=folder / "cache")
-    numbers = {"trials": trials, "epochs": EPOCHS, "concurrent": concurrent}
-    options = [f"--{option}={number}" for option, number in numbers.items()]
-    return _measured(*our_search(case, folder, "digits_resnet8", [*options, "--set", "scheduler.kind=none"]))
+    options = {"trials": trials, "epochs": EPOCHS, "concurrent": concurrent, "set": "scheduler.kind=none"}
+    return _measured(*our_search(case, folder, "digits_resnet8", options))
 
 
 def tutorial(case: Case, folder: Path, trials: int, concurrent: int) -> tuple[float, list[float]]:
