@@ -27,8 +27,8 @@ from torchvision import transforms
 from benchmarks.machine import describe, ratios
 from benchmarks.sides import Task, cifar, digits, prepare_sides
 from benchmarks.tutorial import Arrays
-from trainables.data import load_splits
-from trainables.store import prepare
+from trainables.data.images import load_splits
+from trainables.data.store import prepare
 
 MB = 1e6
 

@@ -45,8 +45,8 @@ class NoTracking:
 def child(arguments: argparse.Namespace) -> None:
     """One search in this process; what it measured goes to `--report`."""
     import search.run
-    from search.events import EpochReported, Event
-    from search.tracking import MLflowTracker
+    from search.journal.events import EpochReported, Event
+    from search.tracking.tracker import MLflowTracker
     from trainables.result import METRICS
 
     extra = {f"extra_{i}": 0.1 * i for i in range(arguments.metrics - len(METRICS))}
@@ -95,7 +95,7 @@ def one(arguments: argparse.Namespace, tracked: bool) -> dict[str, float]:
 
 def count_runs(out: Path) -> int:
     """How many runs the search left in MLflow."""
-    from search.tracking_uri import connect, default_uri
+    from search.tracking.uri import connect, default_uri
 
     client = connect(default_uri(out))
     experiment = client.get_experiment_by_name("synthetic")

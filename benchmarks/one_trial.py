@@ -10,8 +10,8 @@ import json
 import time
 from pathlib import Path
 
-from trainables.build import build_trainable
 from trainables.config import load_config
+from trainables.trainable import build_trainable
 
 
 def main() -> None:

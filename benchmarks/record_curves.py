@@ -21,10 +21,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from search.searchers import RandomSearcher
-from search.study import load_study
-from trainables.build import build_trainable
-from trainables.store import default_cache
+from search.algorithms.searchers.random import RandomSearcher
+from search.study.overrides import override
+from search.study.parse import load_study
+from trainables.data.store import default_cache
+from trainables.trainable import build_trainable
 
 __all__ = ["FILE", "STUDY", "record"]
 
@@ -40,7 +41,7 @@ SCHEMA = pa.schema({
 def record(run: int, epochs: int, cache: Path) -> dict[str, Any]:
     """Train run `run` of the study to its end; one row of the file."""
     sets = ["execution.device=cpu", "execution.threads=1", "execution.memory_format=channels_last"]
-    spec = load_study(STUDY).override(epochs=epochs, sets=sets)
+    spec = override(load_study(STUDY), epochs=epochs, sets=sets)
     point = RandomSearcher(spec.parsed_space, spec.seed).suggest(run)
     results = list(build_trainable(spec.trial_config(point.tree), cache).epochs())
     kept = [r for r in results if math.isfinite(r.val_accuracy) and r.stop_reason != "diverged"]

@@ -27,10 +27,10 @@ from benchmarks.ray_search import RaySearch
 from benchmarks.record_curves import FILE, STUDY
 from benchmarks.recorded import Recorded
 from benchmarks.simulation import OurSearch, Outcome, System, simulate
-from search.schedulers import rung_levels
-from search.searchers import RandomSearcher
-from search.study import load_study
-from search.tpe import tpe_sampler
+from search.algorithms.schedulers.halving import rung_levels
+from search.algorithms.searchers.optuna_tpe import tpe_sampler
+from search.algorithms.searchers.random import RandomSearcher
+from search.study.parse import load_study
 from spaces import Choice, Domain, Float, Int, Scalar, walk
 
 __all__ = ["BUDGETS", "SYSTEMS", "Challenge", "challenge", "families", "interval"]

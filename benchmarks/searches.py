@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.sides import Case
-from search.events import EpochReported
-from search.journal import read
+from search.journal.events import EpochReported
+from search.journal.log import read
 
 __all__ = ["Search", "our_search", "tutorial_search"]
 

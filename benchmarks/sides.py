@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from trainables.config import ConfigError, TrialConfig, dump_config, parse_config
-from trainables.data import Images, load_splits
+from trainables.data.images import Images, load_splits
 
 __all__ = ["Case", "Side", "Task", "cifar", "digits", "prepare_sides", "watch"]
 

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from benchmarks.curves import Curve, Family
-from search.promotion import AshaPromote
-from search.results import Epoch, TrialRecord, TrialStatus
-from search.schedulers import Asha, Scheduler
-from search.searchers import RandomSearcher, Searcher
-from search.tpe import TpeSearcher
+from search.algorithms.schedulers.asha import Asha
+from search.algorithms.schedulers.asha_promote import AshaPromote
+from search.algorithms.schedulers.base import Scheduler
+from search.algorithms.searchers.base import Searcher
+from search.algorithms.searchers.optuna_tpe import TpeSearcher
+from search.algorithms.searchers.random import RandomSearcher
+from search.journal.records import Epoch, TrialRecord, TrialStatus
 from spaces import Scalar
 
 __all__ = ["GRACE", "METRIC", "REDUCTION", "START_SECONDS", "Leg", "OurSearch", "Outcome", "System", "simulate"]
@@ -163,7 +165,7 @@ class OurSearch:
         exhausted = number == self.trials
         promotion = self.scheduler.promotion(final and exhausted)
         if promotion is not None:
-            self.scheduler.promoted(promotion.trial, promotion.rung)
+            self.scheduler.leave(promotion.trial, promotion.rung)
             record = self.records[promotion.trial]
             self.records[promotion.trial] = replace(record, status=TrialStatus.RUNNING)
             return Leg(promotion.trial, record.values or {}, promotion.rung)
@@ -174,7 +176,7 @@ class OurSearch:
             return None
         record = TrialRecord(number, "search", dict(point.values), {}, TrialStatus.RUNNING)
         self.records[number] = record
-        self.searcher.running(record)
+        self.searcher.tell(record)
         return Leg(number, point.values)
 
     def on_result(self, trial: int, epoch: int, value: float, diverged: bool) -> bool:
@@ -193,5 +195,5 @@ class OurSearch:
 
     def _end(self, record: TrialRecord, status: TrialStatus) -> bool:
         self.records[record.number] = replace(record, status=status)
-        self.searcher.told(self.records[record.number])
+        self.searcher.tell(self.records[record.number])
         return False

@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from search.events import Event, SessionStarted
-from search.outputs import best_config, write_text
-from search.results import StudyResult, TrialRecord, collect
-from search.stored import find_study, read_study
-from search.study import StudySpec
-from search.tracking_uri import check_reachable, default_uri, holds_database
+from search.journal.events import Event, SessionStarted
+from search.journal.records import StudyResult, TrialRecord, collect
+from search.journal.study_folder import find_study, read_study
+from search.study.spec import StudySpec
+from search.tracking.uri import check_reachable, default_uri, holds_database
+from search.views.output_files import best_config
 from trainables.cli import run_verb
 from trainables.config import ConfigError
+from trainables.files import write_text
 
 __all__ = ["export", "export_config"]
 
@@ -60,7 +61,7 @@ def _run_id(uri: str, spec: StudySpec, events: list[Event], trial: int) -> str |
     except ConfigError as error:
         typer.echo(f"without the MLflow run's id: {error}")
         return None
-    from search.mlflow_store import find_run_id
+    from search.tracking.client import find_run_id
 
     return find_run_id(uri, spec.study, first.time, trial)
 

@@ -28,8 +28,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from search.commands import program, shown
-from search.tracking_uri import PASSWORD, USERNAME, VARIABLE, check_reachable, redacted, sqlite_uri
+from search.tracking.uri import PASSWORD, USERNAME, VARIABLE, check_reachable, redacted, sqlite_uri
+from search.views.next_commands import program, shown
 from trainables.cli import run_verb
 from trainables.config import ConfigError
 

@@ -11,26 +11,31 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from search.commands import SUBMITTED_BY, elsewhere, open_mlflow, program, resume, shown
-from search.cost import UNTYPED, told
-from search.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
-from search.driver import StudyDriver
-from search.dry_run import calibrate, print_plan
-from search.kept import kept_in
-from search.mirror import Mirror
-from search.preflight import check_inputs, check_prices, check_resources, possible_configs, study_folder
-from search.prepared import share_prepared
-from search.progress import print_leaderboard
-from search.schedulers import build_scheduler
-from search.session import SessionOutcome, run_session
-from search.smoke import shrink
-from search.storage import VARIABLE, Storage, local_storage
-from search.study import StudySpec, load_study, resolved_execution
-from search.survival import expected_survivors
-from search.terminal import say
-from search.tracking import MLflowTracker, check_reachable, default_uri
+from search.algorithms.forecast import expected_survivors
+from search.algorithms.schedulers.registry import build_scheduler
+from search.engine.driver import StudyDriver
+from search.engine.session import SessionOutcome, run_session
+from search.engine.study_folder import study_folder
+from search.journal.cost import UNTYPED, told
+from search.planning.calibration import calibrate
+from search.planning.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
+from search.planning.preflight import check_inputs, possible_configs
+from search.planning.resources import check_prices, check_resources, resolved_execution
+from search.storage.location import kept_in
+from search.storage.mirror import Mirror
+from search.storage.prepared_images import share_prepared
+from search.storage.remote import VARIABLE, RemoteFolder, local_storage
+from search.study.overrides import override
+from search.study.parse import load_study
+from search.study.smoke import shrink
+from search.study.spec import StudySpec
+from search.tracking.tracker import MLflowTracker, check_reachable, default_uri
+from search.views.console import say
+from search.views.next_commands import SUBMITTED_BY, elsewhere, open_mlflow, program, resume, shown
+from search.views.plan import print_plan
+from search.views.progress import print_leaderboard
 from trainables.cli import run_verb
-from trainables.store import Request
+from trainables.data.store import Request
 
 __all__ = ["run"]
 
@@ -72,8 +77,8 @@ def run(
     cluster: Annotated[Path | None, typer.Option(help="search on the cluster that `ray up` made of this file")] = None,
 ) -> None:
     """Search hyperparameters: recipes first, then suggestions, bad trials stopped early by ASHA."""
-    spec = load_study(study).override(
-        data=data, trials=trials, epochs=epochs, hours=hours, max_cost=max_cost, prices=price or [],
+    spec = override(
+        load_study(study), data=data, trials=trials, epochs=epochs, hours=hours, max_cost=max_cost, prices=price or [],
         concurrent=concurrent, cpus_per_trial=cpus_per_trial, gpus_per_trial=_gpus(gpus_per_trial), seed=seed,
         sets=sets or [],
     )  # fmt: skip
@@ -82,7 +87,7 @@ def run(
     out = (out or Path("runs", "smoke") if smoke else out or Path("runs")).absolute()
     console = Console()
     if cluster is not None:
-        from search.on_cluster import search_on
+        from search.cluster.submit import search_on
 
         search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, storage=storage)
         return
@@ -109,7 +114,7 @@ def _gpus(text: str | None) -> float | str | None:
 def _resources(spec: StudySpec, console: Console) -> dict[str, float]:
     """What there is to run on: the cluster that RAY_ADDRESS names (which is joined for it), else this machine."""
     if os.environ.get("RAY_ADDRESS"):
-        from search.tuner import available_resources, connect
+        from search.tune.run import available_resources, connect
 
         connect()
         return available_resources(lambda line: say(console, line))
@@ -124,7 +129,7 @@ def _resources(spec: StudySpec, console: Console) -> dict[str, float]:
 def _node_types() -> Iterable[str]:
     """The types of the nodes that there are, and of those that may come."""
     if os.environ.get("RAY_ADDRESS"):
-        from search.cluster_size import possible_types
+        from search.tune.nodes import possible_types
 
         return possible_types()
     return [UNTYPED]
@@ -133,7 +138,7 @@ def _node_types() -> Iterable[str]:
 def _expected_nodes(spec: StudySpec, concurrent: int) -> Mapping[str, int]:
     """The nodes that will be there while `concurrent` trials run, so many of each type."""
     if os.environ.get("RAY_ADDRESS"):
-        from search.cluster_size import expected_nodes
+        from search.tune.nodes import expected_nodes
 
         return expected_nodes(spec.resources.of_a_trial, concurrent)
     return {UNTYPED: 1}
@@ -149,7 +154,7 @@ def _resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
 
 
 def _dry_run(spec: StudySpec, console: Console) -> None:
-    from trainables.store import default_cache
+    from trainables.data.store import default_cache
 
     spec, concurrent = _resolve(spec, console)
     check_inputs(spec, default_cache())
@@ -159,11 +164,11 @@ def _dry_run(spec: StudySpec, console: Console) -> None:
 
 
 def _measured(
-    spec: StudySpec, cache: Path, console: Console, prepared: Mapping[Request, str], place: Storage | None
+    spec: StudySpec, cache: Path, console: Console, prepared: Mapping[Request, str], place: RemoteFolder | None
 ) -> tuple[StudySpec, int]:
     """The study with its share of a GPU measured, and how many trials run at once."""
-    from search.gpu_share import calibrated
-    from search.tuner import connect
+    from search.tune.gpu_share import calibrated
+    from search.tune.run import connect
 
     resources = _resources(spec, console)
     with console.status("measuring how many trials fit on a GPU"):
@@ -175,9 +180,9 @@ def _measured(
 
 
 def _search(
-    spec: StudySpec, out: Path, uri: str, console: Console, place: Storage | None
+    spec: StudySpec, out: Path, uri: str, console: Console, place: RemoteFolder | None
 ) -> tuple[SessionOutcome, StudySpec]:
-    from trainables.store import default_cache
+    from trainables.data.store import default_cache
 
     spec, concurrent = _resolve(spec, console)
     if spec.resources.fuse and not spec.resources.gpus:
@@ -200,12 +205,12 @@ def _search(
     mirror = Mirror(place.child(spec.study), out / spec.study, warn) if place is not None else None
 
     def run_trials(driver: StudyDriver, folder: Path, number: int) -> str | None:
-        from search.tune_adapters import Session
-        from search.tuner import connect, run_trials
+        from search.tune.adapters import TuneContext
+        from search.tune.run import connect, run_trials
 
         connect()
         files = local_storage(folder) if mirror is None else mirror.study
-        session = Session(
+        session = TuneContext(
             driver, folder, files, number, spec.resources, concurrent, cache, reserve, warn, mirror, prepared,
             on_cluster=bool(os.environ.get("RAY_ADDRESS")),
         )  # fmt: skip

@@ -17,13 +17,13 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from search.commands import resume, shown
-from search.cost import amount, told
-from search.leaderboard import reference
-from search.overview import Overview, look
-from search.progress import counted, duration, print_leaderboard
-from search.results import TrialRecord, TrialStatus
-from search.stored import find_study
+from search.journal.cost import amount, told
+from search.journal.records import TrialRecord, TrialStatus
+from search.journal.study_folder import find_study
+from search.views.leaderboard import reference
+from search.views.next_commands import resume, shown
+from search.views.progress import counted, duration, print_leaderboard
+from search.views.summary import Overview, look
 from trainables.cli import run_verb
 
 __all__ = ["print_status", "status"]

@@ -12,17 +12,17 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from search.commands import open_mlflow
-from search.events import Event
-from search.journal import holder
-from search.mlflow_runs import RunProjection
-from search.results import collect
-from search.stored import find_study, is_over, missing_end, read_study
-from search.study import StudySpec
-from search.terminal import say
-from search.tracking import check_reachable, default_uri, tracked_study
-from search.tracking_uri import VARIABLE, reason, redacted
-from search.writer_lock import WriterLock
+from search.journal.events import Event
+from search.journal.log import holder
+from search.journal.records import collect
+from search.journal.study_folder import find_study, is_over, missing_end, read_study
+from search.study.spec import StudySpec
+from search.tracking.lock import WriterLock
+from search.tracking.projection import RunProjection
+from search.tracking.tracker import check_reachable, default_uri, tracked_study
+from search.tracking.uri import VARIABLE, reason, redacted
+from search.views.console import say
+from search.views.next_commands import open_mlflow
 from trainables.cli import run_verb
 from trainables.config import ConfigError
 

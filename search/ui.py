@@ -18,10 +18,10 @@ from typing import Annotated
 
 import typer
 
-from search.cluster import find_head
-from search.commands import program, shown
-from search.study import load_study
-from search.tracking_uri import default_uri, holds_database, redacted
+from search.cluster.head import find_head
+from search.study.parse import load_study
+from search.tracking.uri import default_uri, holds_database, redacted
+from search.views.next_commands import program, shown
 from trainables.cli import run_verb
 from trainables.config import ConfigError
 

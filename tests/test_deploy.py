@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.storage import VARIABLE
+from search.storage.remote import VARIABLE
 from search.ui import THERE
 
 ROOT = Path(__file__).parents[1]

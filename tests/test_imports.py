@@ -1,4 +1,4 @@
-"""Imports go one way: trainables.config <- spaces <- search -> trainables.
+"""Imports go one way: trainables.config <- spaces <- search -> trainables, and inside both only downwards.
 
 The sources are parsed, so that imports inside functions and under TYPE_CHECKING count as well.
 """
@@ -15,8 +15,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("trainables", "spaces", "search")
+# Inside a top package each of these may import itself and those before it; what is not listed may import them all.
+ORDER = {
+    "search": (
+        "study", "journal", "algorithms", "storage", "tracking", "planning", "views", "engine", "tune", "cluster",
+    ),
+    "trainables": (
+        "config", "seeds", "files", "locking", "result", "checkpoints", "data", "augment", "models", "training",
+        "synthetic", "trainable",
+    ),
+}  # fmt: skip
 TRACKED = {"ray", "optuna", "mlflow", "torch", "torchvision"}
-TEST_SPLIT = "trainables.test_split"
+TEST_SPLIT = "trainables.data.held_out"
 
 
 def within(module: str, *packages: str) -> bool:
@@ -41,9 +51,20 @@ def imports(source: str, module: str, is_package: bool = False) -> Iterator[tupl
                 yield node.lineno, node.args[0].value
 
 
+def upward(importer: str, imported: str) -> bool:
+    """Whether this edge leads from a package to a later one of the same top package, or to a verb."""
+    (top, *source), (other, *target) = importer.split("."), imported.split(".")
+    order = ORDER.get(top, ())
+    if top != other or not source or not target or source[0] not in order:
+        return False
+    return target[0] not in order or order.index(target[0]) > order.index(source[0])
+
+
 def forbidden(importer: str, imported: str) -> str | None:
     """The rule that this edge breaks, if any."""
     library = imported.split(".")[0]
+    if upward(importer, imported):
+        return "imports inside a top package go downwards only"
     if within(importer, "search"):
         return "the search must not reach the test split" if within(imported, TEST_SPLIT) else None
     if library in ("ray", "optuna", "mlflow"):
@@ -88,6 +109,12 @@ def test_no_edge_goes_the_wrong_way() -> None:
     assert not broken, "\n".join(broken)
 
 
+def test_every_package_has_a_place_in_the_order() -> None:
+    for top, order in ORDER.items():
+        packages = {path.parent.name for path in (ROOT / top).glob("*/__init__.py")}
+        assert packages <= set(order)
+
+
 def test_no_path_leads_from_the_search_to_the_test_split() -> None:
     modules = sources()
     graph: dict[str, set[str]] = {module: set() for module in modules}
@@ -109,20 +136,23 @@ def test_no_path_leads_from_the_search_to_the_test_split() -> None:
 @pytest.mark.parametrize(
     ("importer", "source"),
     [
-        ("trainables.loop", "def f():\n    from search import results"),
-        ("trainables.loop", "from spaces.space import Space"),
-        ("trainables.loop", "import optuna"),
-        ("trainables.loop", "if True:\n    import mlflow.entities"),
+        ("trainables.training.loop", "def f():\n    from search.journal import records"),
+        ("trainables.training.loop", "from spaces.space import Space"),
+        ("trainables.training.loop", "import optuna"),
+        ("search.study.spec", "from search.journal import events"),
+        ("search.engine.driver", "def f():\n    import search.run"),
+        ("trainables.data.store", "from trainables.models import build_model"),
+        ("trainables.training.loop", "if True:\n    import mlflow.entities"),
         ("trainables.config.trial", "import torch"),
         ("trainables.config.trial", "from trainables.result import METRICS"),
         ("trainables.config.trial", "from ..result import METRICS"),
         ("spaces.space", "from trainables import loop"),
-        ("spaces.space", "import trainables.models as m"),
+        ("spaces.space", "import trainables.models.resnet as m"),
         ("spaces.space", "async def f():\n    import torch.nn"),
         ("spaces.space", "import importlib\nimportlib.import_module('ray.tune')"),
-        ("search.run", "from trainables.test_split import open_test"),
-        ("search.run", "from trainables import test_split"),
-        ("search.run", "def f():\n    import trainables.test_split"),
+        ("search.run", "from trainables.data.held_out import open_test"),
+        ("search.run", "from trainables.data import held_out"),
+        ("search.run", "def f():\n    import trainables.data.held_out"),
     ],
 )
 def test_a_wrong_edge_is_seen(importer: str, source: str) -> None:
@@ -132,11 +162,14 @@ def test_a_wrong_edge_is_seen(importer: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("importer", "source"),
     [
-        ("trainables.loop", "import torch\nfrom trainables.test_split import open_test"),
+        ("trainables.training.loop", "import torch\nfrom trainables.data.held_out import open_test"),
         ("trainables.config", "from .part import Part"),
         ("spaces.space", "from trainables.config import TrialConfig\nfrom trainables.config.tree import merge"),
         ("spaces", "from .space import Space"),
-        ("search.run", "import ray, optuna, mlflow\nfrom trainables.loop import Run\nfrom spaces import space"),
+        (
+            "search.run",
+            "import ray, optuna, mlflow\nfrom trainables.training.loop import Run\nfrom spaces import space",
+        ),
     ],
 )
 def test_a_right_edge_is_allowed(importer: str, source: str) -> None:
@@ -145,14 +178,22 @@ def test_a_right_edge_is_allowed(importer: str, source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["spaces", "spaces.space", "trainables.config", "trainables.result", "search.study", "search.schedulers"]
+    "module",
+    [
+        "spaces",
+        "spaces.space",
+        "trainables.config",
+        "trainables.result",
+        "search.study.spec",
+        "search.algorithms.schedulers",
+    ],
 )
 def test_light_modules_load_no_heavy_library(module: str) -> None:
     _assert_unloaded(module, TRACKED)
 
 
 def test_the_searchers_load_optuna_only_when_one_needs_it() -> None:
-    _assert_unloaded("search.searchers", TRACKED)
+    _assert_unloaded("search.algorithms.searchers", TRACKED)
 
 
 def _assert_unloaded(module: str, libraries: set[str]) -> None:

@@ -13,8 +13,8 @@ from scipy.stats import ttest_ind
 
 from trainables.cli import run_verb
 from trainables.config import ConfigError, TrialConfig, load_config
+from trainables.data.store import default_cache
 from trainables.result import METRICS
-from trainables.store import default_cache
 from trainables.train import rerun
 
 __all__ = ["compare", "difference"]

@@ -12,8 +12,10 @@ import torch
 import typer
 from scipy.stats import binomtest
 
-from trainables.augment import Augmentation
-from trainables.checkpoint import config_of, load_checkpoint
+from trainables.augment.batch import Augmentation
+from trainables.checkpoints.checkpoint import config_of, load_checkpoint
+from trainables.checkpoints.saved_state import check_keys, refusal
+from trainables.checkpoints.saved_tensors import check_tensors
 from trainables.cli import run_verb
 from trainables.config import (
     ConfigError,
@@ -25,16 +27,14 @@ from trainables.config import (
     parse_config,
     validate,
 )
-from trainables.data import Images, load_splits
-from trainables.evaluation import Scores, predict, score
-from trainables.execution import autocast, memory_format, resolve_device
-from trainables.feed import Feed, evaluation_batch, resize
-from trainables.loop import normalization_for
+from trainables.data.held_out import open_test
+from trainables.data.images import Images, load_splits
+from trainables.data.store import PreparedData, default_cache, prepare
 from trainables.models import build_model
-from trainables.saved_state import check_keys, refusal
-from trainables.saved_tensors import check_tensors
-from trainables.store import Store, default_cache, prepare
-from trainables.test_split import open_test
+from trainables.training.evaluation import Scores, predict, score
+from trainables.training.execution import autocast, memory_format, resolve_device
+from trainables.training.feed import Feed, evaluation_batch, resize
+from trainables.training.loop import normalization_for
 
 __all__ = ["evaluate", "score_images"]
 
@@ -46,7 +46,7 @@ def _subject(path: Path) -> tuple[TrialConfig, dict[str, Any] | None]:
     return config_of(state), state
 
 
-def score_images(config: TrialConfig, state: dict[str, Any] | None, images: Images, store: Store) -> Scores:
+def score_images(config: TrialConfig, state: dict[str, Any] | None, images: Images, store: PreparedData) -> Scores:
     """Score a checkpoint's weights (EMA's when it has them), or without one the config's pretrained weights.
 
     Raises:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from trainables.checkpoints.saved_state import check_float, check_keys, check_whole
 from trainables.config import ConfigError, SyntheticCurve, TrialConfig
 from trainables.result import EpochResult, Trainable
-from trainables.saved_state import check_float, check_keys, check_whole
 from trainables.seeds import derived_seed
 
 __all__ = ["SyntheticRun"]

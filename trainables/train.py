@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from trainables.build import build_trainable
-from trainables.checkpoint import save_checkpoint
+from trainables.checkpoints.checkpoint import save_checkpoint
 from trainables.cli import run_verb
 from trainables.config import ConfigError, TrialConfig, load_config, load_yaml, merge, parse_config
-from trainables.memory import memory_errors_told
+from trainables.data.store import default_cache
 from trainables.result import EpochResult
-from trainables.store import default_cache
+from trainables.trainable import build_trainable
+from trainables.training.memory import translate_oom
 
 __all__ = ["rerun", "train"]
 
@@ -31,7 +31,7 @@ def rerun(
     Raises:
         ConfigError: if images or weights cannot be had, or a batch does not fit into memory.
     """
-    with memory_errors_told(config):
+    with translate_oom(config):
         trainable = build_trainable(config, cache)
         for result in trainable.epochs():
             numbers = "  ".join(f"{name} {result.metrics()[name]:.4f}" for name in SHOWN)

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from benchmarks.curves import CHANCE, EPOCHS, SYNTHETIC, Curve, Synthetic
-from search.searchers import RandomSearcher
+from search.algorithms.searchers.random import RandomSearcher
 from spaces import path_of
 
 FAMILIES = pytest.mark.parametrize("family", SYNTHETIC, ids=lambda family: family.name)

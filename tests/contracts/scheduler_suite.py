@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from search.schedulers import Decision, Promotion, Scheduler
+from search.algorithms.schedulers.base import Decision, Promotion, Scheduler
 
 Mode = Literal["max", "min"]
 Make = Callable[[Mode, Container[int]], Scheduler]
@@ -60,7 +60,7 @@ def steps(scheduler: Scheduler, values: np.ndarray, concurrent: int = 1) -> Iter
                 promotion = scheduler.promotion(final)
                 yield Asked(final, promotion)
                 if promotion is not None:
-                    scheduler.promoted(promotion.trial, promotion.rung)
+                    scheduler.leave(promotion.trial, promotion.rung)
                     workers[index] = [promotion.trial, promotion.rung]
                 elif new:
                     workers[index] = [new.popleft(), 0]
@@ -100,11 +100,11 @@ def replay(scheduler: Scheduler, happened: Iterable[Step]) -> None:
         if isinstance(step, Reported):
             scheduler.on_result(step.trial, step.epoch, step.value)
         elif step.promotion is not None:
-            scheduler.promoted(step.promotion.trial, step.promotion.rung)
+            scheduler.leave(step.promotion.trial, step.promotion.rung)
 
 
 class SchedulerSuite:
-    """Subclasses override `make`, which takes mode and exempt trials; trials run `EPOCHS` epochs at most."""
+    """Subclasses override `make`, which takes mode and protected trials; trials run `EPOCHS` epochs at most."""
 
     @pytest.fixture
     def make(self) -> Make:
@@ -149,7 +149,7 @@ class SchedulerSuite:
             else:
                 trial, rung = step.promotion.trial, step.promotion.rung
                 assert smallest.promotion(step.final) == Promotion(trial, rung, mirrored(step.promotion.cutoff))
-                smallest.promoted(trial, rung)
+                smallest.leave(trial, rung)
         assert smallest.rungs == {
             level: {trial: -value for trial, value in rung.items()} for level, rung in largest.rungs.items()
         }
@@ -239,4 +239,4 @@ class SchedulerSuite:
         scheduler = make("max", ())
         for level in (2, *scheduler.rungs):
             with pytest.raises(ValueError, match=f"trial 5 is not paused at epoch {level}"):
-                scheduler.promoted(5, level)
+                scheduler.leave(5, level)

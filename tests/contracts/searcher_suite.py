@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import pytest
 
-from search.results import Epoch, TrialRecord, TrialStatus
-from search.searchers import Searcher
+from search.algorithms.searchers.base import Searcher
+from search.journal.records import Epoch, TrialRecord, TrialStatus
 from spaces.space import Choice, Entry, Fixed, Float, Int, Point, Space, check, walk
 
 Mode = Literal["max", "min"]
@@ -78,11 +78,11 @@ def search(searcher: Searcher, trials: int, concurrent: int = 1) -> tuple[list[T
         if len(under_way) == concurrent:
             last = under_way.pop(1 if concurrent > 1 and number % 3 == 0 else 0)
             done.append(ended(last.number, last.values or {}))
-            searcher.told(done[-1])
+            searcher.tell(done[-1])
         point = searcher.suggest(number)
         assert point is not None
         under_way.append(record(number, point.values, TrialStatus.RUNNING))
-        searcher.running(under_way[-1])
+        searcher.tell(under_way[-1])
     return done, under_way
 
 
@@ -148,9 +148,9 @@ class SearcherSuite:
 
         in_order, shuffled = make(SPACE, 5, "max"), make(SPACE, 5, "max")
         for trial in sorted(done + running, key=lambda trial: trial.number):
-            (in_order.running if trial in running else in_order.told)(trial)
+            in_order.tell(trial)
         for trial in [*running[::-1], *done[::2], *done[1::2]]:
-            (shuffled.running if trial in running else shuffled.told)(trial)
+            shuffled.tell(trial)
         assert following(in_order, trials) == expected
         assert following(shuffled, trials) == expected
 
@@ -158,14 +158,14 @@ class SearcherSuite:
         done, _ = search(make(SPACE, 5, "max"), 40)
         in_order, late = make(SPACE, 3, "max"), make(SPACE, 3, "max")
         for trial in done[:30:2]:
-            late.told(trial)
+            late.tell(trial)
         ahead = late.suggest(30)
         assert ahead is not None
         for trial in done[1:30:2]:
-            late.told(trial)
+            late.tell(trial)
         for trial in done[:30]:
-            in_order.told(trial)
-        in_order.running(record(30, ahead.values, TrialStatus.RUNNING))
+            in_order.tell(trial)
+        in_order.tell(record(30, ahead.values, TrialStatus.RUNNING))
         assert following(late, 31) == following(in_order, 31)
 
     def test_what_was_tried_counts_not_what_was_suggested(self, make: Make) -> None:
@@ -173,8 +173,8 @@ class SearcherSuite:
         asked, told = make(SPACE, 3, "max"), make(SPACE, 3, "max")
         for trial in done[:30]:
             asked.suggest(trial.number)
-            asked.told(trial)
-            told.told(trial)
+            asked.tell(trial)
+            told.tell(trial)
         assert following(asked, 30) == following(told, 30)
 
     def test_a_record_told_in_stages_counts_as_it_ended(self, make: Make) -> None:
@@ -185,12 +185,12 @@ class SearcherSuite:
         assert values is not None
         in_stages.suggest(20)
         final = record(20, values.values, TrialStatus.COMPLETED, 0.1, 0.2, 0.99)
-        in_stages.running(replace(final, status=TrialStatus.RUNNING, history=()))
-        in_stages.told(replace(final, status=TrialStatus.PAUSED, history=final.history[:1]))
-        in_stages.running(replace(final, status=TrialStatus.RUNNING, history=final.history[:2]))
-        in_stages.told(replace(final, status=TrialStatus.PAUSED, history=final.history[:2]))
-        in_stages.told(final)
-        at_once.told(final)
+        in_stages.tell(replace(final, status=TrialStatus.RUNNING, history=()))
+        in_stages.tell(replace(final, status=TrialStatus.PAUSED, history=final.history[:1]))
+        in_stages.tell(replace(final, status=TrialStatus.RUNNING, history=final.history[:2]))
+        in_stages.tell(replace(final, status=TrialStatus.PAUSED, history=final.history[:2]))
+        in_stages.tell(final)
+        at_once.tell(final)
         assert following(in_stages, 21) == following(at_once, 21)
 
     @pytest.mark.parametrize("mode", ["max", "min"])
@@ -203,7 +203,7 @@ class SearcherSuite:
                 point = searcher.suggest(number)
                 assert point is not None
                 assert check(SPACE, point.values) == []
-                searcher.told(record(number, point.values, status, *curve))
+                searcher.tell(record(number, point.values, status, *curve))
                 number += 1
         assert searcher.suggest(number) is not None
 
@@ -212,8 +212,8 @@ class SearcherSuite:
         inside = {"optimizer.kind": None, "augment.strength": 0.3, "model.depth": 14, "batch_size": 100}
         for number, values in enumerate([inside, None]):
             recipe = replace(record(number, values, TrialStatus.RUNNING), origin="recipe:known")
-            searcher.running(recipe)
-            searcher.told(replace(recipe, status=TrialStatus.COMPLETED, history=(Epoch(1, {METRIC: 0.9}),)))
+            searcher.tell(recipe)
+            searcher.tell(replace(recipe, status=TrialStatus.COMPLETED, history=(Epoch(1, {METRIC: 0.9}),)))
         assert all(point is not None for point in following(searcher, 2, 10))
 
     def test_an_empty_space_has_one_point(self, make: Make) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.checkpoint import config_of, load_checkpoint, save_checkpoint
+from trainables.checkpoints.checkpoint import config_of, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig, parse_config
 from trainables.result import METRICS, EpochResult, Trainable
 

@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import search.tuner
+import search.tune.run
 from search.run import run
-from search.trial import ResNetTrial
-from search.tune_adapters import Session
+from search.tune.adapters import TuneContext
+from search.tune.trainable import ResNetTrial
 from trainables.cli import run_verb
 
 FAULTS = ("raise", "die", "hang", "memory", "infinity")
@@ -60,7 +60,7 @@ def main() -> None:
     del sys.argv[1:6]
     with_faults = search.tuner.run_trials
 
-    def run_trials(session: Session) -> None:
+    def run_trials(session: TuneContext) -> None:
         with_faults(session, FaultyTrial)
 
     search.tuner.run_trials = run_trials  # type: ignore[assignment]

@@ -18,16 +18,18 @@ import torch
 import yaml
 from mlflow.tracking import MlflowClient
 
-from search.driver import StudyDriver
-from search.events import Decided, SessionStarted
-from search.journal import Journal, read
-from search.outputs import write_text
-from search.results import StudyResult, collect
-from search.schedulers import build_scheduler
-from search.searchers import build_searcher
-from search.study import StudySpec, load_study, resolved_execution
-from trainables.build import build_trainable
+from search.algorithms.schedulers.registry import build_scheduler
+from search.algorithms.searchers.registry import build_searcher
+from search.engine.driver import StudyDriver
+from search.journal.events import Decided, SessionStarted
+from search.journal.log import Journal, read
+from search.journal.records import StudyResult, collect
+from search.planning.resources import resolved_execution
+from search.study.parse import load_study
+from search.study.spec import StudySpec
 from trainables.config import parse_config
+from trainables.files import write_text
+from trainables.trainable import build_trainable
 
 TIMEOUT = 240  # seconds for one session
 TIMES = ("seconds", "images_per_second")  # what no two runs have in common
@@ -141,7 +143,7 @@ def trials(found: StudyResult) -> Iterator[dict[str, Any]]:
     """Each trial without what depends on time, on the machine or on how often it was interrupted."""
     for record in found.trials:
         tree = asdict(record)
-        for varying in ("started", "ended", "leg", "losses", "lost_at", "failures", "checkpoint"):
+        for varying in ("started", "ended", "leg", "worker_losses", "worker_lost_at", "failures", "checkpoint"):
             del tree[varying]
         tree["history"] = [
             (epoch.epoch, json.dumps({k: v for k, v in epoch.metrics.items() if k not in TIMES}))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from search.tracking_uri import connect
+from search.tracking.uri import connect
 
 
 def runs_of(uri: str) -> tuple[Run, dict[int, Run]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from search.events import (
+from search.journal.events import (
     CostCounted,
     Decided,
     EpochReported,
@@ -15,14 +15,15 @@ from search.events import (
     SessionEnded,
     SessionStarted,
     TrialEnded,
-    TrialLost,
     TrialResumed,
     TrialStatus,
     TrialSuggested,
+    WorkerLost,
 )
-from search.journal import Journal
-from search.outputs import write_text
-from search.study import StudySpec, parse_study
+from search.journal.log import Journal
+from search.study.parse import parse_study
+from search.study.spec import StudySpec
+from trainables.files import write_text
 from trainables.result import METRICS
 
 EPOCHS = 4
@@ -118,8 +119,8 @@ def troubled_events(spec: StudySpec) -> list[Event]:
     def resumed(trial: int, leg: int, reason: str) -> Event:
         return TrialResumed(trial=trial, leg=leg, reason=reason, time=now())
 
-    def lost(trial: int, cause: Literal["preempted", "error", "silent"], error: str) -> Event:
-        return TrialLost(trial=trial, cause=cause, error=error, checkpoint=None, time=now())
+    def lost(trial: int, cause: Literal["worker_died", "error", "timeout"], error: str) -> Event:
+        return WorkerLost(trial=trial, cause=cause, error=error, checkpoint=None, time=now())
 
     def ended(trial: int, status: TrialStatus, reason: str, error: str | None = None) -> Event:
         return TrialEnded(trial=trial, status=status, stop_reason=reason, error=error, time=now())
@@ -129,8 +130,8 @@ def troubled_events(spec: StudySpec) -> list[Event]:
         SessionStarted(session=1, time=START, versions={"torch": "2.14.1", "old": "1"}, git="abc123"),
         suggested(spec, 0), *reported(0, 1, 2, 3, 4), ended(0, TrialStatus.COMPLETED, "epochs"),
         suggested(spec, 1), *reported(1, 1, 2), decided(1, "pause"),
-        suggested(spec, 2), *reported(2, 1), lost(2, "preempted", "The node is gone"), resumed(2, 2, "worker lost"),
-        lost(2, "silent", "no epoch for 60 min"), resumed(2, 3, "worker lost"), *reported(2, 2), decided(2, "pause"),
+        suggested(spec, 2), *reported(2, 1), lost(2, "worker_died", "The node is gone"), resumed(2, 2, "worker lost"),
+        lost(2, "timeout", "no epoch for 60 min"), resumed(2, 3, "worker lost"), *reported(2, 2), decided(2, "pause"),
         suggested(spec, 3), lost(3, "error", boom), resumed(3, 2, "worker lost: error"), lost(3, "error", boom),
         ended(3, TrialStatus.FAILED, "error", boom),
         decided(1, "promote"), resumed(1, 2, "promoted at rung 2"), *reported(1, 3),

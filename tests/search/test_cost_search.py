@@ -14,11 +14,11 @@ import yaml
 from mlflow.tracking import MlflowClient
 from ray.cluster_utils import Cluster
 
-from search.cost import Spending, spending
-from search.events import CostCounted, EpochReported, Event, SessionStarted, TrialEnded
-from search.journal import read
-from search.overview import look
-from search.results import TrialStatus
+from search.journal.cost import Spending, spending
+from search.journal.events import CostCounted, EpochReported, Event, SessionStarted, TrialEnded
+from search.journal.log import read
+from search.journal.records import TrialStatus
+from search.views.summary import look
 from tests.search.killed_search import TIMEOUT, command, environment, journal_lines, result, synthetic_study, written
 
 PRICES = ("--price", "head=100", "--price", "gpu_spot=500")  # a sixth of the currency a second

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from search.events import SessionStarted, TrialStatus
 from search.export import export_config
-from search.journal import Journal
-from search.outputs import write_text
-from search.stored import find_study
-from search.tracking import MLflowTracker, default_uri
+from search.journal.events import SessionStarted, TrialStatus
+from search.journal.log import Journal
+from search.journal.study_folder import find_study
+from search.tracking.tracker import MLflowTracker, default_uri
 from tests.search.sample_study import ENDINGS, EPOCHS, metrics, sample_events, sample_spec
 from trainables.config import ConfigError, load_config, load_yaml
+from trainables.files import write_text
 
 
 @pytest.fixture(autouse=True)

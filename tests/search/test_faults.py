@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
-from search.checkpoint_files import checkpoints
-from search.events import TrialLost
-from search.journal import read
-from search.results import TrialRecord, TrialStatus
-from search.storage import local_storage
+from search.journal.events import WorkerLost
+from search.journal.log import read
+from search.journal.records import TrialRecord, TrialStatus
+from search.storage.checkpoints import checkpoints
+from search.storage.remote import local_storage
 from tests.search.faulty_search import MEMORY
 from tests.search.killed_search import (
     command,
@@ -57,8 +57,8 @@ def run_faulty(
     )  # fmt: skip
 
 
-def losses(out: Path) -> list[TrialLost]:
-    return [event for event in read(out / "killed" / "journal") if isinstance(event, TrialLost)]
+def losses(out: Path) -> list[WorkerLost]:
+    return [event for event in read(out / "killed" / "journal") if isinstance(event, WorkerLost)]
 
 
 def first(out: Path) -> TrialRecord:
@@ -81,15 +81,15 @@ def assert_undisturbed(out: Path, undisturbed: Path) -> None:
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [
-        ("die", "preempted"),
+        ("die", "worker_died"),
         pytest.param("raise", "error", marks=pytest.mark.slow),
-        pytest.param("hang", "silent", marks=pytest.mark.slow),
+        pytest.param("hang", "timeout", marks=pytest.mark.slow),
     ],
 )
 def test_a_trial_that_loses_its_worker_once_gets_another_and_ends_as_if_nothing_had_happened(
     tmp_path: Path, undisturbed: Path, fault: str, cause: str
 ) -> None:
-    study = written(small_study(silent_minutes=0.1), tmp_path)
+    study = written(small_study(timeout_minutes=0.1), tmp_path)
     done = run_faulty(study, tmp_path, fault, times=1)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [loss.cause for loss in losses(tmp_path)] == [cause]
@@ -129,7 +129,7 @@ def test_a_trial_that_takes_all_memory_is_ended_and_tells_so(tmp_path: Path) -> 
     variables = {"RAY_memory_usage_threshold": f"{threshold:.4f}"}
     done = run_faulty(written(small_study(), tmp_path), tmp_path, "memory", times=1, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [loss.cause for loss in losses(tmp_path)] == ["preempted"]
+    assert [loss.cause for loss in losses(tmp_path)] == ["worker_died"]
     assert "low on memory" in losses(tmp_path)[0].error
     assert first(tmp_path).status is TrialStatus.COMPLETED
 
@@ -183,7 +183,7 @@ def test_a_checkpoint_that_cannot_be_used_costs_the_epochs_since_the_one_before(
         case "truncated":
             os.truncate(newest, newest.stat().st_size // 2)
         case "of another config":
-            from trainables.checkpoint import load_checkpoint, save_checkpoint
+            from trainables.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
             state = load_checkpoint(newest)
             state["config"]["optimizer"]["lr"] *= 2
@@ -280,7 +280,7 @@ def test_the_trials_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
     finally:
         cluster.shutdown()
     assert process.returncode == 0, text
-    assert {loss.cause for loss in losses(tmp_path)} == {"preempted"}
+    assert {loss.cause for loss in losses(tmp_path)} == {"worker_died"}
     found = result(tmp_path).trials
     assert [record.status for record in found] == [TrialStatus.COMPLETED] * 3
     for record in found:

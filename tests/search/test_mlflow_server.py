@@ -223,7 +223,7 @@ def test_only_who_is_known_searches_and_no_password_is_written_anywhere(team: Te
         assert code == 0, text
         assert "is away" not in text
         assert f"open {team.uri}   # compare the trials" in text
-        assert any(b"search.mlflow_process" in line for line in team.seen)
+        assert any(b"search.tracking.worker" in line for line in team.seen)
 
         for study in ("shared", "shared-2"):
             code, text = team.run("search.track", study, MLFLOW_TRACKING_URI=inside)

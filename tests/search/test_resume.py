@@ -13,10 +13,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from search.events import SessionStarted, TrialResumed
-from search.journal import read
-from search.results import TrialStatus
-from search.study import load_study
+from search.journal.events import SessionStarted, TrialResumed
+from search.journal.log import read
+from search.journal.records import TrialStatus
+from search.study.parse import load_study
 from tests.search.killed_search import (
     command,
     decisions,

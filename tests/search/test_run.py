@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import yaml
 from mlflow.tracking import MlflowClient
 
-from search.events import CostCounted
-from search.journal import read
-from search.results import TrialStatus, collect
-from search.study import load_study
+from search.journal.events import CostCounted
+from search.journal.log import read
+from search.journal.records import TrialStatus, collect
+from search.study.parse import load_study
 from trainables.result import METRICS
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search.events import EpochReported, Event, SessionStarted, TrialLost, TrialStatus
-from search.journal import lock
-from search.overview import look
+from search.journal.events import EpochReported, Event, SessionStarted, TrialStatus, WorkerLost
+from search.journal.log import lock
 from search.status import print_status
-from search.study import load_study
+from search.study.overrides import override
+from search.study.parse import load_study
+from search.views.summary import look
 from tests.search.sample_study import (
     first_session,
     metrics,
@@ -58,7 +59,10 @@ def busy() -> list[Event]:
     events += [suggested(SPEC, 5), EpochReported(trial=5, epoch=1, metrics=metrics(5, 1), time=now - 10 * day)]
     for trial in range(6, 20):
         error = f"ray.exceptions.OutOfMemoryError: [trial {trial}] " + "The node runs low. " * 40
-        events += [suggested(SPEC, trial), TrialLost(trial=trial, cause="preempted", error=error, time=now - 5 * day)]
+        events += [
+            suggested(SPEC, trial),
+            WorkerLost(trial=trial, cause="worker_died", error=error, time=now - 5 * day),
+        ]
     return events
 
 
@@ -88,7 +92,7 @@ def test_a_running_search(tmp_path: Path) -> None:
 
 
 def test_the_cost_of_a_search(tmp_path: Path) -> None:
-    spec = SPEC.override(max_cost=20, prices=["head=0.36", "gpu=3.24"])
+    spec = override(SPEC, max_cost=20, prices=["head=0.36", "gpu=3.24"])
     folder = write_study(tmp_path / "sample", spec, priced_events(SPEC)[:-1])
     assert re.fullmatch(r"0\.\d+ of 20\.00", facts(shown(folder))["cost"])
     with lock(folder / "journal"):

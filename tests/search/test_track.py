@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search.events import EpochReported, Event
-from search.journal import lock
-from search.mlflow_runs import RunProjection
+from search.journal.events import EpochReported, Event
+from search.journal.log import lock
 from search.track import track_study
-from search.tracking import MLflowTracker, tracked_study
-from search.tracking_uri import connect
-from search.writer_lock import WriterLock
+from search.tracking.lock import WriterLock
+from search.tracking.projection import RunProjection
+from search.tracking.tracker import MLflowTracker, tracked_study
+from search.tracking.uri import connect
 from tests.search import killed_search
 from tests.search.mlflow_contents import Server, contents, runs_of
 from tests.search.sample_study import sample_events, sample_spec, troubled_events, write_study

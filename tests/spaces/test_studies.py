@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from search.study import StudySpec, load_study
+from search.study.overrides import override
+from search.study.parse import load_study
+from search.study.spec import StudySpec
 from spaces import Choice, Fixed, Float, Int, Space, parse_space, path_of, read_study, study_names
 from spaces.table import domain_text, space_rows, studies_page
 from trainables.config import CifarResNet, Constant, SyntheticCurve, TorchvisionResNet
@@ -22,7 +24,7 @@ SHIPPED = [
 
 def study(name: str) -> StudySpec:
     spec = load_study(name)
-    return spec.override(data="imagefolder:images") if spec.trial["data"]["source"] is None else spec
+    return override(spec, data="imagefolder:images") if spec.trial["data"]["source"] is None else spec
 
 
 def searched(spec: StudySpec) -> set[str]:
@@ -94,11 +96,11 @@ def test_the_naive_recipe_is_the_usual_first_attempt(name: str) -> None:
 def test_freeze_depth_is_searched_as_soon_as_weights_are_given(name: str) -> None:
     gated = {"model.frozen_stages", "optimizer.backbone_lr_ratio"}
     assert not gated & searched(study(name))
-    assert gated <= searched(study(name).override(sets=["model.pretrained=weights.pt"]))
+    assert gated <= searched(override(study(name), sets=["model.pretrained=weights.pt"]))
 
 
 def test_a_resnet_50_from_scratch_is_an_easy_override() -> None:
-    spec = study("imagefolder_resnet50").override(sets=["model.pretrained=none"])
+    spec = override(study("imagefolder_resnet50"), sets=["model.pretrained=none"])
     assert not {"model.frozen_stages", "optimizer.backbone_lr_ratio"} & searched(spec)
     for recipe in spec.recipes.values():
         assert spec.trial_config(recipe.config).model == TorchvisionResNet(depth=50)

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from trainables.config import ConfigError
-from trainables.rows import Contents
-from trainables.sources import open_source
+from trainables.data.source import Contents
+from trainables.data.sources import open_source
 
 
 def picture(seed: int, width: int = 20, height: int = 20) -> Image.Image:

@@ -1,0 +1,1 @@
+"""Schedulers: which trials stop early, or pause, after a result."""

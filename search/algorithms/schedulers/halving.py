@@ -1,0 +1,113 @@
+"""Successive halving: the rungs, and what both variants of ASHA share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from bisect import insort
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from search.algorithms.schedulers.base import Decision
+from trainables.config import ConfigError, Problem
+
+__all__ = ["Halving", "Rung", "rung_levels"]
+
+
+def rung_levels(grace_period: int, reduction_factor: float, epochs: int) -> tuple[int, ...]:
+    """The epochs of the rungs: grace_period * reduction_factor^k, rounded up, below `epochs`."""
+    levels: list[int] = []
+    exact = float(grace_period)
+    while (level := math.ceil(exact - 1e-9)) < epochs:
+        if level not in levels:
+            levels.append(level)
+        exact *= reduction_factor
+    return tuple(levels)
+
+
+def _problems(grace_period: int, reduction_factor: float, mode: str) -> list[Problem]:
+    """What is wrong with the settings of successive halving."""
+    problems = []
+    if grace_period < 1:
+        problems.append(Problem("scheduler.grace_period", grace_period, "must be at least 1 epoch"))
+    if not reduction_factor > 1 or not math.isfinite(reduction_factor):
+        problems.append(Problem("scheduler.reduction_factor", reduction_factor, "must be above 1"))
+    if mode not in ("max", "min"):
+        problems.append(Problem("objective.mode", mode, "must be 'max' or 'min'"))
+    return problems
+
+
+Place = tuple[float, int]  # (loss, trial): sorts the better first, and of equals the lower number
+
+
+@dataclass(slots=True)
+class Rung:
+    """Who came to a rung: by trial and in the order of their coming, ranked, and those that are paused there."""
+
+    values: dict[int, float] = field(default_factory=dict)
+    ranked: list[Place] = field(default_factory=list)
+    waiting: list[Place] = field(default_factory=list)
+
+
+class Halving(ABC):
+    """What both variants of ASHA share: settings, rungs, and that a decision, once made, stays.
+
+    A value that is not finite enters no rung. Only a result of exactly a rung's epoch enters it: a trial that was
+    resumed past a rung is not entered with its later, better value.
+
+    Args:
+        epochs: the longest a trial runs; rungs lie below it.
+        grace_period: epochs before the first decision.
+        reduction_factor: eta, the factor between rungs; 1/eta of many trials pass each.
+        mode: whether the objective is to be `max`imized or `min`imized.
+        protected: trials that enter the rungs but are never stopped or paused, such as recipes.
+
+    Raises:
+        ConfigError: if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        grace_period: int,
+        reduction_factor: float,
+        mode: Literal["max", "min"],
+        protected: Container[int] = (),
+    ) -> None:
+        if problems := _problems(grace_period, reduction_factor, mode):
+            raise ConfigError(problems)
+        self._eta = reduction_factor
+        self._sign = -1.0 if mode == "max" else 1.0
+        self._protected = protected
+        self._rungs = {epoch: Rung() for epoch in rung_levels(grace_period, reduction_factor, epochs)}
+        self._decisions: dict[tuple[int, int], Decision] = {}
+
+    @property
+    def rungs(self) -> Mapping[int, Mapping[int, float]]:
+        """Every rung, by its epoch, lowest first: the value that each trial had there."""
+        return {epoch: rung.values for epoch, rung in self._rungs.items()}
+
+    def on_result(self, trial: int, epoch: int, value: float) -> Decision:
+        """Enter a result and decide; see the class for the rule."""
+        if epoch not in self._rungs:
+            return Decision()
+        if (trial, epoch) not in self._decisions:
+            rung = self._rungs[epoch]
+            if math.isfinite(value):
+                rung.values[trial] = value
+                insort(rung.ranked, self._place(trial, value))
+            self._decisions[trial, epoch] = self._judge(trial, epoch, value)
+        return self._decisions[trial, epoch]
+
+    @abstractmethod
+    def _judge(self, trial: int, epoch: int, value: float) -> Decision:
+        """Decide about a trial that has just come to the rung of `epoch`."""
+
+    def _place(self, trial: int, value: float) -> Place:
+        return self._sign * value, trial
+
+    def _cutoff(self, rung: Rung, kept: int) -> float | None:
+        """The worst value among the best `kept`; None if they are none."""
+        return self._sign * rung.ranked[kept - 1][0] if rung.ranked and kept else None

@@ -1,0 +1,62 @@
+"""The schedulers that a study can name, and how each is built from the study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from search.algorithms.schedulers.asha import Asha
+from search.algorithms.schedulers.asha_promote import AshaPromote
+from search.algorithms.schedulers.base import Scheduler
+from search.algorithms.schedulers.none import NoStopping
+from search.study import settings as sections
+from search.study.spec import StudySpec
+
+__all__ = ["SCHEDULERS", "SchedulerInfo", "build_scheduler"]
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerInfo:
+    """A row of `SCHEDULERS`: the `kind` a study names, what it does, and how it is built from the study."""
+
+    kind: str
+    summary: str
+    build: Callable[[StudySpec, Any], Scheduler]  # from the study and its scheduler's settings
+
+
+def _none(spec: StudySpec, settings: sections.NoSchedulerSettings) -> Scheduler:
+    return NoStopping()
+
+
+def _asha(spec: StudySpec, settings: sections.ASHASettings) -> Scheduler:
+    return Asha(**_halving(spec, settings))
+
+
+def _asha_promote(spec: StudySpec, settings: sections.ASHAPromoteSettings) -> Scheduler:
+    return AshaPromote(**_halving(spec, settings))
+
+
+def _halving(spec: StudySpec, settings: sections.HalvingSettings) -> dict[str, Any]:
+    return {
+        "epochs": spec.budget.epochs,
+        "grace_period": settings.grace_period,
+        "reduction_factor": settings.reduction_factor,
+        "mode": spec.objective.mode,
+        "protected": range(len(spec.recipes)),  # recipes are a study's first trials
+    }
+
+
+SCHEDULERS: dict[str, SchedulerInfo] = {
+    info.kind: info
+    for info in (
+        SchedulerInfo("none", "every trial runs to the end", _none),
+        SchedulerInfo("asha", "asynchronous successive halving, stopping at the rungs", _asha),
+        SchedulerInfo("asha_promote", "asynchronous successive halving, pausing at the rungs", _asha_promote),
+    )
+}
+
+
+def build_scheduler(spec: StudySpec) -> Scheduler:
+    """The scheduler that a study names."""
+    return SCHEDULERS[spec.scheduler.kind].build(spec, spec.scheduler)

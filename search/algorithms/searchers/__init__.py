@@ -1,0 +1,1 @@
+"""Searchers: which hyperparameters to try next."""

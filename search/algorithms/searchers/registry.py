@@ -1,0 +1,59 @@
+"""The searchers that a study can name, and how each is built from the study."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from search.algorithms.searchers.base import Searcher
+from search.algorithms.searchers.grid import GridSearcher
+from search.algorithms.searchers.random import RandomSearcher
+from search.study import settings as sections
+from search.study.spec import StudySpec
+
+__all__ = ["SEARCHERS", "SearcherInfo", "build_searcher"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearcherInfo:
+    """A row of `SEARCHERS`: the `kind` a study names, what it does, and how it is built from the study."""
+
+    kind: str
+    summary: str
+    build: Callable[[StudySpec, Any], Searcher]  # from the study and its searcher's settings
+
+
+def _random(spec: StudySpec, settings: sections.RandomSettings) -> Searcher:
+    return RandomSearcher(spec.parsed_space, spec.seed)
+
+
+def _grid(spec: StudySpec, settings: sections.GridSettings) -> Searcher:
+    return GridSearcher(spec.parsed_space)
+
+
+def _tpe(spec: StudySpec, settings: sections.TPESettings) -> Searcher:
+    from search.algorithms.searchers.optuna_tpe import TpeSearcher  # loads Optuna, which takes a second
+
+    return TpeSearcher(
+        spec.parsed_space,
+        metric=spec.objective.metric,
+        mode=spec.objective.mode,
+        seed=spec.seed,
+        startup_trials=settings.startup_trials,
+    )
+
+
+SEARCHERS: dict[str, SearcherInfo] = {
+    info.kind: info
+    for info in (
+        SearcherInfo("random", "independent draws", _random),
+        SearcherInfo("grid", "every combination once", _grid),
+        SearcherInfo("tpe", "Tree-structured Parzen Estimator, aware of conditions (Optuna)", _tpe),
+    )
+}
+
+
+def build_searcher(spec: StudySpec) -> Searcher:
+    """The searcher that a study names."""
+    return SEARCHERS[spec.searcher.kind].build(spec, spec.searcher)

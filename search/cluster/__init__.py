@@ -1,0 +1,1 @@
+"""A cluster's head node, reached from a laptop."""

@@ -1,0 +1,1 @@
+"""The driver, and one session of a study."""

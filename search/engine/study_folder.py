@@ -1,0 +1,78 @@
+"""The folder of the study that is about to be searched: a new one, or one that is continued."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+
+from search.journal.log import read
+from search.storage.location import fetch_study, has_study
+from search.storage.remote import RemoteFolder
+from search.study.parse import load_study, parse_study
+from search.study.spec import StudySpec
+from trainables.config import ConfigError
+
+__all__ = ["continued", "study_folder"]
+
+
+def study_folder(
+    spec: StudySpec, out: Path, fresh: bool, storage: RemoteFolder | None = None
+) -> tuple[StudySpec, bool]:
+    """The study as it will be searched, under the name whose folder below `out` it uses, and whether it goes on there.
+
+    The folder is made. With `fresh` it is the first free one of `<study>`, `<study>-2`, ... What the storage has more
+    of is fetched first.
+
+    Raises:
+        ConfigError: if `out` cannot be written, or what it holds under this name is another study.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ConfigError.single(
+            "--out", str(out), f"must be a folder that can be written ({error.strerror})"
+        ) from None
+    name, number = spec.study, 1
+    if storage is not None and not fresh:
+        fetch_study(storage.child(name), out / name)
+    while any(read(out / name / "journal")) or (fresh and storage is not None and has_study(storage.child(name))):
+        if not fresh:
+            return continued(spec, out / name), True
+        number += 1
+        name = f"{spec.study}-{number}"
+    (out / name).mkdir(exist_ok=True)
+    return spec.model_copy(update={"study": name}), False
+
+
+def continued(spec: StudySpec, folder: Path) -> StudySpec:
+    """`spec`, to go on in a folder that holds the study already, with what was decided then about the machine.
+
+    Raises:
+        ConfigError: if the folder holds a study that differs in more than how it is run, or had a larger budget.
+    """
+    stored = load_study(str(folder / "study.yaml"))
+    changed = stored.difference(spec)
+    way_out = "give the same options to go on with it, --fresh to start another beside it"
+    if changed:
+        rule = f"holds a study of this name that differs: {'; '.join(changed)}. A study keeps what it is; {way_out}"
+        raise ConfigError.single("--out", str(folder), rule)
+    old, new = stored.budget, spec.budget
+    grown = (
+        ("--trials", old.trials, new.trials), ("--hours", old.hours, new.hours),
+        ("--max-cost", old.max_cost, new.max_cost),
+    )  # fmt: skip
+    for option, before, now in grown:
+        if now is not None and now < (math.inf if before is None else before):
+            limit = "no limit" if before is None else f"{before:g}"
+            rule = f"may grow but not shrink, and {folder} was begun with {limit}; {way_out}"
+            raise ConfigError.single(option, now, rule)
+    tree = spec.model_dump()
+    tree["trial"]["execution"] = stored.trial["execution"]
+    if tree["resources"]["gpus_per_trial"] is None:
+        tree["resources"]["gpus_per_trial"] = stored.resources.gpus_per_trial
+    if tree["resources"]["prices"] is None:  # or what the study has cost would stand still from now on
+        tree["resources"]["prices"] = stored.model_dump()["resources"]["prices"]
+    return parse_study(tree)

@@ -1,0 +1,1 @@
+"""What a search will need, checked and estimated before any trial starts."""

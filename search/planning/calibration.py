@@ -1,0 +1,63 @@
+"""How long an epoch takes on this machine, timed before a search."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from search.planning.disk import checkpoint_bytes
+from trainables.config import SyntheticCurve, TrialConfig
+
+__all__ = ["Calibration", "calibrate"]
+
+# Enough for a stable rate, little enough to wait for: the second of two short epochs is timed.
+CALIBRATION_STEPS = 3
+CALIBRATION_EVALUATION = 256
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One epoch's expected seconds on a device to itself (None: not known), and the bytes of one checkpoint."""
+
+    epoch_seconds: float | None
+    checkpoint_bytes: int
+
+
+def calibrate(config: TrialConfig, cache: Path) -> Calibration:
+    """Time a few steps of `config` on this machine, its device and threads; not for a GPU that only others have."""
+    if isinstance(config.model, SyntheticCurve):
+        return Calibration(max(config.model.seconds_per_epoch, 1e-3), 1000)
+    import torch
+
+    if config.execution.device == "cuda" and not torch.cuda.is_available():
+        return Calibration(None, checkpoint_bytes(config, cache))
+
+    from trainables.data.images import load_splits
+    from trainables.training.loop import Run
+
+    counts = load_splits(config.data, cache)
+    train_images, evaluated = (
+        len(counts.train),
+        len(counts.val) + min(config.data.train_eval_samples, len(counts.train)),
+    )
+    tree = config.model_dump()
+    tree["data"]["train_samples"] = min(CALIBRATION_STEPS * config.batch_size, train_images)
+    tree["data"]["val_samples"] = tree["data"]["train_eval_samples"] = CALIBRATION_EVALUATION
+    tree["epochs"] = 2
+    short = TrialConfig.model_validate(tree)
+    splits = load_splits(short.data, cache)
+    run = Run(short, splits)
+    *_, result = run.epochs()
+    scored = len(splits.val) + min(CALIBRATION_EVALUATION, len(splits.train))
+    evaluation = (
+        result.seconds
+        - len(splits.train)
+        // min(short.batch_size, len(splits.train))
+        * min(short.batch_size, len(splits.train))
+        / result.images_per_second
+    )
+    seconds = train_images / result.images_per_second + max(evaluation, 0.0) * evaluated / scored
+    buffer = io.BytesIO()
+    torch.save(run.state_dict(), buffer)
+    return Calibration(seconds, buffer.tell())

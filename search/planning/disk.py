@@ -1,0 +1,57 @@
+"""How much disk a search needs, and whether it is there."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from search.algorithms.forecast import Survival
+from search.algorithms.schedulers.registry import build_scheduler
+from search.study.spec import StudySpec
+from trainables.config import ConfigError, SyntheticCurve, TrialConfig
+
+__all__ = ["RESERVE", "checkpoint_bytes", "needed_bytes", "reserve_bytes", "check_space"]
+
+RESERVE = 50_000_000  # bytes for journal, MLflow and tables
+PER_LIVE_TRIAL = 3  # the last, the best, and the one being written
+PER_KEPT_TRIAL = 2  # the last and the best
+SLOTS = {"sgd": 1, "adam": 2, "adamw": 2, "rmsprop": 1}  # numbers that an optimizer keeps for each weight
+
+
+def checkpoint_bytes(config: TrialConfig, cache: Path) -> int:
+    """About how large a checkpoint of this trial is, from its number of weights."""
+    if isinstance(config.model, SyntheticCurve):
+        return 1000
+    from trainables.data.images import load_splits
+    from trainables.models import build_model
+
+    classes = load_splits(config.data, cache).store.num_classes
+    # On torch's meta device it would need no memory, but two seconds of imports.
+    model = build_model(config.model.model_copy(update={"pretrained": "none"}), classes)
+    weights: int = sum(tensor.numel() for tensor in model.state_dict().values())
+    copies = 1 + SLOTS[config.optimizer.kind] + (1 if config.regularization.ema_decay else 0)
+    return 4 * weights * copies + 100_000
+
+
+def needed_bytes(spec: StudySpec, survival: Survival, concurrent: int, checkpoint: int) -> int:
+    """What a whole search will hold on disk at its end, when trials that were stopped have let go of theirs."""
+    # What is paused may go on until the end.
+    kept = spec.budget.trials if build_scheduler(spec).pauses else survival.finished
+    return RESERVE + round((PER_KEPT_TRIAL * kept + PER_LIVE_TRIAL * concurrent) * checkpoint)
+
+
+def reserve_bytes(concurrent: int, checkpoint: int) -> int:
+    """What must stay free while a search runs, so that its live trials can be saved and the journal be closed."""
+    return RESERVE + PER_LIVE_TRIAL * concurrent * checkpoint
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """See that the folder's disk has room.
+
+    Raises:
+        ConfigError: if it has not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        rule = f"must have about {needed / 1e6:,.0f} MB free for checkpoints and results, and has {free / 1e6:,.0f} MB"
+        raise ConfigError.single("--out", str(folder), f"{rule}: free some, or choose another folder")

@@ -1,0 +1,140 @@
+"""A study's checkpoint files: where a worker writes them, which one a trial goes on from, and which are kept.
+
+`<study>/checkpoints/trial-0003/leg-02/epoch-0004.pt` holds trial 3 after its fourth epoch, written in its second leg;
+`epoch-0004-step-000120.pt` holds it 120 optimizer steps later. No two legs of a study have the same number of the same
+trial, so that a worker that was thought dead cannot write into what another one writes now. Names here are relative to
+the study's folder, which may be on this machine or in a storage that all machines reach.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from search.journal.events import EpochReported, Event, TrialEnded, TrialStatus
+from search.journal.records import Mode, TrialRecord
+from search.storage.remote import RemoteFolder
+
+__all__ = [
+    "CHECKPOINTS", "Retention", "checkpoint_at", "checkpoint_name", "checkpoints", "interrupt_file", "last_written",
+    "leg_folder",
+]  # fmt: skip
+
+NAME = re.compile(r"leg-(\d+)/epoch-(\d+)(?:-step-(\d+))?\.pt")
+CHECKPOINTS = "checkpoints"
+
+
+def _trial_folder(trial: int) -> str:
+    return f"{CHECKPOINTS}/trial-{trial:04d}"
+
+
+def leg_folder(trial: int, leg: int) -> str:
+    """Where the worker of a trial's leg writes."""
+    return f"{_trial_folder(trial)}/leg-{leg:02d}"
+
+
+def interrupt_file(session: int) -> str:
+    """Once this exists, the session's workers save their trials and let go of them."""
+    return f"{CHECKPOINTS}/interrupt-{session:04d}"
+
+
+def checkpoint_name(epoch: int, step: int = 0) -> str:
+    """The file of a trial that has trained `epoch` epochs, and `step` optimizer steps of the next."""
+    return f"epoch-{epoch:04d}-step-{step:06d}.pt" if step else f"epoch-{epoch:04d}.pt"
+
+
+def checkpoints(study: RemoteFolder, trial: int, reported: int | None = None) -> list[str]:
+    """The trial's checkpoints, furthest first, of equal ones the latest leg's. Unfinished files are none.
+
+    Args:
+        study: the study's folder.
+        trial: the trial's number.
+        reported: leaves out what is further than this epoch: a trial that went on from there would never report the
+            epochs between.
+
+    Raises:
+        OSError: if the storage cannot be asked.
+    """
+    found: list[tuple[int, int, int, str]] = []
+    folder = _trial_folder(trial)
+    for stored in study.list(folder):
+        if match := NAME.fullmatch(stored.name):
+            leg, epoch, step = (int(number or 0) for number in match.groups())
+            if reported is None or epoch <= reported:
+                found.append((epoch, step, leg, f"{folder}/{stored.name}"))
+    return [name for *_, name in sorted(found, reverse=True)]
+
+
+def checkpoint_at(location: str) -> str:
+    """The name of a checkpoint of the study, from the place where it was written then, on whatever machine."""
+    return f"{CHECKPOINTS}/" + location.rpartition(f"/{CHECKPOINTS}/")[2]
+
+
+def last_written(study: RemoteFolder, trial: int) -> float:
+    """When the trial last wrote a checkpoint, in seconds since 1970; 0 if there is none.
+
+    Raises:
+        OSError: if the storage cannot be asked.
+    """
+    files = study.list(_trial_folder(trial))
+    return max((stored.written for stored in files if NAME.fullmatch(stored.name)), default=0.0)
+
+
+class Retention:
+    """Deletes checkpoints that nothing needs any more; a listener of the driver's events.
+
+    Of a trial that goes on or was completed, the last and the best (by the objective, among those that were written)
+    are kept. A trial that was stopped or diverged keeps none; one that failed keeps what it has, to find out why.
+
+    Args:
+        study: the study's folder.
+        records: the driver's, read only.
+        metric, mode: the objective.
+    """
+
+    def __init__(self, study: RemoteFolder, records: Mapping[int, TrialRecord], metric: str, mode: Mode) -> None:
+        self._study, self._records = study, records
+        self._metric, self._sign = metric, 1 if mode == "max" else -1
+        self._newest: dict[int, str] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Take one event.
+
+        Raises:
+            OSError: if the storage cannot be reached; the event may be told again.
+        """
+        if isinstance(event, TrialEnded) and event.status in (TrialStatus.STOPPED, TrialStatus.DIVERGED):
+            self._study.delete_folder(_trial_folder(event.trial))
+            self._newest.pop(event.trial, None)
+        elif isinstance(event, EpochReported) and event.checkpoint not in (None, self._newest.get(event.trial)):
+            self._prune(self._records[event.trial], self._study.name_of(event.checkpoint))
+            self._newest[event.trial] = event.checkpoint
+
+    def sweep(self) -> None:
+        """Delete what trials have left that were stopped or diverged while nobody could, or listened.
+
+        Raises:
+            OSError: if the storage cannot be reached.
+        """
+        left = {stored.name.partition("/")[0] for stored in self._study.list(CHECKPOINTS)}
+        for record in list(self._records.values()):  # at once: the driver may be adding to them
+            folder = _trial_folder(record.number)
+            if record.status in (TrialStatus.STOPPED, TrialStatus.DIVERGED) and folder.rpartition("/")[2] in left:
+                self._study.delete_folder(folder)
+
+    def _prune(self, record: TrialRecord, newest: str) -> None:
+        files = checkpoints(self._study, record.number)
+        if newest not in files:
+            return
+        # What is further than the newest that was reported is being written now.
+        older = [name for name in files[files.index(newest) + 1 :] if "-step-" not in name]
+        values = {epoch.epoch: self._sign * epoch.metrics[self._metric] for epoch in record.history}
+        best = max([newest, *older], key=lambda name: values.get(_epoch(name), float("-inf")))
+        for name in files[files.index(newest) + 1 :]:
+            if name != best:
+                self._study.delete(name)
+
+
+def _epoch(name: str) -> int:
+    return int(PurePosixPath(name).stem.split("-")[1])

@@ -1,0 +1,109 @@
+"""Where a study is kept beside this machine, and what is there of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from search.journal.log import lock, segments
+from search.storage.remote import RemoteFolder, first_line, usable_storage
+from trainables.config import ConfigError
+
+__all__ = [
+    "REMEMBERED", "asked_storage", "begins", "fetch_study", "has_study", "journal_contents", "journal_segments",
+    "kept_in",
+]  # fmt: skip
+
+REMEMBERED = "storage"  # the file that tells a study's next session where it is kept
+
+
+def kept_in(uri: str | None, folder: Path, smoke: bool, fresh: bool) -> RemoteFolder | None:
+    """The storage in which the study of `folder` is to be kept; None if it is only kept here.
+
+    Args:
+        uri: what the user asked for; None: as before.
+        folder: the study's on this machine.
+        smoke: whether it is the small form of a study.
+        fresh: whether it will be another study beside the one in `folder`.
+
+    Raises:
+        ConfigError: if it has been kept elsewhere, or the storage cannot be used.
+    """
+    before = folder / REMEMBERED
+    known = before.read_text(encoding="utf-8").strip() if before.is_file() and not fresh else None
+    if uri is None:
+        return usable_storage(known) if known else None
+    storage = asked_storage(uri, smoke)
+    if known and known != storage.uri:
+        rule = f"must be {known}, where this study has been kept so far; --fresh starts another one"
+        raise ConfigError.single("--storage", storage.uri, rule)
+    local = storage.local()
+    if local is not None and local.resolve() == folder.parent.resolve():
+        raise ConfigError.single("--storage", uri, "must be another place than --out, of which it is the copy")
+    return storage
+
+
+def asked_storage(uri: str, smoke: bool) -> RemoteFolder:
+    """The storage of a URI; that of a smoke run does not meet the whole study of the same name.
+
+    Raises:
+        ConfigError: if it cannot be used.
+    """
+    storage = usable_storage(uri)
+    return storage.child("smoke") if smoke else storage
+
+
+def fetch_study(study: RemoteFolder, folder: Path) -> None:
+    """Bring a study's YAML and journal here, if the storage has more of it than `folder`.
+
+    Raises:
+        ConfigError: if both have what the other lacks, a search holds the folder, or the storage cannot be read.
+    """
+    try:
+        names = journal_segments(study)
+        if not names:
+            return
+        with lock(folder / "journal"):
+            here = journal_contents(folder)
+            there = {name: study.read(f"journal/{name}") or b"" for name in names}
+            if not (folder / "study.yaml").exists() or not begins(there, here):
+                study.get("study.yaml", folder / "study.yaml")
+            if begins(there, here):
+                return
+            if not begins(here, there):
+                rule = (
+                    f"holds results that {study.location} lacks, where the search went on without them: choose another "
+                    f"--out, into which it is fetched, or --fresh to start another search"
+                )
+                raise ConfigError.single("--out", str(folder), rule)
+            for name in there:
+                study.get(f"journal/{name}", folder / "journal" / name)
+    except OSError as error:
+        rule = f"must hold a study that can be read ({first_line(error)})"
+        raise ConfigError.single("--storage", study.location, rule) from None
+
+
+def has_study(study: RemoteFolder) -> bool:
+    """Whether a study has been begun in this folder of a storage.
+
+    Raises:
+        ConfigError: if the storage cannot be read.
+    """
+    try:
+        return bool(journal_segments(study))
+    except OSError as error:
+        raise ConfigError.single("--storage", study.location, f"must be readable ({first_line(error)})") from None
+
+
+def journal_segments(study: RemoteFolder) -> dict[str, int]:
+    """The journal's files there, by name, and their bytes."""
+    return {stored.name: stored.nbytes for stored in study.list("journal") if stored.name.endswith(".jsonl")}
+
+
+def journal_contents(folder: Path) -> dict[str, bytes]:
+    """The journal's segments in a study's folder of this machine, by name."""
+    return {path.name: path.read_bytes() for path in segments(folder / "journal")}
+
+
+def begins(first: dict[str, bytes], second: dict[str, bytes]) -> bool:
+    """Whether each of the first journal's segments is a beginning of the second's: then the second has all of it."""
+    return all(name in second and second[name].startswith(content) for name, content in first.items())

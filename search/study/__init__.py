@@ -1,0 +1,1 @@
+"""What a study is: read from YAML, checked, changed by the command line."""

@@ -1,0 +1,143 @@
+"""What the command line changes in a study: options, and `--set a.b=value`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from search.study.parse import parse_study
+from search.study.settings import ASHAPromoteSettings, ASHASettings, HalvingSettings
+from search.study.spec import StudySpec
+from search.study.trial_tree import comparability_rule
+from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_yaml, unflatten
+from trainables.config.problems import nearest
+
+__all__ = ["override"]
+
+SECTIONS = ("searcher", "scheduler", "budget", "objective", "resources")
+OPTIONS = {
+    "--trials": "budget.trials", "--epochs": "budget.epochs", "--hours": "budget.hours",
+    "--max-cost": "budget.max_cost", "--price": "resources.prices", "--concurrent": "resources.concurrent",
+    "--cpus-per-trial": "resources.cpus_per_trial", "--gpus-per-trial": "resources.gpus_per_trial", "--seed": "seed",
+    "--data": "trial.data.source",
+}  # fmt: skip
+HALVING = (ASHASettings().kind, ASHAPromoteSettings().kind)
+INSTEAD = {path.removeprefix("trial."): option for option, path in OPTIONS.items()} | {"epochs": "--epochs"}
+
+
+def override(
+    spec: StudySpec, *, trials: int | None = None, epochs: int | None = None, hours: float | None = None,
+    max_cost: float | None = None, prices: Sequence[str] = (), concurrent: int | None = None,
+    cpus_per_trial: float | None = None, gpus_per_trial: float | str | None = None, seed: int | None = None,
+    data: str | None = None, sets: Sequence[str] = (),
+) -> StudySpec:  # fmt: skip
+    """The study with what the command line says; None leaves a value as it is.
+
+    Each of `sets` is `a.b=value`, value in YAML: a path of the trial, or one below `searcher`, `scheduler`,
+    `budget`, `objective` or `resources`. A path of the trial wins over space and recipes too, and is searched no
+    more. `prices` are one number, for each node, or any number of `TYPE=NUMBER`.
+
+    Raises:
+        ConfigError: with every mistake, each named by its option.
+    """
+    options = {
+        "--trials": trials, "--epochs": epochs, "--hours": hours, "--max-cost": max_cost,
+        "--price": tuple(prices) or None, "--concurrent": concurrent, "--cpus-per-trial": cpus_per_trial,
+        "--gpus-per-trial": gpus_per_trial, "--seed": seed, "--data": data,
+    }  # fmt: skip
+    return _overridden(spec, {name: value for name, value in options.items() if value is not None}, sets)
+
+
+def _overridden(spec: StudySpec, options: Mapping[str, Any], sets: Sequence[str]) -> StudySpec:
+    problems: list[Problem] = []
+    changes: dict[str, Any] = {OPTIONS[name]: value for name, value in options.items()}
+    if "--price" in options:
+        changes["resources.prices"] = _prices(options["--price"], problems)
+    names = {OPTIONS[name]: name for name in options}
+    fixed = dict(spec.fixed)
+    for path, value in _parsed(sets, problems):
+        name = f"--set {path}"
+        if INSTEAD.get(path) in options:
+            problems.append(Problem(name, value, f"must not be given together with {INSTEAD[path]}"))
+        elif path.split(".")[0] in SECTIONS:
+            changes[path] = value
+            names[path] = name
+        elif path in ("epochs", "seed"):
+            problems.append(Problem(name, value, f"is the study's own: use {INSTEAD[path]}"))
+        elif comparability_rule(path):
+            changes[f"trial.{path}"] = value
+            names[f"trial.{path}"] = name
+        elif path.split(".")[0] not in TrialConfig.model_fields:
+            known = [*TrialConfig.model_fields, *SECTIONS]
+            problems.append(Problem(name, value, f"unknown key, {nearest(path.split('.')[0], known)}"))
+        else:
+            fixed[path] = value
+            names[f"fixed.{path}"] = name
+    for path in list(changes):
+        if above := [other for other in changes if path.startswith(f"{other}.")]:
+            rule = f"must not be given together with {names[above[0]]}"
+            problems.append(Problem(names[path], changes.pop(path), rule))
+    tree = spec.model_dump()
+    if "objective.metric" in changes and "objective.mode" not in changes:
+        tree["objective"]["mode"] = None  # it follows from the metric
+    if isinstance(spec.scheduler, HalvingSettings) and changes.get("scheduler.kind") in HALVING:
+        tree["scheduler"]["kind"] = changes["scheduler.kind"]  # its rungs stay: they mean the same to both variants
+    try:
+        changed = parse_study({**merge(tree, unflatten(changes)), "fixed": fixed})
+    except ConfigError as error:
+        problems += (_named(problem, names) for problem in error.problems)
+    if problems:
+        raise ConfigError(problems)
+    return changed
+
+
+def _prices(texts: Sequence[str], problems: list[Problem]) -> float | dict[str, float]:
+    """One price for each node, or one a node type."""
+    prices: dict[str, float] = {}
+    for text in texts:
+        kind, equals, number = text.rpartition("=")
+        kind, price = kind.strip(), 0.0  # so that a price which is none is not told as a missing one, too
+        try:
+            price = float(number)
+        except ValueError:
+            equals = "no number"
+        if equals and (not kind or equals == "no number"):
+            rule = "must be a price an hour: 0.4 for each node, or TYPE=0.4 for the nodes of a type"
+            problems.append(Problem("--price", text, rule))
+        elif kind and kind in prices:
+            problems.append(Problem("--price", text, "must be given once for a node type"))
+        prices[kind] = price
+    if "" in prices and len(texts) > 1:
+        problems.append(Problem("--price", list(texts), "must be one price for each node, or one for each node type"))
+    return prices.get("", prices)
+
+
+def _parsed(sets: Iterable[str], problems: list[Problem]) -> Iterable[tuple[str, Any]]:
+    seen: dict[str, Any] = {}
+    for text in sets:
+        path, equals, written = text.partition("=")
+        path = path.strip()
+        name = f"--set {path}"
+        if not equals or not written.strip() or not all(part.isidentifier() for part in path.split(".")):
+            problems.append(Problem("--set", text, "must be PATH=VALUE, for example data.train_samples=5000"))
+            continue
+        try:
+            value = parse_yaml(written, name)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        if isinstance(value, dict):
+            problems.append(Problem(name, written, "must be a scalar or a list: name the keys below by their own path"))
+        elif path in seen:
+            problems.append(Problem(name, written, "must be given once"))
+        else:
+            seen[path] = value
+    return seen.items()
+
+
+def _named(problem: Problem, names: Mapping[str, str]) -> Problem:
+    """The problem under the option that caused it, if one did."""
+    for path, name in names.items():
+        if problem.path == path or problem.path.startswith(f"{path}."):
+            return Problem(name + problem.path.removeprefix(path), problem.value, problem.rule)
+    return problem

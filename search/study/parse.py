@@ -1,0 +1,127 @@
+"""Studies read from YAML, with every mistake told at once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from search.study.settings import HalvingSettings
+from search.study.spec import StudySpec, searched
+from search.study.trial_tree import absolute, absolute_recipe, absolute_space, full_trial, plain_trial
+from search.study.validation import (
+    ENOUGH,
+    applied_problems,
+    fixed_problems,
+    recipe_problems,
+    space_problems,
+    trial_problems,
+)
+from spaces import Space, parse_space, read_study, space_tree, study_names
+from trainables.config import ConfigError, Problem, load_yaml, validate
+
+__all__ = ["load_study", "parse_study"]
+
+MOST_VALUES = 3000  # far above any real study
+
+
+def load_study(name_or_path: str) -> StudySpec:
+    """Read a study that ships, by name, or one's own, by a path (with a slash, or ending in .yaml or .yml).
+
+    Raises:
+        ConfigError: if there is no such study, or with every mistake in it.
+    """
+    separators = {"/", os.sep, os.altsep} - {None}
+    if name_or_path.endswith((".yaml", ".yml")) or any(str(mark) in name_or_path for mark in separators):
+        return parse_study(load_yaml(Path(name_or_path).expanduser()))
+    names = study_names()
+    if name_or_path not in names:
+        close = difflib.get_close_matches(name_or_path, names, n=1, cutoff=0.4)
+        hint = f"did you mean `{close[0]}`? " if close else ""
+        rule = (
+            f"unknown study, {hint}there are {', '.join(names)}; a file of your own is named by a path ending in .yaml"
+        )
+        raise ConfigError.single("STUDY", name_or_path, rule)
+    return parse_study(read_study(name_or_path))
+
+
+def parse_study(tree: object) -> StudySpec:
+    """Build a study from plain data; relative paths of images and weights are taken from the current directory.
+
+    Raises:
+        ConfigError: with every mistake at once, each with its path in the file.
+    """
+    if not isinstance(tree, Mapping):
+        raise ConfigError.single("", tree, "must be a mapping with the keys of a study")
+    if next(islice(_values(tree), MOST_VALUES, None), None) is not None:
+        raise ConfigError.single("", "many more", f"must not hold more than {MOST_VALUES:,} values")
+    sections = {"trial": {}, "space": {}, "fixed": {}, "recipes": {}, **tree}
+    problems: list[Problem] = []
+    spec: StudySpec | None = None
+    try:
+        spec = validate(StudySpec, sections)
+    except ConfigError as error:
+        problems += error.problems
+    # A section that is no mapping has been told above; the others are checked all the same.
+    raw, fixed = (absolute(_mapping(sections[key])) for key in ("trial", "fixed"))
+    recipes = {str(name): absolute_recipe(recipe) for name, recipe in _mapping(sections["recipes"]).items()}
+    trial, space = full_trial(raw), Space()
+    in_trial, in_fixed = trial_problems(raw, trial), fixed_problems(fixed)
+    problems += [*in_trial, *in_fixed]
+    try:
+        space = absolute_space(parse_space(_mapping(sections["space"])))
+    except ConfigError as error:
+        problems += [Problem(f"space.{p.path}" if p.path else "space", p.value, p.rule) for p in error.problems]
+    if len(in_trial) < ENOUGH:
+        problems += _applied(trial, space, {} if in_fixed else fixed, recipes)
+    if spec is not None:
+        problems += _budget_problems(spec)
+        most = max(len(recipes), 1)
+        if not problems and spec.budget.trials > most and not searched(space, trial, fixed).domains():
+            rule = f"must search something, or budget.trials be at most {most}, for recipes or the defaults alone"
+            problems.append(Problem("space", {}, rule))
+    first: dict[tuple[str, str], Problem] = {}
+    if problems:
+        raise ConfigError(p for p in problems if first.setdefault((p.path, p.rule), p) is p)
+    parts = {"trial": plain_trial(trial), "space": space_tree(space), "fixed": fixed, "recipes": recipes}
+    return validate(StudySpec, {**sections, **parts})
+
+
+def _applied(
+    trial: Mapping[str, Any], space: Space, fixed: Mapping[str, Any], recipes: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """What is wrong with the trials that a study would make."""
+    configs = {name: _mapping(_mapping(recipe).get("config")) for name, recipe in recipes.items()}
+    yield from space_problems(space, trial, fixed)
+    for name, config in configs.items():
+        yield from recipe_problems(name, config, trial, fixed)
+    yield from applied_problems(fixed, trial, searched(space, trial, fixed), configs.values())
+
+
+def _values(node: object) -> Iterator[object]:
+    """Everything that stands anywhere in plain data."""
+    yield node
+    below = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+    for item in below:
+        yield from _values(item)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _budget_problems(spec: StudySpec) -> list[Problem]:
+    problems: list[Problem] = []
+    if spec.budget.max_cost is not None and spec.resources.prices is None:
+        rule = (
+            "needs the nodes' prices an hour: --price 0.4 for each node, --price TYPE=0.4 or resources.prices by type"
+        )
+        problems.append(Problem("budget.max_cost", spec.budget.max_cost, rule))
+    scheduler, epochs = spec.scheduler, spec.budget.epochs
+    if isinstance(scheduler, HalvingSettings) and scheduler.grace_period >= epochs:
+        rule = f"must be below budget.epochs ({epochs}), or nothing could be stopped; else set scheduler.kind to none"
+        problems.append(Problem("scheduler.grace_period", scheduler.grace_period, rule))
+    return problems

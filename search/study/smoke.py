@@ -1,0 +1,120 @@
+"""`--smoke`: any study in a few minutes on two cores, with its own model, to see that everything works."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from search.study.parse import parse_study
+from search.study.settings import HalvingSettings, TPESettings
+from search.study.spec import StudySpec
+from search.study.trial_tree import compose
+from search.study.validation import probes
+from spaces import at_most, parse_space, space_tree
+from spaces.space import value_at
+from trainables.config import CifarResNet, Model, SyntheticCurve, merge, parse_config, unflatten
+
+__all__ = ["shrink"]
+
+TRIALS = 8
+EPOCHS = 4
+STARTUP_TRIALS = 4
+CONCURRENT = 2
+BATCH = 16
+RESOLUTION, SMALL_SIDE = 64, 32
+# A core trains some 25 to 30 images a second of a ResNet-110 at 32 pixels, 0.26 GFLOP forward each; an epoch may cost
+# about what 384 of them do, and evaluation adds a sixth.
+GFLOP = 98.0
+FEWEST, MOST = 64, 1024
+
+# Forward cost of one image in GFLOP (multiply-adds): a CIFAR ResNet of depth d at 32 pixels takes 0.0023 d, and
+# torchvision's take these at 224 (He et al. 2015, table 1).
+TORCHVISION = {18: 1.8, 34: 3.6, 50: 4.1, 101: 7.8, 152: 11.5}
+SMALL_SOURCES = ("cifar10", "cifar100", "digits", "synthetic")
+
+
+def shrink(spec: StudySpec) -> StudySpec:
+    """The study with trials, epochs, images, batch, resolution and concurrency capped; the model stays as it is.
+
+    ASHA keeps at least two rungs below the last epoch where there are three epochs or more, so that trials are stopped
+    here as in the whole study. Options of the space above a cap are dropped.
+    """
+    models = _models(spec)
+    small = all(isinstance(model, CifarResNet) or getattr(model, "small_images", False) for model in models)
+    side = SMALL_SIDE if small else RESOLUTION
+    train = round(min(max(GFLOP / max(_gflop(model, side) for model in models), FEWEST), MOST))
+    caps: dict[str, Callable[[Any], Any]] = {
+        "batch_size": _at_most(BATCH),
+        "data.resolution": _at_most(side, null_too=_may_be_large(spec)),
+        "data.train_samples": _at_most(train, null_too=True),
+    }
+    tree = spec.model_dump()
+    shared = caps | {
+        "data.val_samples": _at_most(max(train // 3, FEWEST), null_too=True),
+        "data.train_eval_samples": _at_most(FEWEST),
+    }
+    tree["trial"] = _lowered(spec.trial, shared)
+    tree["fixed"] = {path: caps[path](value) if path in caps else value for path, value in spec.fixed.items()}
+    for recipe in tree["recipes"].values():
+        recipe["config"] = _lowered(recipe["config"], caps)
+    tree["space"] = space_tree(at_most(parse_space(spec.space), caps))
+    epochs = min(spec.budget.epochs, EPOCHS)
+    trials = min(spec.budget.trials, TRIALS)
+    if not parse_space(tree["space"]).domains():
+        trials = min(trials, max(len(spec.recipes), 1))
+    tree["budget"] |= {"trials": trials, "epochs": epochs}
+    fits = max(1, int((os.cpu_count() or 1) / spec.resources.cpus_per_trial))
+    tree["resources"] |= {"concurrent": min(spec.resources.concurrent or CONCURRENT, CONCURRENT, fits)}
+    if isinstance(spec.searcher, TPESettings):
+        tree["searcher"]["startup_trials"] = min(spec.searcher.startup_trials, STARTUP_TRIALS)
+    if isinstance(spec.scheduler, HalvingSettings):
+        tree["scheduler"] = _shorter(spec.scheduler, epochs)
+    return parse_study(tree)
+
+
+def _at_most(cap: int, null_too: bool = False) -> Callable[[Any], Any]:
+    def lower(value: Any) -> Any:
+        if value is None:
+            return cap if null_too else None
+        return min(value, cap)
+
+    return lower
+
+
+def _lowered(config: Mapping[str, Any], caps: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    lowered = dict(config)
+    for path, cap in caps.items():
+        try:
+            value = value_at(config, path)
+        except LookupError:
+            continue
+        lowered = merge(lowered, unflatten({path: cap(value)}))
+    return lowered
+
+
+def _shorter(scheduler: HalvingSettings, epochs: int) -> dict[str, Any]:
+    if epochs == 1:
+        return {"kind": "none"}
+    factor = max(2, min(scheduler.reduction_factor, epochs - 1))
+    return {**scheduler.model_dump(), "grace_period": 1, "reduction_factor": factor}
+
+
+def _may_be_large(spec: StudySpec) -> bool:
+    return spec.trial["data"]["source"] not in SMALL_SOURCES
+
+
+def _models(spec: StudySpec) -> list[Model]:
+    """Every model that a recipe or a draw may name."""
+    drawn = (point.tree for _, point in probes(spec.parsed_space))
+    trees = (compose(spec.trial, tree, spec.fixed) for tree in ({}, *(r.config for r in spec.recipes.values()), *drawn))
+    return list(dict.fromkeys(parse_config({"model": tree["model"]}).model for tree in trees))
+
+
+def _gflop(model: Model, side: int) -> float:
+    if isinstance(model, SyntheticCurve):
+        return 1e-3
+    if isinstance(model, CifarResNet):
+        return 0.0023 * model.depth * (side / 32) ** 2
+    stem = 16 if model.small_images else 1  # without stride and pooling every map is 4 x 4 times as large
+    return TORCHVISION[model.depth] * (side / 224) ** 2 * stem

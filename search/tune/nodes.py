@@ -1,0 +1,239 @@
+"""What the connected cluster has, and what it can grow to: a search may ask for a GPU node that is not there yet.
+
+How a node's type is known (Ray 2.60, tried with `ray start`): a node that is started with RAY_NODE_TYPE_NAME in its
+environment carries it as the label `ray.io/node-group`. Autoscaler v2, which `ray up` uses, sets it for head and
+workers to the name under `available_node_types`; KubeRay, by its sources, to that of the group where its own autoscaler
+v2 is on. Autoscaler v1 (the local provider needs it) sets nothing: there the head is known by its resource
+`node:__internal_head__`, and any other node only where the file leaves no choice.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+from search.journal.cost import UNTYPED, Prices, unpriced
+
+__all__ = [
+    "NodeWatch", "at_most", "expected_nodes", "expected_resources", "needed_nodes", "node_type", "possible_types",
+]  # fmt: skip
+
+VARIABLE = "RESNET_SEARCH_CLUSTER"  # the file that `ray up` leaves on the head
+PATIENCE = 30.0  # seconds for machines that are set up to join
+LONGEST_INSTALLATION = 1800.0  # seconds; PyTorch is gigabytes
+INSTALLING = re.compile(r"^ \S+: \S+, (syncing-files|setting-up)$", re.MULTILINE)  # in what `ray status` prints
+LOOK_SECONDS = 10.0
+TYPE_LABEL = "ray.io/node-group"
+HEAD = "node:__internal_head__"
+
+
+def expected_resources(tell: Callable[[str], None]) -> dict[str, float]:
+    """CPUs, GPUs and the like of the connected cluster when it is as large as it may become.
+
+    An autoscaling cluster starts its nodes when trials ask for them, and machines that are set up for the first time
+    come minutes after the head. Where the cluster's file does not say what a node has, those that belong to the cluster
+    in any case are waited for: as long as one is being installed, else a little. One that is still away is taken for
+    the largest that is there.
+
+    Args:
+        tell: shows the user a line.
+    """
+    config = _cluster_config()
+    if config is None:
+        return _there()
+    known = all(node_type.get("resources") for node_type in config["available_node_types"].values())
+    if known:
+        grown = at_most(config)
+    else:
+        nodes = 1 + config.get("max_workers", 0)
+        _wait_for(nodes, tell)
+        alive = [node["Resources"] for node in _alive()]
+        missing = max(nodes - len(alive), 0)
+        grown = {kind: amount + missing * max(node.get(kind, 0) for node in alive) for kind, amount in _there().items()}
+    there = _there()
+    return there | {kind: max(amount, there.get(kind, 0.0)) for kind, amount in grown.items()}
+
+
+def _wait_for(nodes: int, tell: Callable[[str], None]) -> None:
+    began = looked = time.monotonic()
+    deadline, told = began + PATIENCE, False
+    while len(_alive()) < nodes and time.monotonic() < deadline:
+        time.sleep(1)
+        if time.monotonic() - looked > LOOK_SECONDS:
+            if _one_is_installed():
+                deadline = min(time.monotonic() + PATIENCE, began + LONGEST_INSTALLATION)
+                if not told:
+                    tell(f"{len(_alive())} of {_many(nodes, 'node')} are there; waiting while another one is installed")
+                told = True
+            looked = time.monotonic()
+    if (there := len(_alive())) < nodes:
+        tell(
+            f"{there} of {_many(nodes, 'node')} are there; the others are counted on, and used once they join. "
+            "Why they have not: /tmp/ray/session_latest/logs/monitor.log on the head"
+        )
+
+
+def _one_is_installed() -> bool:
+    """Whether the autoscaler is setting a node up now: told by Ray's command alone."""
+    command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "status"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (Ray's own command)
+    return INSTALLING.search(done.stdout) is not None
+
+
+def _there() -> dict[str, float]:
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+
+def at_most(config: Mapping[str, Any]) -> dict[str, float]:
+    """What a cluster has with all the nodes that its file allows, as far as the file says what a node has.
+
+    Args:
+        config: Ray's cluster file, with `available_node_types`. If `max_workers` allows fewer, the first types count.
+    """
+    types, left = config["available_node_types"], config.get("max_workers", 0)
+    total = Counter[str]()
+    total.update(types[config["head_node_type"]].get("resources", {}))
+    for name, node_type in types.items():
+        if name == config["head_node_type"]:
+            continue
+        nodes = min(node_type.get("max_workers", left), left)
+        left -= nodes
+        total.update({kind: nodes * amount for kind, amount in node_type.get("resources", {}).items()})
+    return {kind: float(amount) for kind, amount in total.items()}
+
+
+def possible_types() -> set[str]:
+    """The types of the nodes that are there, and of those that the cluster's file allows."""
+    config = _cluster_config() or {"available_node_types": {}}
+    allowed = {
+        name
+        for name, node_type in config["available_node_types"].items()
+        if name == config["head_node_type"] or node_type.get("max_workers", config.get("max_workers", 0)) > 0
+    }
+    return allowed | set(_types(_alive()))
+
+
+def expected_nodes(trial: Mapping[str, float], concurrent: int) -> Mapping[str, int]:
+    """How many nodes of each type there will be while `concurrent` trials run, each of which asks for `trial`."""
+    config, there = _cluster_config(), _types(_alive())
+    if config is None:
+        return there
+    types = config["available_node_types"]
+    if all(node_type.get("resources") for node_type in types.values()):
+        return needed_nodes(config, trial, concurrent)
+    # Machines of one's own: all of them are there, or come later, whether they are needed or not.
+    return {name: max(1 + config.get("max_workers", 0), there[name]) for name in types} if len(types) == 1 else there
+
+
+def needed_nodes(config: Mapping[str, Any], trial: Mapping[str, float], concurrent: int) -> dict[str, int]:
+    """The head, the least of each type, and as many more as the trials need: types in the order of their priority.
+
+    Args:
+        config: Ray's cluster file, whose `available_node_types` say what a node has.
+        trial: what one trial asks for.
+        concurrent: how many trials run at once.
+    """
+    types, head, left = config["available_node_types"], config["head_node_type"], config.get("max_workers", 0)
+    workers = sorted(types.keys() - {head}, key=lambda name: (-types[name].get("priority", 0), list(types).index(name)))
+    nodes = {head: 1}
+    for name in workers:
+        nodes[name] = min(types[name].get("min_workers", 0), left)
+        left -= nodes[name]
+    missing = concurrent - sum(count * _places(types[name], trial) for name, count in nodes.items())
+    for name in workers:
+        if (places := _places(types[name], trial)) and missing > 0:
+            room = min(types[name].get("max_workers", left) - nodes[name], left)
+            more = max(min(math.ceil(missing / places), room), 0)
+            nodes[name], left, missing = nodes[name] + more, left - more, missing - more * places
+    return {name: count for name, count in nodes.items() if count}
+
+
+def _places(node_type: Mapping[str, Any], trial: Mapping[str, float]) -> int:
+    """How many trials a node has room for."""
+    has = node_type.get("resources", {})
+    return min(int(has.get(kind, 0) / amount + 1e-9) for kind, amount in trial.items() if amount > 0)
+
+
+def node_type(node: Mapping[str, Any], config: Mapping[str, Any] | None) -> str:
+    """The name of a node's type in the cluster's file; `cost.UNTYPED` if it cannot be known.
+
+    Args:
+        node: one of `ray.nodes()`.
+        config: the cluster's file, None without one.
+    """
+    if label := node["Labels"].get(TYPE_LABEL):
+        return str(label)
+    if config is None:
+        return UNTYPED
+    head = config["head_node_type"]
+    if HEAD in node["Resources"]:
+        return str(head)
+    others = [
+        name for name, node_type in config["available_node_types"].items()
+        if name != head or node_type.get("max_workers", 0) > 0
+    ]  # fmt: skip
+    return str(others[0]) if len(others) == 1 else UNTYPED
+
+
+def _types(nodes: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    config = _cluster_config()
+    return Counter(sorted(node_type(node, config) for node in nodes))
+
+
+def _cluster_config() -> Mapping[str, Any] | None:
+    path = Path(os.environ.get(VARIABLE, "")).expanduser()
+    if not path.is_file():
+        return None
+    config: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return config
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+class NodeWatch:
+    """Tells of the cluster's nodes when they have changed; looks every ten seconds.
+
+    Args:
+        prices: those of the study; a node of a type without one is told.
+
+    Attributes:
+        types: how many nodes of each type were there at the last look; before it, a machine without a cluster.
+    """
+
+    def __init__(self, prices: Prices | None = None) -> None:
+        self._looked, self._told = -LOOK_SECONDS, ""
+        self._prices = prices
+        self.types = Counter({UNTYPED: 1})
+
+    def __call__(self) -> str | None:
+        """A line about nodes, CPUs and GPUs if there is something new to tell."""
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return None
+        self._looked = time.monotonic()
+        nodes = _alive()
+        self.types = _types(nodes)
+        cpus, gpus = (sum(node["Resources"].get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+        line = f"cluster: {_many(len(nodes), 'node')} with {_many(cpus, 'CPU')} and {_many(gpus, 'GPU')} for trials"
+        if missing := unpriced(self._prices, self.types):
+            line += f"; without a price, counted as the dearest: {', '.join(missing)}"
+        if line == self._told:
+            return None
+        self._told = line
+        return line
+
+
+def _many(count: float, what: str) -> str:
+    return f"{count:g} {what}{'s' * (count != 1)}"

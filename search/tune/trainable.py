@@ -1,0 +1,236 @@
+"""A trial inside a Ray worker: TrialConfig -> trainable -> one report an epoch.
+
+Checkpoints are written by the worker under the study's own folder, before the epoch they hold is reported: the journal
+then names a file that exists, and Ray's copy into its experiment folder is not needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from search.storage.checkpoints import checkpoint_name, checkpoints
+from search.storage.prepared_images import fetch_prepared
+from search.storage.remote import first_line, open_storage, patiently
+from search.tune.fusion_host import HostedTrial, hosted
+from trainables.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from trainables.config import ConfigError, TrialConfig, parse_config
+from trainables.data.store import PreparedData
+from trainables.result import EpochResult, Trainable
+from trainables.trainable import build_trainable
+
+__all__ = ["ResNetTrial"]
+
+# A checkpoint an epoch for epochs of minutes; for epochs of milliseconds one in a while, so that writing stays below
+# a twentieth of the time.
+CHECKPOINT_SHARE = 0.05
+CHECKPOINT_SECONDS = 5.0
+LOOK_SECONDS = 0.5  # between two looks at the clock and for an interrupt, within an epoch
+FAR_LOOK_SECONDS = 5.0  # the same where the interrupt is asked for over a network
+AWAY_SECONDS = 60.0  # until the next such question to a storage that did not answer
+
+
+class ResNetTrial(tune.Trainable):
+    """Runs one leg of a trial after another in the same process (`reuse_actors`), each as a fresh process would.
+
+    The Ray config of a leg is plain data, paths absolute:
+        trial, leg, config: the trial's number, its leg's, and its TrialConfig.
+        cache: folder of prepared images.
+        storage: the URI of the study's folder, below which the following names are.
+        folder: where to write checkpoints.
+        reported: the last epoch that the trial has reported: it goes on from its furthest checkpoint up to there.
+        prepared: the fingerprint of the trial's images if the storage holds them prepared, else null.
+        save_at: epochs after which there must be a checkpoint.
+        save_every: seconds after which a checkpoint is due within an epoch.
+        interrupt: once this file exists, the trial is saved and the leg ends.
+        gpus: what it may have of a GPU.
+        fuse: whether it takes its steps together with the other trials of its GPU, in another process.
+        version: the driver's resnet-search.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Build the trial; the first one of a process also loads torch.
+
+        Raises:
+            RuntimeError: if this node has another version of the package than the driver.
+        """
+        if config["version"] != metadata.version("resnet-search"):
+            here = metadata.version("resnet-search")
+            raise RuntimeError(f"this node has resnet-search {here}, the driver {config['version']}: install the same")
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Rebuild everything for the next leg, and keep the process."""
+        self._start(new_config)
+        return True
+
+    def _start(self, config: dict[str, Any]) -> None:
+        # The last trial's model must be gone before the next one asks for memory.
+        self._trainable: Trainable | None = None
+        self._steps: Iterator[EpochResult | None] = iter(())
+        gc.collect()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # what this process caches, the others on the GPU cannot have
+        self._leg = config
+        self._files, self._cache = patiently(partial(open_storage, config["storage"])), Path(config["cache"])
+        if not patiently(lambda: self._files.exists("study.yaml")):
+            where = self._files.location
+            raise RuntimeError(f"this node does not see {where}: it must be on a folder that all nodes share, or in S3")
+        self._look_seconds = LOOK_SECONDS if self._files.local() else FAR_LOOK_SECONDS
+        self._checkpoint: str | None = None
+        self._midway: str | None = None
+        self._reported = config["reported"]
+        self._warnings: list[str] = []
+        self._saved_at, self._save_seconds, self._looked_at = time.monotonic(), 0.0, 0.0
+        self._store = self._fetched(config["prepared"]) if config["prepared"] else None
+        self._config = parse_config(config["config"])
+        with self._translate_oom():
+            self._trainable = self._resumed(self._config)
+        self._steps = self._trainable.steps()
+
+    def _translate_oom(self) -> contextlib.AbstractContextManager[None]:
+        if self._config.model.kind == "synthetic":
+            return contextlib.nullcontext()
+        from trainables.training.memory import translate_oom
+
+        return translate_oom(self._config, None if self._leg["fuse"] else self._leg["gpus"])
+
+    def _built(self, config: TrialConfig) -> Trainable:
+        if config.model.kind == "synthetic":  # needs no torch
+            return build_trainable(config, self._cache)
+        if self._leg["fuse"] and not config.execution.compile:
+            return hosted(config, self._cache, self._store, self._leg["storage"])
+        if self._leg["gpus"]:
+            from trainables.training.memory import cap_gpu_memory
+
+            cap_gpu_memory(self._leg["gpus"])
+        return build_trainable(config, self._cache, self._store)
+
+    def _fetched(self, fingerprint: str) -> PreparedData:
+        return patiently(lambda: fetch_prepared(self._files.parent, fingerprint, self._cache))
+
+    def _resumed(self, config: TrialConfig) -> Trainable:
+        """The trial as its furthest readable checkpoint holds it, else from its beginning.
+
+        Raises:
+            OSError: if the storage cannot be reached; the trial then is tried again, not begun anew.
+        """
+        trial, reported = self._leg["trial"], self._leg["reported"]
+        for name in patiently(lambda: checkpoints(self._files, trial, reported)) if self._leg["leg"] > 1 else []:
+            trainable = self._built(config)
+            try:
+                state = patiently(partial(self._loaded, name, config))
+                trainable.load_state_dict(state)
+            except (ConfigError, FileNotFoundError) as error:
+                self._warnings.append(f"trial {self._leg['trial']} goes on from an earlier checkpoint: {error}")
+            else:
+                return trainable
+        return self._built(config)
+
+    def _loaded(self, name: str, config: TrialConfig) -> dict[str, Any]:
+        with self._files.reading(name, self._cache) as path:
+            return load_checkpoint(path, config)
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch and report it. The driver decides what ends; `last` says that nothing more will come.
+
+        After an interrupt the report says `interrupted` instead, and the trial is on disk as far as it came.
+        """
+        result: EpochResult | None = None
+        while result is None:
+            if self._is_interrupted() and self._save_midway():
+                return {"interrupted": True, "warnings": self._told()}
+            with self._translate_oom():
+                result = next(self._steps)
+        return self._report(result)
+
+    def _is_interrupted(self) -> bool:
+        """Look, now and then, whether to stop; and save an epoch that takes long."""
+        now = time.monotonic()
+        if now - self._looked_at < self._look_seconds:
+            return False
+        self._looked_at = now
+        if now - self._saved_at > self._leg["save_every"]:
+            self._save_midway()
+        try:
+            return self._files.exists(self._leg["interrupt"])
+        except OSError:  # the storage is away, and each question to it costs seconds: training goes on meanwhile
+            self._looked_at = time.monotonic() + AWAY_SECONDS
+            return False
+
+    def _report(self, result: EpochResult) -> dict[str, Any]:
+        self._reported = result.epoch
+        if result.stop_reason != "diverged" and (
+            result.last or result.epoch in self._leg["save_at"] or self._checkpoint_is_due()
+        ):
+            started = time.monotonic()
+            saved = self._save(self._state(), started)
+            self._checkpoint = saved or self._checkpoint
+        checkpoint = self._files.where(self._checkpoint) if self._checkpoint else None
+        return asdict(result) | {"checkpoint": checkpoint, "warnings": self._told()}
+
+    def _told(self) -> list[str]:
+        told, self._warnings = self._warnings, []
+        return told
+
+    def _checkpoint_is_due(self) -> bool:
+        waited = time.monotonic() - self._saved_at
+        return waited > max(CHECKPOINT_SECONDS, self._save_seconds / CHECKPOINT_SHARE)
+
+    def _save_midway(self) -> bool:
+        """Save the trial within its epoch; false if that has ended elsewhere by now, and its result comes next."""
+        started, state = time.monotonic(), self._state()
+        if state["epoch"] > self._reported:
+            return False
+        before = self._midway
+        self._midway = self._save(state, started) or before
+        if before not in (None, self._midway, self._checkpoint):
+            with contextlib.suppress(OSError):  # one file too many, which the trial's end removes
+                self._files.delete(str(before))
+        return True
+
+    def _state(self) -> dict[str, Any]:
+        if self._trainable is None:
+            raise RuntimeError("a trial saves only after setup")
+        return self._trainable.state_dict()
+
+    def _save(self, state: dict[str, Any], started: float) -> str | None:
+        """Save the trial as it stood; None if the storage does not take it, which costs at most a repetition."""
+        name = f"{self._leg['folder']}/{checkpoint_name(state['epoch'], state.get('step', 0))}"
+        try:
+            with self._files.writing(name, self._cache) as path:
+                save_checkpoint(state, path)
+        except OSError as error:
+            where, why = self._files.where(name), first_line(error)
+            self._warnings.append(
+                f"trial {self._leg['trial']} goes on without a checkpoint: {where} cannot be written ({why})"
+            )
+            return None
+        finally:
+            self._saved_at = time.monotonic()
+            self._save_seconds = self._saved_at - started
+        return name
+
+    def cleanup(self) -> None:
+        """Let go of what is in another process."""
+        if isinstance(self._trainable, HostedTrial):
+            self._trainable.close()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Not used: a trial is paused and resumed by its own files.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("Ray must not checkpoint this trial: its own checkpoints are in the study's folder")

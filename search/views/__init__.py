@@ -1,0 +1,1 @@
+"""What people and tools read: progress, plan, leaderboard, summary, output files."""

@@ -1,0 +1,48 @@
+"""What a user would type next, as it can be typed from here."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from search.tracking.uri import redacted
+
+__all__ = ["SUBMITTED_BY", "elsewhere", "open_mlflow", "program", "resume", "shown"]
+
+
+SUBMITTED_BY = "RESNET_SEARCH_SUBMITTED"  # set where a search was sent from another machine, which tells what to type
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    path = path.absolute()
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def program(name: str) -> str:
+    """How a program of this environment is typed: by name where the shell finds it, else by path."""
+    here = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    return name if found is not None and Path(found) == here else shown(here)
+
+
+def elsewhere(out: Path) -> str:
+    """The option that names the results folder, with a space before it; empty where it is the default."""
+    return f" --out {shown(out)}" if out.absolute() != Path("runs").absolute() else ""
+
+
+def resume(folder: Path) -> str:
+    """The command that goes on with the study in a folder."""
+    return f"{program('python')} -m search.run {shown(folder / 'study.yaml')}{elsewhere(folder.parent)}"
+
+
+def open_mlflow(uri: str, study: str) -> str:
+    """How to look at what MLflow keeps at `uri` of a study."""
+    if uri.startswith(("http:", "https:")):
+        return f"open {redacted(uri)}"
+    if uri.startswith("sqlite:///"):
+        path = Path(uri.removeprefix("sqlite:///"))
+        return f"{program('mlflow')} ui --backend-store-uri sqlite:///{shown(path)}"
+    return f"{program('python')} -m search.ui {study}"  # which has the password from the environment, as the search had

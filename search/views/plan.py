@@ -1,0 +1,100 @@
+"""`--dry-run`: what a search would do and cost, from its spec and a few timed steps, before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from search.algorithms.forecast import Survival, expected_survivors
+from search.algorithms.schedulers.registry import build_scheduler
+from search.journal.cost import amount, hourly
+from search.planning.calibration import Calibration
+from search.planning.disk import needed_bytes
+from search.study.spec import StudySpec
+from search.views.console import say
+from search.views.progress import duration
+from spaces.table import space_rows
+
+__all__ = ["print_plan"]
+
+
+def print_plan(
+    spec: StudySpec, concurrent: int, calibration: Calibration, nodes: Mapping[str, int], console: Console
+) -> None:
+    """Print the resolved study, its space, the expected survivors of each rung, epochs, disk, time and cost.
+
+    Args:
+        spec: the study.
+        concurrent: how many trials run at once.
+        calibration: what an epoch takes.
+        nodes: on how many nodes of each type they run; used if there are prices.
+        console: where to print.
+    """
+    say(console, spec.dump())
+    space = Table(title="space", title_justify="left")
+    for column in ("parameter", "values", "when"):
+        space.add_column(column, overflow="fold")
+    for row in space_rows(spec.parsed_space):
+        space.add_row(*row)
+    console.print(space)
+    survival = expected_survivors(lambda: build_scheduler(spec), spec.budget.trials, spec.budget.epochs)
+    console.print(_survivors(spec, survival))
+    disk = needed_bytes(spec, survival, concurrent, calibration.checkpoint_bytes)
+    console.print(
+        f"epochs in all: about {survival.epochs:.0f} (of {spec.budget.trials * spec.budget.epochs} without stopping)"
+    )
+    console.print(
+        f"disk needed: about {disk / 1e6:,.0f} MB, with checkpoints of {calibration.checkpoint_bytes / 1e6:.1f} MB"
+    )
+    hours = f", cut off after {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
+    if calibration.epoch_seconds is None:  # the head of a cluster, whose GPUs are on other machines
+        seconds = None
+        console.print(f"time: not known, {concurrent} at once: this machine has no GPU to time an epoch on{hours}")
+    else:
+        # Trials that share a GPU share its speed, too.
+        shared = spec.resources.gpus or 1.0
+        seconds = survival.epochs * calibration.epoch_seconds / max(concurrent * min(shared, 1.0), 1.0)
+        console.print(
+            f"time: about {duration(seconds)} with {concurrent} at once ({calibration.epoch_seconds:.2f} s an epoch of "
+            f"the trial defaults, timed alone on this machine), after half a minute to start{hours}"
+        )
+    if spec.resources.gpus_per_trial == "auto":
+        console.print("GPUs a trial: measured when the search starts; planned here with a whole one")
+    if spec.resources.prices is not None:
+        say(console, cost_line(spec, seconds, nodes))
+
+
+def cost_line(spec: StudySpec, seconds: float | None, nodes: Mapping[str, int]) -> str:
+    """What a search of so many seconds (None: not known) on these nodes costs, and where its limit would end it.
+
+    Raises:
+        ValueError: if the study has no prices.
+    """
+    prices, hours, most = spec.resources.prices, spec.budget.hours, spec.budget.max_cost
+    if prices is None:
+        raise ValueError("a study without prices has no cost")
+    rate = hourly(prices, nodes)
+    which = ", ".join(f"{count} {name}" for name, count in nodes.items())
+    if seconds is None:
+        line = f"cost: {amount(rate)} an hour, with {which}"
+        return line if most is None else f"{line}; cut off at {amount(most)}, after {duration(most / rate * 3600)}"
+    cost = rate * min(seconds / 3600, hours if hours is not None else seconds / 3600)
+    line = f"cost: about {amount(cost)}, with {which} for {amount(rate)} an hour together"
+    if most is None:
+        return line
+    if cost <= most:
+        return f"{line}; at most {amount(most)}"
+    share = f"{100 * most / (rate * seconds / 3600):.0f} %"
+    return f"{line}; cut off at {amount(most)}, after about {duration(most / rate * 3600)} and {share} of it"
+
+
+def _survivors(spec: StudySpec, survival: Survival) -> Table:
+    table = Table(title="expected survivors", title_justify="left")
+    table.add_column("epoch", justify="right")
+    table.add_column("trials that reach it", justify="right")
+    for level, count in survival.reached.items():
+        table.add_row(str(level), f"{count:.1f}")
+    table.add_row(f"{spec.budget.epochs} (the end)", f"{survival.finished:.1f}")
+    return table

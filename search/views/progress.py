@@ -1,0 +1,200 @@
+"""What the person at the terminal sees while a search runs: a live panel, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from search.journal.cost import Spending, told
+from search.journal.error_text import error_summary
+from search.journal.events import Event, TrialEnded, WorkerLost
+from search.journal.records import TrialRecord, TrialStatus, best_of
+from search.study.spec import StudySpec
+from search.views.console import say
+from search.views.leaderboard import leaderboard, reference
+
+__all__ = ["Progress", "counted", "duration", "print_leaderboard"]
+
+STYLES = {
+    TrialStatus.PENDING: "dim",
+    TrialStatus.RUNNING: "cyan",
+    TrialStatus.PAUSED: "blue",
+    TrialStatus.COMPLETED: "green",
+    TrialStatus.STOPPED: "yellow",
+    TrialStatus.DIVERGED: "magenta",
+    TrialStatus.FAILED: "red",
+}
+
+
+QUIET_SECONDS = 60.0
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, in the unit that reads best."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def counted(records: Iterable[TrialRecord]) -> list[str]:
+    """How many trials are in each state, in words; states without any are left out."""
+    counts = Counter(record.status for record in records)
+    return [f"{counts[status]} {status.value.lower()}" for status in STYLES if counts[status]]
+
+
+class Progress:
+    """A listener of the driver's events; a context manager around the search.
+
+    Args:
+        spec: the study.
+        records: the driver's records, read only.
+        console: where to draw. Where it is no terminal, a line tells each trial's end, and one a minute how things are.
+    """
+
+    def __init__(self, spec: StudySpec, records: Mapping[int, TrialRecord], console: Console) -> None:
+        self._spec, self._by_number, self._console = spec, records, console
+        self._started = self._told = time.monotonic()
+        self._before, self._ended_before = 0, 0
+        self._spending = Spending()  # the first count of a session holds what those before it have cost
+        live = console.is_terminal
+        self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=2) if live else None
+
+    def __enter__(self) -> Progress:
+        self._started = self._told = time.monotonic()
+        records = list(self._by_number.values())
+        self._before = sum(len(record.history) for record in records)  # an earlier session's
+        self._ended_before = sum(record.ended is not None for record in records)
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        self._spending = self._spending.after(event)
+        if self._live is not None:
+            return
+        records = list(self._by_number.values())
+        if isinstance(event, TrialEnded):
+            self._say(self._ending(self._by_number[event.trial]), records)
+        elif isinstance(event, WorkerLost) and self._by_number[event.trial].status is TrialStatus.PENDING:
+            self._say(self._loss(event, self._by_number[event.trial]), records)
+        elif time.monotonic() - self._told > QUIET_SECONDS:
+            self._say("", records)
+
+    def _say(self, what: str, records: list[TrialRecord]) -> None:
+        self._told = time.monotonic()
+        parts = [what, "  ".join(counted(records)), self._best(records), self._cost(), self._left(records)]
+        line = f"[{duration(self._told - self._started):>6}] " + " | ".join(part for part in parts if part)
+        say(self._console, line)
+
+    def _ending(self, record: TrialRecord) -> str:
+        metric = self._spec.objective.metric
+        reason = f" ({record.stop_reason})" if record.stop_reason not in (None, "epochs", "diverged") else ""
+        if record.error:
+            reason = f": {error_summary(record.error)}"
+        at = f" {metric} {record.value(metric):.4f} at epoch {record.history[-1].epoch}" if record.history else ""
+        return f"{f'trial {record.number:>3} {record.origin:<14} {record.status.value.lower()}{reason}':<46}{at}"
+
+    def _loss(self, event: WorkerLost, record: TrialRecord) -> str:
+        return f"trial {record.number:>3} {record.origin:<14} lost its worker ({event.cause}), gets another"
+
+    def _best(self, records: list[TrialRecord]) -> str:
+        best = best_of(records, self._spec.objective.metric, self._spec.objective.mode)
+        if best is None:
+            return "no trial has run to its end yet"
+        value = best.value(self._spec.objective.metric)
+        text = f"best {value:.4f} (trial {best.number})"
+        baseline = reference(self._spec, records)
+        if baseline is not None and best.number != 0:
+            text += f", {value - baseline[1]:+.4f} against {baseline[0]}"
+        return text
+
+    def _cost(self) -> str:
+        spent = told(self._spending.at(time.time()), self._spec.budget.max_cost)
+        return f"cost {spent}" if self._spending.counted else ""
+
+    def _left(self, records: list[TrialRecord]) -> str:
+        total, trained = self._spec.budget.trials, sum(len(record.history) for record in records)
+        ended = [record for record in records if record.ended is not None]
+        here = trained - self._before
+        # The first seconds of a session that goes on say nothing: its workers start, and all that ended was before.
+        if here <= 0 or len(ended) < self._ended_before + (2 if self._before else 1):
+            return f"{len(ended)} of {total} trials"
+        # Recipes run to the end and come first, so that their cost says little about the rest.
+        suggested = [record for record in ended if not record.origin.startswith("recipe:")] or ended
+        per_trial = sum(len(record.history) for record in suggested) / len(suggested)
+        under_way = trained - sum(len(record.history) for record in ended)
+        epochs_left = max((total - len(ended)) * per_trial - under_way, 0.0)
+        elapsed = time.monotonic() - self._started
+        left = epochs_left * elapsed / here
+        if self._spec.budget.hours is not None:
+            left = min(left, max(self._spec.budget.hours * 3600 - elapsed, 0.0))
+        if self._spec.budget.max_cost is not None and self._spending.rate > 0:
+            money = self._spec.budget.max_cost - self._spending.at(time.time())
+            left = min(left, max(money, 0.0) / self._spending.rate * 3600)
+        return f"{len(ended)} of {total} trials" + (f", about {duration(left)} left" if left >= 1 else "")
+
+    def _panel(self) -> Group:
+        records = list(self._by_number.values())  # at once: this is called from rich's own thread
+        metric = self._spec.objective.metric
+        running = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("trial", "origin", "epoch", metric, "lr"):
+            running.add_column(column)
+        for record in records:
+            if record.status is TrialStatus.RUNNING:
+                last = record.history[-1] if record.history else None
+                running.add_row(
+                    str(record.number), record.origin, f"{last.epoch if last else 0}/{self._spec.budget.epochs}",
+                    f"{last.metrics[metric]:.4f}" if last else "-",
+                    f"{last.metrics.get('lr', math.nan):.2e}" if last else "-",
+                )  # fmt: skip
+        elapsed = duration(time.monotonic() - self._started)
+        header = Text.assemble((self._spec.study, "bold"), f"   {elapsed}   {self._left(records)}")
+        states = Text("  ".join(counted(records)) or "starting workers")
+        lines = [header, states, Text(self._best(records), style="green")]
+        if cost := self._cost():
+            lines.append(Text(cost))
+        return Group(*lines, running) if running.row_count else Group(*lines)
+
+
+def print_leaderboard(spec: StudySpec, records: Mapping[int, TrialRecord], console: Console, most: int = 10) -> None:
+    """The best trials as a table; what is not shown is counted."""
+    rows = leaderboard(spec, records.values())
+    baseline = reference(spec, records.values())
+    title = f"{spec.study}: the {min(most, len(rows))} best of {len(rows)} trials by {spec.objective.metric}"
+    heads = ["trial", "from", "epochs", "value"] + ([] if baseline is None else [f"vs {baseline[0]}"])
+    lines = []
+    for row in rows[:most]:
+        state = "" if row.status is TrialStatus.COMPLETED else f" {row.status.value.lower()}"
+        cells = [str(row.trial), row.origin.removeprefix("recipe:"), f"{row.epochs}{state}"]
+        cells.append(f"{row.value:.4f}" if math.isfinite(row.value) else "-")
+        if baseline is not None:
+            cells.append("-" if row.gain is None else f"{row.gain:+.4f}")
+        lines.append((row, cells))
+    widths = [max(len(head), *(len(cells[i]) for _, cells in lines)) for i, head in enumerate(heads)] if lines else []
+    # Rich shrinks any column; a leaderboard without its numbers is none, so that the last one is cut here.
+    room = max(console.width - sum(widths) - 2 * len(widths) - 2, 10)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for head in [*heads, "config"]:
+        table.add_column(head, no_wrap=True)
+    for row, cells in lines:
+        text = row.recipe if len(row.recipe) <= room else row.recipe[: room - 1] + "…"
+        table.add_row(*cells, text, style=None if row.status is TrialStatus.COMPLETED else STYLES[row.status])
+    console.print(table)

@@ -1,0 +1,230 @@
+"""The promotion variant of ASHA: the contract, and Algorithm 2 of the paper word for word."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search.algorithms.schedulers.asha_promote import AshaPromote
+from search.algorithms.schedulers.base import Decision, Promotion
+from search.study.overrides import override
+from search.study.parse import load_study
+from search.study.settings import ASHAPromoteSettings
+from search.study.smoke import shrink
+from tests.contracts.scheduler_suite import EPOCHS, Make, SchedulerSuite, curves, results
+from trainables.config import ConfigError
+
+
+def promoting(**changes: Any) -> AshaPromote:
+    settings: dict[str, Any] = {"epochs": EPOCHS, "grace_period": 1, "reduction_factor": 3, "mode": "max"}
+    return AshaPromote(**{**settings, **changes})
+
+
+class TestAshaPromote(SchedulerSuite):
+    @pytest.fixture
+    def make(self) -> Make:
+        return lambda mode, protected: promoting(mode=mode, protected=protected)
+
+
+class TestAshaPromoteWithALateStart(SchedulerSuite):
+    @pytest.fixture
+    def make(self) -> Make:
+        return lambda mode, protected: promoting(mode=mode, protected=protected, grace_period=4, reduction_factor=2)
+
+
+class Algorithm2:
+    """Li et al. 2020, Algorithm 2, as it is printed, with a cap on the configurations drawn: `rungs[k]` holds
+    (loss, configuration).
+    """
+
+    def __init__(self, levels: list[int], eta: int, configurations: int) -> None:
+        self.targets = [*levels, EPOCHS]
+        self.eta, self.drawn, self.configurations = eta, 0, configurations
+        self.rungs: list[list[tuple[float, int]]] = [[] for _ in levels]
+        self.already_promoted: list[set[int]] = [set() for _ in levels]
+
+    def get_job(self) -> tuple[int, int] | None:
+        for k in reversed(range(len(self.rungs))):
+            candidates = sorted(self.rungs[k])[: len(self.rungs[k]) // self.eta]
+            promotable = [t for _, t in candidates if t not in self.already_promoted[k]]
+            if promotable:
+                self.already_promoted[k].add(promotable[0])
+                return promotable[0], k + 1
+        if self.drawn == self.configurations:
+            return None
+        self.drawn += 1
+        return self.drawn - 1, 0
+
+    def run(self, values: np.ndarray, workers: int) -> list[tuple[int, int]]:
+        """Every job, (configuration, rung), in the order of their starts; each worker trains an epoch in turn."""
+        jobs: list[tuple[int, int]] = []
+        busy: list[tuple[int, int, int] | None] = [None] * workers
+        while True:
+            for w in range(workers):
+                if (current := busy[w]) is None:
+                    if (job := self.get_job()) is not None:
+                        jobs.append(job)
+                        busy[w] = (*job, 0 if job[1] == 0 else self.targets[job[1] - 1])
+                    current = busy[w]
+                if current is None:
+                    continue
+                t, k, epoch = current[0], current[1], current[2] + 1
+                busy[w] = (t, k, epoch)
+                if epoch == self.targets[k]:
+                    if k < len(self.rungs):
+                        self.rungs[k].append((-values[t, epoch - 1], t))
+                    busy[w] = None
+                    # The worker asks for its next job at once, not on its next turn.
+                    if (job := self.get_job()) is not None:
+                        jobs.append(job)
+                        busy[w] = (*job, 0 if job[1] == 0 else self.targets[job[1] - 1])
+            if all(job is None for job in busy):
+                return jobs
+
+
+def jobs_of(scheduler: AshaPromote, values: np.ndarray, workers: int) -> list[tuple[int, int]]:
+    """What a search makes of the scheduler's decisions, told as the jobs of the paper; without the final phase."""
+    targets = [*scheduler.rungs, EPOCHS]
+    jobs: list[tuple[int, int]] = []
+    new = iter(range(len(values)))
+    busy: list[list[int] | None] = [None] * workers
+
+    def next_job() -> list[int] | None:
+        if (promotion := scheduler.promotion()) is not None:
+            scheduler.leave(promotion.trial, promotion.rung)
+            jobs.append((promotion.trial, targets.index(promotion.rung) + 1))
+            return [promotion.trial, promotion.rung]
+        if (trial := next(new, None)) is None:
+            return None
+        jobs.append((trial, 0))
+        return [trial, 0]
+
+    while True:
+        for w in range(workers):
+            current = busy[w] or next_job()
+            busy[w] = current
+            if current is None:
+                continue
+            current[1] += 1
+            trial, epoch = current
+            decision = scheduler.on_result(trial, epoch, float(values[trial, epoch - 1]))
+            assert decision.action in ("continue", "pause")
+            if decision.action == "pause" or epoch == EPOCHS:
+                busy[w] = next_job()
+            elif decision.rung is not None:
+                jobs.append((trial, targets.index(decision.rung) + 1))
+        if not any(busy):
+            return jobs
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("grace", "eta"), [(1, 3), (2, 2), (3, 4)])
+def test_it_hands_out_the_jobs_of_algorithm_2(grace: int, eta: int, seed: int, workers: int) -> None:
+    scheduler, values = promoting(grace_period=grace, reduction_factor=eta), curves(60, seed)
+    expected = Algorithm2(list(scheduler.rungs), eta, len(values)).run(values, workers)
+    assert jobs_of(scheduler, values, workers) == expected
+    assert max(k for _, k in expected) == len(scheduler.rungs), "nobody was trained to the end"
+
+
+def test_a_trial_pauses_until_it_is_among_the_best_third() -> None:
+    scheduler = promoting()
+    assert scheduler.on_result(0, 1, 0.5) == Decision("pause", 1, None)
+    assert scheduler.on_result(1, 1, 0.6) == Decision("pause", 1, None)
+    assert scheduler.promotion() is None
+    assert scheduler.on_result(2, 1, 0.4) == Decision("pause", 1, 0.6)
+    assert scheduler.promotion() == Promotion(1, 1, 0.6)
+    scheduler.leave(1, 1)
+    assert scheduler.promotion() is None
+
+
+def test_a_trial_that_would_be_taken_next_goes_on_in_place() -> None:
+    scheduler = promoting()
+    scheduler.on_result(0, 1, 0.5)
+    scheduler.on_result(1, 1, 0.6)
+    assert scheduler.on_result(2, 1, 0.7) == Decision("continue", 1, 0.7)
+    assert scheduler.promotion() is None
+
+
+def test_the_highest_rung_is_served_first() -> None:
+    scheduler = promoting()
+    for trial in range(3):
+        scheduler.on_result(trial, 3, 0.5)
+    for trial, value in ((10, 0.1), (11, 0.2)):
+        scheduler.on_result(trial, 1, value)
+    assert scheduler.promotion() == Promotion(0, 3, 0.5)
+    assert scheduler.on_result(12, 1, 0.9) == Decision("pause", 1, 0.9), "the worker is wanted above"
+    scheduler.leave(0, 3)
+    assert scheduler.promotion() == Promotion(12, 1, 0.9)
+
+
+def test_of_equal_trials_the_lower_number_is_promoted() -> None:
+    scheduler = promoting()
+    assert [scheduler.on_result(trial, 1, 0.5).action for trial in (7, 3, 5)] == ["pause"] * 3
+    assert scheduler.promotion() == Promotion(3, 1, 0.5)
+
+
+def test_exempt_trials_take_a_place_among_the_best() -> None:
+    scheduler = promoting(protected={0})
+    assert scheduler.on_result(0, 1, 0.9) == Decision("continue", 1, None)
+    assert [scheduler.on_result(trial, 1, 0.1 * trial).action for trial in range(1, 5)] == ["pause"] * 4
+    assert scheduler.promotion() is None
+    assert scheduler.promotion(final=True) is None
+    assert scheduler.on_result(5, 1, 0.2).action == "pause"
+    assert scheduler.promotion() == Promotion(4, 1, 0.4)
+
+
+def test_in_the_end_each_rung_sends_one_on() -> None:
+    scheduler = promoting()
+    scheduler.on_result(0, 1, 0.4)
+    scheduler.on_result(1, 1, 0.5)
+    assert scheduler.promotion() is None
+    assert scheduler.promotion(final=True) == Promotion(1, 1, 0.5)
+    scheduler.leave(1, 1)
+    assert scheduler.promotion(final=True) is None
+    assert scheduler.on_result(1, 3, 0.6) == Decision("pause", 3, None)
+    assert scheduler.promotion(final=True) == Promotion(1, 3, 0.6)
+
+
+def test_a_trial_that_ended_at_a_rung_is_not_promoted() -> None:
+    scheduler = promoting()
+    assert [scheduler.on_result(trial, 1, value).action for trial, value in enumerate((0.9, 0.1, 0.2))] == ["pause"] * 3
+    scheduler.leave(0, 1)
+    assert scheduler.promotion() is None
+    assert scheduler.promotion(final=True) is None
+
+
+def test_it_depends_on_the_order_of_values_only() -> None:
+    plain, warped = promoting(), promoting()
+    values = curves(50)
+    assert [(told.trial, told.epoch, told.decision.action) for told in results(plain, values, concurrent=4)] == [
+        (told.trial, told.epoch, told.decision.action) for told in results(warped, np.exp(9 * values), concurrent=4)
+    ]
+
+
+def test_it_refuses_what_makes_no_sense() -> None:
+    with pytest.raises(ConfigError) as refused:
+        promoting(grace_period=0, reduction_factor=math.nan, mode="best")
+    assert [p.path for p in refused.value.problems] == [
+        "scheduler.grace_period", "scheduler.reduction_factor", "objective.mode",
+    ]  # fmt: skip
+
+
+def test_a_study_that_switches_variants_keeps_its_rungs() -> None:
+    spec = load_study("cifar10_resnet110")
+    switched = override(spec, sets=["scheduler.kind=asha_promote"])
+    assert switched.scheduler == ASHAPromoteSettings(grace_period=9, reduction_factor=3)
+    assert override(switched, sets=["scheduler.kind=asha"]) == spec
+    again = override(spec, sets=["scheduler.kind=asha_promote", "scheduler.grace_period=4"])
+    assert again.scheduler == ASHAPromoteSettings(grace_period=4, reduction_factor=3)
+
+
+def test_its_rungs_must_lie_below_the_last_epoch_and_shrink_with_a_smoke_run() -> None:
+    with pytest.raises(ConfigError, match=r"must be below budget\.epochs"):
+        override(load_study("digits_resnet8"), sets=["scheduler.kind=asha_promote"], epochs=1)
+    shrunk = shrink(override(load_study("digits_resnet8"), sets=["scheduler.kind=asha_promote"]))
+    assert isinstance(shrunk.scheduler, ASHAPromoteSettings)
+    assert shrunk.scheduler.grace_period == 1

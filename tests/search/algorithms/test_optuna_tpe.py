@@ -1,0 +1,235 @@
+"""TPE learns from each ending what it should, and any search becomes an Optuna study."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search.algorithms.searchers.base import Searcher
+from search.algorithms.searchers.optuna_tpe import TpeSearcher, optuna_study
+from search.algorithms.searchers.random import RandomSearcher
+from search.algorithms.searchers.registry import SEARCHERS, build_searcher
+from search.journal.records import TrialRecord, TrialStatus
+from search.study.overrides import override
+from search.study.parse import load_study
+from spaces.space import Choice, Entry, Float, Space
+from tests.contracts.searcher_suite import METRIC, SPACE, quality, record, search
+
+
+def tpe(space: Space = SPACE, seed: int = 0, mode: Any = "max", startup_trials: int = 10) -> TpeSearcher:
+    return TpeSearcher(space, metric=METRIC, mode=mode, seed=seed, startup_trials=startup_trials)
+
+
+def regret(searcher: Searcher, trials: int, of: Callable[[Mapping[str, Any]], float] = quality) -> float:
+    best = -math.inf
+    for number in range(trials):
+        point = searcher.suggest(number)
+        assert point is not None
+        best = max(best, value := of(point.values))
+        searcher.tell(record(number, point.values, TrialStatus.COMPLETED, value))
+    return 0.95 - best
+
+
+def test_tpe_finds_better_points_than_random_draws() -> None:
+    seeds = range(8)
+    guided = statistics.mean(regret(tpe(seed=seed), 50) for seed in seeds)
+    blind = statistics.mean(regret(RandomSearcher(SPACE, seed), 50) for seed in seeds)
+    assert guided < 0.6 * blind
+
+
+def test_a_long_study_is_known_by_its_newest_and_its_best_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("GOOD", 3), ("MOST_TRIALS", 12), ("FORGOTTEN_AT_ONCE", 4)):
+        monkeypatch.setattr(f"search.algorithms.searchers.optuna_tpe.{name}", value)
+    live, known = tpe(startup_trials=5), dict[int, TrialRecord]()
+    for number in range(40):
+        values = live.suggest(number).values
+        rebuilt = tpe(startup_trials=5)
+        for told in known.values():
+            rebuilt.tell(told)
+        assert rebuilt.suggest(number).values == values
+        assert len(live._entered) <= 12 + 4 + 3
+        known[number] = record(number, values, TrialStatus.RUNNING)
+        live.tell(known[number])
+        ends = [] if number == 1 else [number, 1] if number == 30 else [number]  # the second goes on for long
+        for ended in ends:
+            status = TrialStatus.COMPLETED if ended % 3 else TrialStatus.STOPPED
+            known[ended] = record(ended, known[ended].values, status, quality(known[ended].values or {}))
+            live.tell(known[ended])
+    assert min(live._entered) < live._forgotten  # the best of the old are still known
+
+
+def test_tpe_minimizes_what_it_is_told_to() -> None:
+    def suggested(mode: str, sign: float) -> list[Mapping[str, Any]]:
+        searcher = tpe(mode=mode)
+        for number in range(25):
+            point = searcher.suggest(number)
+            searcher.tell(record(number, point.values, TrialStatus.COMPLETED, sign * quality(point.values)))
+        return [searcher.suggest(n).values for n in range(25, 28)]
+
+    assert suggested("min", -1.0) == suggested("max", 1.0)
+    assert suggested("min", 1.0) != suggested("max", 1.0)
+
+
+def test_tpe_leaves_the_region_that_diverges() -> None:
+    """Told as failed, the region would go on to be suggested: TPE ignores failed trials."""
+
+    def late_share(told: TrialStatus, seed: int) -> float:
+        searcher, bad = tpe(seed=seed), 0
+        for number in range(40):
+            values = searcher.suggest(number).values
+            if diverges := values["augment.strength"] > 0.55:
+                searcher.tell(record(number, values, told, math.nan))
+            else:
+                searcher.tell(record(number, values, TrialStatus.COMPLETED, quality(values)))
+            bad += diverges and number >= 20
+        return bad / 20
+
+    seeds = range(4)
+    assert statistics.mean(late_share(TrialStatus.DIVERGED, seed) for seed in seeds) < 0.4
+    assert statistics.mean(late_share(TrialStatus.FAILED, seed) for seed in seeds) > 0.6
+
+
+def test_tpe_ranks_a_diverged_trial_behind_every_stopped_one() -> None:
+    space = Space((Entry("x", Float(0.0, 1.0)),))
+
+    def mean_suggestion(late: TrialStatus) -> float:
+        points = []
+        for seed in range(20):
+            searcher = tpe(space, seed, startup_trials=5)
+            for number in range(10):
+                searcher.tell(record(number, {"x": 0.05 + 0.04 * number}, TrialStatus.STOPPED, 0.5))
+            searcher.tell(record(10, {"x": 0.9}, late, 0.4, 0.4, 0.4))  # Optuna ranks first what came farthest
+            points.append(searcher.suggest(11).values["x"])
+        return statistics.mean(points)
+
+    assert mean_suggestion(TrialStatus.STOPPED) > 0.6
+    assert mean_suggestion(TrialStatus.DIVERGED) < 0.4
+
+
+def test_tpe_counts_a_paused_trial_by_what_it_has_shown() -> None:
+    def suggested(status: TrialStatus) -> Mapping[str, Any]:
+        searcher = tpe()
+        for number in range(12):
+            values = searcher.suggest(number).values
+            searcher.tell(record(number, values, status, quality(values)))
+        return searcher.suggest(12).values
+
+    assert suggested(TrialStatus.PAUSED) == suggested(TrialStatus.STOPPED)
+    assert suggested(TrialStatus.PAUSED) != suggested(TrialStatus.RUNNING)
+
+
+def test_tpe_keeps_concurrent_trials_apart() -> None:
+    space = Space((Entry("x", Float(0.0, 1.0)), Entry("y", Float(0.0, 1.0))))
+
+    def spread(concurrent: bool) -> float:
+        searcher = tpe(space)
+        for number in range(20):
+            x, y = (number * 0.37) % 1, (number * 0.61) % 1
+            searcher.tell(record(number, {"x": x, "y": y}, TrialStatus.COMPLETED, -((x - 0.5) ** 2) - (y - 0.5) ** 2))
+        points = []
+        for number in range(20, 60):
+            # A searcher that knows of no running trial is one that was told the ended ones only.
+            points.append(searcher.suggest(number).values)
+            if not concurrent:
+                searcher.tell(record(number, points[-1], TrialStatus.FAILED))
+        return statistics.pstdev(p["x"] for p in points) + statistics.pstdev(p["y"] for p in points)
+
+    assert spread(concurrent=True) > 1.15 * spread(concurrent=False)
+
+
+def test_tpe_draws_each_branch_from_its_own_range() -> None:
+    searcher = tpe()
+    done, _ = search(searcher, 60)
+    lrs = {
+        kind: [t.values[key] for t in done if t.values and (key := f"optimizer.kind={kind}/optimizer.lr") in t.values]
+        for kind in ("sgd", "adamw")
+    }
+    assert all(1e-3 <= lr <= 1.0 for lr in lrs["sgd"])
+    assert all(1e-5 <= lr <= 0.1 for lr in lrs["adamw"])
+    assert len(lrs["sgd"]) >= 3
+    assert len(lrs["adamw"]) >= 3
+
+
+def test_tpe_learns_which_values_of_a_branch_go_together() -> None:
+    branch = Space((Entry("x", Float(0.0, 1.0)), Entry("y", Float(0.0, 1.0))))
+    space = Space((Entry("kind", Choice(("a", "b"), (branch, Space()))),))
+    gaps = []
+    for seed in range(12):
+        searcher, draws = tpe(space, seed), RandomSearcher(branch, seed)
+        for number in range(80):
+            x, y = draws.suggest(number).values.values()
+            values = {"kind": "a", "kind=a/x": x, "kind=a/y": y} if number % 4 else {"kind": "b"}
+            searcher.tell(record(number, values, TrialStatus.COMPLETED, -abs(x - y) if number % 4 else -1.0))
+        values = searcher.suggest(80).values
+        gaps.append(abs(values["kind=a/x"] - values["kind=a/y"]))
+    assert statistics.mean(gaps) < 0.12  # 1/3 for independent draws
+
+
+def test_optuna_reports_nothing_of_its_own() -> None:
+    program = "from tests.search.test_tpe import *; search(tpe(), 12)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_the_optuna_study_tells_how_each_trial_ended() -> None:
+    study_spec = override(load_study("synthetic"), sets=["objective.metric=val_accuracy"])
+    draws = RandomSearcher(study_spec.parsed_space, seed=0)
+    values = [draws.suggest(number).values for number in range(6)]
+    records = [
+        record(0, None, TrialStatus.COMPLETED, 0.5, 0.6),
+        replace(record(1, values[1], TrialStatus.COMPLETED, 0.5, math.nan, 0.7), started=1000.0, ended=1010.0),
+        record(2, values[2], TrialStatus.STOPPED, 0.3, math.inf),
+        record(3, values[3], TrialStatus.DIVERGED, 0.9, math.nan),
+        record(4, values[4], TrialStatus.FAILED, 0.2),
+        record(5, values[5], TrialStatus.RUNNING, 0.1),
+    ]
+    study = optuna_study(study_spec, reversed(records))
+    trials = study.trials
+    assert [t.state for t in trials] == [
+        TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED, TrialState.FAIL,
+        TrialState.RUNNING,
+    ]  # fmt: skip
+    assert [t.user_attrs["trial"] for t in trials] == [t.number for t in trials] == list(range(6))
+    assert [t.params for t in trials] == [{}, *values[1:]]
+    assert (trials[1].value, trials[1].intermediate_values) == (0.7, {1: 0.5, 3: 0.7})
+    assert trials[1].duration is not None
+    assert trials[1].duration.total_seconds() == 10
+    assert trials[2].intermediate_values == {1: 0.3}
+    [worst] = trials[3].intermediate_values.values()
+    assert worst < 0.1
+    assert math.isfinite(worst)
+    assert trials[3].user_attrs["status"] == "DIVERGED"
+    assert study.best_trial.number == 1
+
+
+@pytest.mark.parametrize("kind", sorted(SEARCHERS))
+def test_the_optuna_study_of_any_searcher_can_be_copied_to_a_file(kind: str, tmp_path: Any) -> None:
+    study_spec = override(load_study("synthetic"), sets=[f"searcher.kind={kind}"])
+    searcher = build_searcher(study_spec)
+    metric = study_spec.objective.metric
+    records = []
+    for number in range(12):
+        point = searcher.suggest(number)
+        assert point is not None
+        records.append(record(number, point.values, TrialStatus.COMPLETED, number / 12))
+        records[-1] = replace(
+            records[-1], history=tuple(replace(e, metrics={metric: number / 12}) for e in records[-1].history)
+        )
+        searcher.tell(records[-1])
+    study = optuna_study(study_spec, records)
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}"
+    optuna.create_study(study_name=study.study_name, storage=storage, directions=study.directions).add_trials(
+        study.trials
+    )
+    again = optuna.load_study(study_name=study.study_name, storage=storage)
+    assert [t.params for t in again.trials] == [r.values for r in records]
+    assert again.best_trial.number == study.best_trial.number

@@ -1,0 +1,347 @@
+"""A search that is kept in a storage, too: by a real search, killed, moved and gone on with."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from search.engine.driver import StudyDriver
+from search.engine.session import SessionOutcome, run_session
+from search.journal.log import Journal, read, segments
+from search.journal.records import TrialStatus
+from search.storage.lease import Lease
+from search.storage.location import fetch_study, has_study, kept_in
+from search.storage.mirror import Mirror
+from search.storage.remote import local_storage, open_storage
+from search.tracking.tracker import MLflowTracker
+from tests.search.killed_search import (
+    command,
+    environment,
+    journal_lines,
+    result,
+    run,
+    synthetic_study,
+    uninterrupted,
+    written,
+)
+from tests.search.s3_server import BUCKET, s3_server
+from tests.search.sample_study import sample_events, sample_spec
+from tests.search.test_resume import assert_same, assert_tracked
+from trainables.config import ConfigError
+from trainables.files import write_text
+
+METRICS = {"val_accuracy": 0.5, "train_loss": 1.0}
+
+
+def begun(folder: Path, events: int, session: int = 1) -> None:
+    """A study's folder with this much of a journal."""
+    spec = sample_spec()
+    write_text(folder / "study.yaml", spec.dump())
+    journal = Journal(folder / "journal", session)
+    journal.append(*sample_events(spec)[:events])
+    journal.close()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in segments(folder / "journal")}
+
+
+def test_what_the_storage_has_more_of_is_fetched(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    fetch_study(local_storage(there), here)
+    assert not here.exists()
+    begun(there, 5)
+    fetch_study(local_storage(there), here)
+    assert contents(here) == contents(there)
+    assert (here / "study.yaml").read_bytes() == (there / "study.yaml").read_bytes()
+    begun(there, 3, session=2)
+    fetch_study(local_storage(there), here)
+    assert contents(here) == contents(there)
+    begun(here, 3, session=3)  # and was not copied any more
+    before = contents(here)
+    fetch_study(local_storage(there), here)
+    assert contents(here) == before
+
+
+def test_two_searches_of_one_name_are_not_mixed(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    begun(there, 5)
+    begun(here, 5)
+    segment = here / "journal" / "000001.jsonl"
+    segment.write_bytes(segment.read_bytes() + b'{"here": "only"}\n')
+    begun(there, 3, session=2)
+    before = contents(here)
+    with pytest.raises(ConfigError, match=r"holds results that .* lacks"):
+        fetch_study(local_storage(there), here)
+    assert contents(here) == before
+
+
+def test_a_fetch_that_was_cut_short_is_made_up_for(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    begun(there, 5)
+    fetch_study(local_storage(there), here)
+    (here / "study.yaml").unlink()
+    fetch_study(local_storage(there), here)
+    assert (here / "study.yaml").read_bytes() == (there / "study.yaml").read_bytes()
+
+
+def test_a_study_remembers_where_it_is_kept(tmp_path: Path) -> None:
+    folder, storage = tmp_path / "out" / "sample", tmp_path / "storage"
+    assert kept_in(None, folder, smoke=False, fresh=False) is None
+    assert not has_study(local_storage(storage / "sample"))
+    session(tmp_path / "out", storage, [])
+    assert has_study(local_storage(storage / "sample"))
+    assert kept_in(None, folder, smoke=False, fresh=False) == local_storage(storage)
+    assert kept_in(None, folder, smoke=False, fresh=True) is None
+    assert kept_in(str(storage), folder, smoke=False, fresh=False) == local_storage(storage)
+    with pytest.raises(ConfigError, match="has been kept so far"):
+        kept_in(str(tmp_path / "other"), folder, smoke=False, fresh=False)
+    assert kept_in(str(tmp_path / "other"), folder, smoke=True, fresh=True) == local_storage(tmp_path / "other/smoke")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    with pytest.raises(ConfigError, match="another place than --out"):
+        kept_in(str(tmp_path / "out"), tmp_path / "link" / "new", smoke=False, fresh=False)
+
+
+def test_a_search_that_was_begun_without_a_storage_takes_its_checkpoints_along(tmp_path: Path) -> None:
+    out, storage = tmp_path / "out", tmp_path / "storage"
+    session(out, out, [], mirrored=False)
+    before = out / "sample" / "checkpoints" / "trial-0000" / "leg-01" / "epoch-0003.pt"
+    assert before.exists()
+    outcome = session(out, storage, [])
+    assert outcome.trouble is None
+    assert outcome.checkpoint == before
+    assert (storage / "sample" / before.relative_to(out / "sample")).read_bytes() == b"x"
+    assert contents(storage / "sample") == contents(out / "sample")
+
+
+def test_what_a_stopped_trial_has_left_is_removed_at_the_next_session(tmp_path: Path) -> None:
+    out, storage = tmp_path / "out", tmp_path / "storage"
+    session(out, storage, [])
+    kept = storage / "sample" / "checkpoints"
+    assert (kept / "trial-0000").exists()
+    journal = out / "sample" / "journal" / "000001.jsonl"
+    stopped = journal.read_bytes().replace(b'"status":"COMPLETED"', b'"status":"STOPPED"')
+    stopped = stopped.replace(b'"last":true', b'"last":false')
+    for path in (journal, storage / "sample" / "journal" / "000001.jsonl"):
+        path.write_bytes(stopped)
+    session(out, storage, [])
+    assert not (kept / "trial-0000").exists()
+
+
+def session(out: Path, storage: Path, warnings: list[str], mirrored: bool = True) -> SessionOutcome:
+    """A session of one trial of three that completes; the others wait."""
+
+    def run_trials(driver: StudyDriver, folder: Path, number: int) -> str | None:
+        for _ in range(3):
+            driver.next_leg()
+        if not driver.records[0].history:
+            leg = f"{storage}/sample/checkpoints/trial-0000/leg-01"
+            Path(leg).mkdir(parents=True)
+            for epoch in (1, 2, 3):
+                Path(leg, f"epoch-000{epoch}.pt").write_bytes(b"x")
+                metrics = METRICS | {"val_accuracy": epoch / 10}
+                driver.on_result(0, epoch, metrics, epoch == 3, "epochs", f"{leg}/epoch-000{epoch}.pt")
+        return None
+
+    spec = sample_spec(trials=3)
+    mirror = Mirror(local_storage(storage / "sample"), out / "sample", warnings.append) if mirrored else None
+    tracker = MLflowTracker(f"sqlite:///{out}/mlflow.db", spec, out)
+    console = Console(file=io.StringIO())
+    return run_session(spec, out, run_trials, fingerprint=None, tracker=tracker, console=console, mirror=mirror)
+
+
+def test_a_session_leaves_all_of_it_in_the_storage(tmp_path: Path) -> None:
+    out, storage = tmp_path / "out", tmp_path / "storage"
+    warnings: list[str] = []
+    outcome = session(out, storage, warnings)
+    assert contents(storage / "sample") == contents(out / "sample")
+    for name in ("study.yaml", "trials.parquet", "optuna.db", "best_config.yaml"):
+        assert (storage / "sample" / name).read_bytes() == (out / "sample" / name).read_bytes()
+    # Of the trial's checkpoints the last, which is the best, is kept, and is on this machine as well.
+    kept = [path.name for path in (storage / "sample" / "checkpoints").rglob("*.pt")]
+    assert kept == ["epoch-0003.pt"]
+    assert outcome.checkpoint == out / "sample" / "checkpoints" / "trial-0000" / "leg-01" / "epoch-0003.pt"
+    assert outcome.checkpoint.read_bytes() == b"x"
+    assert not (storage / "sample" / "journal" / "lock.json").exists()
+    assert warnings == []
+    # On another machine it goes on from there.
+    other = tmp_path / "other"
+    fetch_study(local_storage(storage / "sample"), other / "sample")
+    again = session(other, storage, warnings)
+    assert again.result.trials[0].status is TrialStatus.COMPLETED
+    assert len(segments(storage / "sample" / "journal")) == 2
+    with pytest.raises(ConfigError, match="from elsewhere"):  # the first machine's folder is behind
+        session(out, storage, warnings)
+    assert not (storage / "sample" / "journal" / "lock.json").exists()
+
+
+def test_an_outage_at_the_end_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    begun(tmp_path / "sample", 5)
+    (tmp_path / "storage").mkdir()
+    told: list[object] = []
+    journal = Journal(tmp_path / "sample" / "journal", 2)
+    with Mirror(local_storage(tmp_path / "storage" / "sample"), tmp_path / "sample", warnings.append) as mirror:
+        mirror.follow(told.append, lambda event: None)
+        assert mirror.flush()
+        time.sleep(0.5)  # it has nothing to do for ten seconds now, and does not see the moment between the two renames
+        journal_there = tmp_path / "storage" / "sample" / "journal"
+        (tmp_path / "file").write_text("not a folder")  # nothing can be written below it
+        journal_there.rename(tmp_path / "away")
+        (tmp_path / "file").rename(journal_there)
+        event = sample_events(sample_spec())[0]
+        journal.append(event)
+        mirror(event)
+        assert not mirror.flush()
+        assert "is away" in warnings[0]
+        assert told == []  # MLflow never knows more than the storage
+        journal_there.unlink()
+        (tmp_path / "away").rename(journal_there)
+        assert mirror.flush()  # a new attempt, not the last one's answer
+        assert told == [event]
+        assert "is back" in warnings[1]
+    assert contents(tmp_path / "storage" / "sample") == contents(tmp_path / "sample")
+
+
+def test_a_driver_that_was_taken_over_copies_nothing_more(tmp_path: Path) -> None:
+    begun(tmp_path / "sample", 5)
+    study = local_storage(tmp_path / "storage" / "sample")
+    journal = Journal(tmp_path / "sample" / "journal", 2)
+    with Mirror(study, tmp_path / "sample", lambda line: None) as mirror:
+        before = contents(Path(study.path))
+        study.write("journal/lock.json", b'{"id": "of another"}')
+        event = sample_events(sample_spec())[0]
+        journal.append(event)
+        mirror(event)
+        assert not mirror.flush()
+        assert mirror.trouble is not None
+        assert "taken over" in mirror.trouble
+    assert contents(Path(study.path)) == before
+    assert study.read("journal/lock.json") == b'{"id": "of another"}'
+
+
+def test_a_storage_that_is_held_by_a_living_process_is_waited_for_and_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.storage.lease.LOOK", 0.05)
+    monkeypatch.setattr("search.storage.lease.SETTLED", 0.05)
+    study = local_storage(tmp_path)
+    told: list[str] = []
+    first = Lease(study, told.append)
+    first.acquire()
+    second = subprocess.Popen(
+        [sys.executable, "-c", "import sys\nfrom search.storage import open_storage\n"
+         "from search.storage_lock import Lease\nlock = Lease(open_storage(sys.argv[1]), print)\n"
+         "lock.acquire()", str(tmp_path)], stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while second.poll() is None:
+        time.sleep(0.1)
+        assert first.beat()
+    assert "is held by a running search" in second.communicate()[1]
+    assert second.returncode != 0
+    first.release()
+    assert study.list() == []
+
+
+def test_a_lock_that_falls_silent_is_taken_over_and_its_holder_notices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("LOOK", 0.05), ("SETTLED", 0.05), ("SILENCE", 0.2)):
+        monkeypatch.setattr(f"search.storage.lease.{name}", seconds)
+    told: list[str] = []
+    first, second = (Lease(local_storage(tmp_path), told.append) for _ in range(2))
+    first.acquire()
+    assert told == []
+    second.acquire()
+    assert "waiting" in told[0]
+    assert not first.beat()
+    first.release()  # not its own any more
+    assert second.beat()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["asha", "asha_promote"])
+def test_killed_and_moved_from_machine_to_machine_it_ends_as_if_never_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduler: str
+) -> None:
+    study = written(synthetic_study(scheduler, trials=12), tmp_path)
+    uninterrupted(study, tmp_path / "whole")
+    out = tmp_path / "out"
+    with s3_server(monkeypatch):
+        options = ("--concurrent", "1", "--storage", f"s3://{BUCKET}/team")
+        for kill in range(4):
+            before = journal_lines(out / "killed")
+            # A study that is there knows where it is kept.
+            given = options[:2] if (out / "killed").exists() else options
+            process = subprocess.Popen(command(study, out, *given), env=environment(), stdout=subprocess.DEVNULL)
+            while process.poll() is None and journal_lines(out / "killed") < before + 5 + 3 * kill:
+                time.sleep(0.01)
+            assert process.poll() is None, "the search was over too soon to be killed so often"
+            process.kill()
+            process.wait()
+            if kill % 2:
+                shutil.rmtree(out)  # the machine is lost: another one goes on with what the storage has
+        text = run(study, out, *options)
+        assert f"s3://{BUCKET}/team/killed" in text
+        assert_same(out, tmp_path / "whole")
+        assert_tracked(out)
+        storage = open_storage(f"s3://{BUCKET}/team/killed")
+        for path in [*segments(out / "killed" / "journal"), out / "killed" / "best_config.yaml"]:
+            assert storage.read(str(path.relative_to(out / "killed"))) == path.read_bytes()
+        best = result(out).best()
+        assert best is not None
+        assert best.checkpoint is not None
+        assert storage.exists(storage.name_of(best.checkpoint))
+
+
+@pytest.mark.slow
+def test_a_storage_that_goes_away_stops_no_search_and_catches_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = synthetic_study("asha", trials=8, epochs=9)
+    tree["trial"]["model"]["seconds_per_epoch"] = 1.0
+    study, printed = written(tree, tmp_path), tmp_path / "printed"
+    with s3_server(monkeypatch) as server, printed.open("w") as file:
+        process = subprocess.Popen(
+            command(study, tmp_path, "--storage", f"s3://{BUCKET}/team"), env=environment(), stdout=file, stderr=file
+        )
+        while process.poll() is None and journal_lines(tmp_path / "killed") < 4:
+            time.sleep(0.05)
+        server.stop()
+        while process.poll() is None and "is away" not in printed.read_text():
+            time.sleep(0.1)
+        lines = journal_lines(tmp_path / "killed")
+        while process.poll() is None and journal_lines(tmp_path / "killed") < lines + 3:
+            time.sleep(0.1)
+        assert process.poll() is None, printed.read_text()
+        server.start()
+        assert process.wait(timeout=200) == 0, printed.read_text()
+        assert "is back" in printed.read_text()
+        storage = open_storage(f"s3://{BUCKET}/team/killed")
+        for path in segments(tmp_path / "killed" / "journal"):
+            assert storage.read(f"journal/{path.name}") == path.read_bytes()
+        assert len(list(read(tmp_path / "killed" / "journal"))) > 20
+
+
+@pytest.mark.slow
+def test_a_storage_that_cannot_be_had_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = written(synthetic_study("asha"), tmp_path)
+    with s3_server(monkeypatch):
+        for uri in ("s3://none/x", "s3://a:b@searches/x", "foo://x", str(tmp_path / "out")):
+            done = subprocess.run(
+                command(study, tmp_path / "out", "--storage", uri), env=environment(), capture_output=True, text=True,
+                check=False,
+            )  # fmt: skip
+            assert done.returncode == 2, done.stderr
+            assert "--storage" in done.stderr
+            assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "killed").exists()

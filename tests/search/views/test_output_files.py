@@ -1,0 +1,116 @@
+"""The files a search leaves: readable by the tools they are for, and never half written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pyarrow.parquet as pq
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from search.algorithms.searchers.optuna_tpe import optuna_study
+from search.journal.records import StudyResult, collect
+from search.views.output_files import best_config, write_optuna, write_trials
+from tests.search.sample_study import EPOCHS, LR, metrics, sample_events, sample_spec
+from trainables.config import ConfigError, load_config, load_yaml, parse_config
+from trainables.files import replaced, write_text
+
+
+@pytest.fixture
+def result() -> StudyResult:
+    spec = sample_spec()
+    return collect(spec, sample_events(spec))
+
+
+def test_trials_are_a_parquet_table(tmp_path: Path, result: StudyResult) -> None:
+    write_trials(result.trials, tmp_path / "trials.parquet")
+    table = pq.read_table(tmp_path / "trials.parquet")
+    assert table.num_rows == sum(len(r.history) or 1 for r in result.trials)
+    ended = dict(zip(table["trial_id"].to_pylist(), table["status"].to_pylist(), strict=True))
+    assert ended == {r.number: r.status.value for r in result.trials}
+    losses = dict(zip(table["trial_id"].to_pylist(), table["train_loss"].to_pylist(), strict=True))
+    assert math.isnan(losses[2])
+
+
+def test_the_best_config_is_a_trial_config_with_its_provenance(tmp_path: Path, result: StudyResult) -> None:
+    best = result.best()
+    assert best is not None
+    path = tmp_path / "best_config.yaml"
+    write_text(path, best_config(result, best, mlflow_run_id="0af"))
+    assert load_config(path) == parse_config(best.config)
+    provenance = load_yaml(path)["provenance"]
+    assert provenance["metrics"] == metrics(4, EPOCHS)  # to the last digit
+    shown = {key: provenance[key] for key in ("study", "trial", "origin", "metric", "mode", "value", "mlflow_run_id")}
+    assert shown == {
+        "study": "sample", "trial": 4, "origin": "random", "metric": "val_accuracy", "mode": "max",
+        "value": metrics(4, EPOCHS)["val_accuracy"], "mlflow_run_id": "0af",
+    }  # fmt: skip
+    assert (provenance["epochs"], provenance["stop_epoch"]) == (EPOCHS, EPOCHS)
+    assert provenance["chosen"].startswith("highest val_accuracy at the last epoch")
+    assert (provenance["git"], provenance["data_fingerprint"]) == ("abc123", "f00d")
+    assert (provenance["python"], provenance["platform"], provenance["versions"]) == (
+        "3.11.0", "Linux", {"torch": "2.14.1"},
+    )  # fmt: skip
+
+
+def test_any_trial_can_be_written_even_one_without_an_epoch(result: StudyResult, tmp_path: Path) -> None:
+    for record in result.trials:
+        write_text(tmp_path / "x.yaml", best_config(result, record, chosen="by hand"))
+        provenance = load_yaml(tmp_path / "x.yaml")["provenance"]
+        assert provenance["stop_epoch"] == (record.history[-1].epoch if record.history else None)
+        assert (provenance["chosen"], provenance["status"]) == ("by hand", record.status.value)
+
+
+def test_a_config_that_is_none_is_told(result: StudyResult) -> None:
+    with pytest.raises(ConfigError, match="optimizer"):
+        best_config(result, replace(result.trials[0], config={"optimizer": {"kind": "newer"}}))
+
+
+def test_the_optuna_file_holds_every_trial(tmp_path: Path, result: StudyResult) -> None:
+    path = tmp_path / "optuna.db"
+    for _ in range(2):  # over an earlier one too
+        write_optuna(optuna_study(result.spec, result.trials), path)  # type: ignore[arg-type]
+    study = optuna.load_study(study_name="sample", storage=f"sqlite:///{path}")
+    assert [trial.state for trial in study.trials] == [
+        TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED,
+        TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED,
+    ]  # fmt: skip
+    assert study.best_trial.number == 4
+    assert study.best_value == metrics(4, EPOCHS)["val_accuracy"]
+    assert study.trials[1].params == {LR: 0.002}
+    assert study.trials[1].intermediate_values == {e: metrics(1, e)["val_accuracy"] for e in (1, 2)}
+    assert study.direction is optuna.study.StudyDirection.MAXIMIZE
+    assert [p.name for p in tmp_path.iterdir()] == ["optuna.db"]
+
+
+def test_intermediate_values_that_are_not_finite_survive(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="odd")
+    values = {1: 0.1 + 0.2, 2: math.nan, 3: math.inf, 4: -math.inf, 5: 1e-300}
+    study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values=values))
+    study.add_trial(create_trial(value=1.0))
+    write_optuna(study, tmp_path / "optuna.db")
+    first, second = optuna.load_study(study_name="odd", storage=f"sqlite:///{tmp_path}/optuna.db").trials
+    assert repr(first.intermediate_values) == repr(values)
+    assert second.intermediate_values == {}
+
+
+def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "first")
+    with pytest.raises(UnicodeEncodeError), replaced(path) as partial:
+        partial.write_text("second \udcff")
+    with pytest.raises(ConfigError, match="No space"), replaced(path):
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, result: StudyResult) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="must be writable"):
+        write_trials(result.trials, tmp_path / "file" / "trials.parquet")
+    with pytest.raises(ConfigError, match="must be writable"):
+        write_text(tmp_path / "file" / "x.yaml", "x")

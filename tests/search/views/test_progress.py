@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from search.algorithms.schedulers.registry import build_scheduler
+from search.algorithms.searchers.registry import build_searcher
+from search.engine.driver import StudyDriver
+from search.journal.events import CostCounted, TrialEnded, TrialStatus
+from search.journal.log import Journal
+from search.journal.records import Epoch, TrialRecord
+from search.study.overrides import override
+from search.study.parse import load_study
+from search.views.progress import Progress, print_leaderboard
+from trainables.config import parse_config
+from trainables.trainable import build_trainable
+
+RECORD = TrialRecord(0, "random", None, {}, TrialStatus.STOPPED, "rung 1", ended=2.0)
+ENDED = TrialEnded(trial=0, status=TrialStatus.STOPPED, stop_reason="rung 1", time=2.0)
+
+
+def searched(tmp_path: Path, terminal: bool, width: int) -> str:
+    """What a terminal (or a pipe) of that width shows of a whole search."""
+    spec = override(load_study("synthetic"), trials=12, epochs=9)
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+    records: dict[int, TrialRecord] = {}
+    progress = Progress(spec, records, console)
+    driver = StudyDriver(
+        spec, Journal(tmp_path / "journal", 1), build_searcher(spec), build_scheduler(spec), records, [progress]
+    )  # fmt: skip
+    with progress:
+        while (suggested := driver.next_leg()) is not None:
+            for result in build_trainable(parse_config(suggested.config), Path()).epochs():
+                if driver.on_result(suggested.trial, result.epoch, result.metrics(), result.last, result.stop_reason):
+                    break
+    print_leaderboard(spec, driver.records, console)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue()
+
+
+def test_without_a_terminal_every_trial_is_a_plain_line(tmp_path: Path) -> None:
+    shown = searched(tmp_path, terminal=False, width=200)
+    assert "\x1b" not in shown
+    lines = [line for line in shown.splitlines() if line.startswith("[")]
+    assert len(lines) == 12
+    assert "recipe:published" in lines[0]
+    assert "completed" in lines[0]
+    assert any("stopped (rung 1)" in line for line in lines)
+    assert all("best 0." in line for line in lines)
+    assert "12 of 12 trials" in lines[-1]
+
+
+def test_what_a_search_has_cost_is_shown(tmp_path: Path) -> None:
+    spec = override(load_study("synthetic"), trials=2, epochs=4, max_cost=1e6, prices=["1"])
+    console = Console(file=io.StringIO(), width=200)
+    progress = Progress(spec, {0: RECORD}, console)
+    with progress:
+        progress(ENDED)
+        progress(CostCounted(total=2.5, rate=0.0, nodes={"node": 1}, time=1.0))
+        progress(ENDED)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    before, after = output.getvalue().splitlines()
+    assert "cost" not in before
+    assert "| cost 2.50 of 1000000.00 |" in after
+
+
+def test_a_search_that_goes_on_foretells_its_end_once_it_has_ended_two_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("search.views.progress.time.monotonic", lambda: now[0])
+    spec = override(load_study("synthetic"), trials=12, epochs=9)
+    epochs = tuple(Epoch(number, {"val_accuracy": 0.5}) for number in range(1, 10))
+    records = {0: replace(RECORD, history=epochs)}
+    console = Console(file=io.StringIO(), width=200)
+    progress = Progress(spec, records, console)
+    with progress:
+        for number in (1, 2):
+            now[0] += 60.0
+            records[number] = replace(RECORD, number=number, history=epochs)
+            progress(ENDED)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    first, second = output.getvalue().splitlines()
+    assert first.endswith("2 of 12 trials")
+    assert second.endswith("3 of 12 trials, about 9 min left")
+
+
+def test_a_terminal_shows_the_state_of_the_search(tmp_path: Path) -> None:
+    shown = searched(tmp_path, terminal=True, width=100)
+    assert "12 of 12 trials" in shown
+    assert "completed" in shown
+
+
+def test_the_leaderboard_keeps_its_numbers_in_a_narrow_terminal(tmp_path: Path) -> None:
+    shown = searched(tmp_path, terminal=False, width=70)
+    table = shown[shown.index("the 10 best of 12 trials") :].splitlines()
+    assert "trial" in table[2]
+    assert "value" in table[2]
+    completed = [line.split() for line in table[4:] if line.strip() and "stopped" not in line]
+    values = [float(cells[3]) for cells in completed]
+    assert len(values) >= 2
+    assert values == sorted(values, reverse=True)
+    assert all(0 < value < 1 for value in values)
+    assert all(len(line) <= 70 for line in table)

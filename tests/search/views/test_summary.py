@@ -1,0 +1,122 @@
+"""Where a study stands, however its search stands."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from search.journal.events import Event, SessionEnded, TrialStatus
+from search.journal.log import holder, lock
+from search.views.summary import look
+from tests.search.sample_study import START, priced_events, sample_spec, troubled_events, write_study
+from trainables.config import ConfigError
+
+SPEC = sample_spec(trials=5)
+EVENTS = troubled_events(SPEC)
+
+
+def written(folder: Path, events: list[Event]) -> Path:
+    return write_study(folder, SPEC, events)
+
+
+def test_a_finished_study(tmp_path: Path) -> None:
+    seen = look(written(tmp_path / "sample", EVENTS))
+    assert (seen.finished, seen.holder, len(seen.sessions)) == (True, None, 2)
+    assert [record.status.value for record in seen.trials] == [
+        "COMPLETED", "COMPLETED", "STOPPED", "FAILED", "STOPPED",
+    ]  # fmt: skip
+    assert seen.best is not None
+    assert seen.best.number == 1
+    assert seen.seconds == sum(session.latest - session.started for session in seen.sessions)
+    assert [(t.trial, t.what, t.cause) for t in seen.trouble] == [
+        (3, "failed after 2 losses (error)", "ValueError: boom [1]"),
+        (2, "2 losses (preempted, silent)", "no epoch for 60 min"),
+    ]
+
+
+def test_a_study_that_is_searched_now_and_one_whose_driver_was_killed(tmp_path: Path) -> None:
+    folder = written(tmp_path / "sample", EVENTS[:5])
+    with lock(folder / "journal"):
+        seen = look(folder)
+    assert (seen.finished, [record.number for record in seen.of(TrialStatus.RUNNING)]) == (False, [0])
+    assert seen.holder is not None
+    assert seen.heard[0] == EVENTS[4].time  # type: ignore[union-attr]
+    assert seen.seconds == pytest.approx(seen.now - START)
+    seen = look(folder)
+    assert (seen.finished, seen.holder) == (False, None)
+    assert [record.number for record in seen.of(TrialStatus.PENDING)] == [0]
+    assert seen.seconds == 3
+
+
+def test_what_it_has_cost(tmp_path: Path) -> None:
+    priced = priced_events(SPEC)
+    assert look(written(tmp_path / "free", EVENTS)).cost is None
+    seen = look(written(tmp_path / "sample", priced))
+    spans = [session.latest - session.started for session in seen.sessions]
+    assert seen.cost == pytest.approx((0.36 * spans[0] + 3.6 * spans[1]) / 3600)
+    assert seen.cost_an_hour == 0
+    folder = written(tmp_path / "searched", priced[:5])
+    assert look(folder).cost == pytest.approx(0.36 * 2 / 3600)  # killed: known to have run for two seconds
+    with lock(folder / "journal"):
+        seen = look(folder)
+    assert seen.cost == pytest.approx(0.36 * (seen.now - START) / 3600)
+    assert seen.cost_an_hour == 0.36
+
+
+def test_all_trials_ended_and_only_the_last_word_is_missing(tmp_path: Path) -> None:
+    assert look(written(tmp_path / "sample", EVENTS[:-1])).finished
+
+
+def test_checkpoints_are_counted(tmp_path: Path) -> None:
+    folder = written(tmp_path / "sample", EVENTS)
+    for trial, size in ((1, 1000), (2, 500)):
+        leg = folder / "checkpoints" / f"trial-{trial:04d}" / "leg-01"
+        leg.mkdir(parents=True)
+        (leg / "epoch-0001.pt").write_bytes(b"x" * size)
+    (folder / "checkpoints" / "interrupt-0001").touch()
+    assert look(folder).checkpoints == (2, 1500)
+
+
+def test_nothing_is_written_by_looking(tmp_path: Path) -> None:
+    folder = written(tmp_path / "sample", EVENTS[:5])
+    with lock(folder / "journal"):
+        pass
+
+    def state() -> list[tuple[Path, int, bytes]]:
+        return [
+            (path, path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+            for path in sorted((tmp_path, *tmp_path.rglob("*")))
+        ]
+
+    before = state()
+    look(folder)
+    assert state() == before
+
+
+def test_a_driver_that_ends_while_one_looks_is_not_told_as_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = written(tmp_path / "sample", EVENTS[:5])
+    driver = ExitStack()
+    driver.enter_context(lock(folder / "journal"))
+
+    def ask_after_its_end(directory: Path) -> str | None:
+        with (folder / "journal" / "000001.jsonl").open("a") as file:
+            file.write(SessionEnded(session=1, reason="interrupted", time=START + 9).model_dump_json() + "\n")
+        driver.close()
+        monkeypatch.undo()
+        return holder(directory)
+
+    monkeypatch.setattr("search.views.summary.holder", ask_after_its_end)
+    seen = look(folder)
+    assert (seen.holder, seen.sessions[-1].reason) == (None, "interrupted")
+
+
+def test_damage_is_told_with_file_and_line(tmp_path: Path) -> None:
+    folder = written(tmp_path / "sample", EVENTS[:3])
+    with (folder / "journal" / "000001.jsonl").open("a") as file:
+        file.write("{}\n")
+    with pytest.raises(ConfigError, match=r"000001\.jsonl, line 4"):
+        look(folder)

@@ -1,0 +1,174 @@
+"""Encoded images become the same upright RGB pixels whatever their mode; damaged ones say so."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.trainables.image_files import encode, picture
+from trainables.data.decode import UnreadableImage, decode, decode_square, quiet, thumbnail
+
+
+def grey(level: int, mode: str) -> Image.Image:
+    return Image.new("RGB", (6, 4), (level,) * 3).convert(mode)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP", "JPEG"])
+def test_every_format_gives_channels_first_pixels(kind: str) -> None:
+    image = picture(1, width=24, height=16)
+    lossless: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
+    pixels = decode(encode(image, kind, **lossless.get(kind, {})))
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (3, 16, 24)
+    assert pixels.flags.c_contiguous
+    difference = np.abs(pixels.astype(int) - np.asarray(image).transpose(2, 0, 1))
+    assert difference.max() <= (4 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        (grey(100, "L"), "PNG"),
+        (grey(100, "LA"), "PNG"),
+        (grey(100, "RGBA"), "PNG"),
+        (grey(100, "P"), "PNG"),
+        (grey(100, "CMYK"), "JPEG"),
+        (Image.fromarray(np.full((4, 6), 100 * 257, dtype=np.uint16)), "PNG"),
+    ],
+    ids=["grey", "grey+alpha", "alpha", "palette", "cmyk", "16 bit"],
+)
+def test_every_mode_becomes_rgb(image: Image.Image, kind: str) -> None:
+    pixels = decode(encode(image, kind))
+    assert pixels.shape == (3, 4, 6)
+    assert np.abs(pixels.astype(int) - 100).max() <= 3
+
+
+def test_a_black_and_white_image_has_both_ends_of_the_range() -> None:
+    image = Image.new("1", (2, 1))
+    image.putpixel((1, 0), 1)
+    assert decode(encode(image)).tolist() == [[[0, 255]]] * 3
+
+
+def test_a_palette_with_a_transparent_entry_keeps_its_colors() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 210, 220])
+    image.putpixel((1, 0), 1)
+    pixels = decode(encode(image, transparency=bytes([0, 128])))
+    assert pixels.reshape(3, 2).T.tolist() == [[10, 20, 30], [200, 210, 220]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_orientation_is_undone(orientation: int, kind: str) -> None:
+    upright = np.zeros((32, 48, 3), dtype=np.uint8)
+    upright[:16, :16] = 255  # white in the top left
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = decode(encode(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif))
+    assert pixels.shape == (3, 32, 48)
+    assert pixels[:, 4:12, 4:12].min() > 245
+    assert pixels[:, 20:, :].max() < 10
+    assert pixels[:, :, 20:].max() < 10
+
+
+def test_broken_exif_data_leave_a_sound_image_readable() -> None:
+    image = picture(2)
+    pixels = decode(encode(image, exif=b"Exif\0\0no TIFF header"))
+    assert (pixels == np.asarray(image).transpose(2, 0, 1)).all()
+
+
+def test_a_square_is_the_centre_of_the_resized_image() -> None:
+    image = np.zeros((40, 120, 3), dtype=np.uint8)
+    image[:, 40:80] = 200  # the middle third
+    pixels = decode_square(encode(Image.fromarray(image)), 20)
+    assert pixels.shape == (3, 20, 20)
+    assert (pixels[:, :, 2:-2] == 200).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 37), (37, 500), (1, 900), (64, 64), (9, 7)])
+def test_a_square_has_its_side_whatever_the_image(width: int, height: int) -> None:
+    assert decode_square(encode(picture(3, width, height), "JPEG"), 64).shape == (3, 64, 64)
+
+
+def test_a_large_jpeg_may_be_decoded_smaller_but_looks_the_same() -> None:
+    image = picture(4, 1600, 1200)
+    exact = np.asarray(image.crop((200, 0, 1400, 1200)).resize((64, 64), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    pixels = decode_square(encode(image, "JPEG", quality=95), 64)
+    assert np.abs(pixels.astype(int) - exact).mean() < 2
+
+
+def test_a_thumbnail_tells_the_upright_size() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels, size = thumbnail(encode(picture(5, 300, 100), "JPEG", exif=exif), 64)
+    assert pixels.shape == (3, 64, 64)
+    assert size == (300, 100)
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoded", "reason"),
+    [
+        (b"", "empty"),
+        (b"<html>404</html>", "not a JPEG"),
+        (encode(picture(6, 400, 300), "JPEG")[:3000], "truncated"),
+        (encode(picture(6, 400, 300), "PNG")[:3000], "truncated"),
+        (encode(picture(6), "GIF"), "not a JPEG"),
+        (png_claiming(10_000, 10_000), "limit"),
+        (png_claiming(40_000, 40_000), "limit"),
+    ],
+    ids=["empty", "html", "truncated jpeg", "truncated png", "gif", "large", "bomb"],
+)
+def test_what_cannot_be_read_says_why(encoded: bytes, reason: str) -> None:
+    for read in (decode, lambda data: decode_square(data, 32), lambda data: thumbnail(data, 32)):
+        with quiet(), pytest.raises(UnreadableImage, match=reason):
+            read(encoded)
+
+
+SOUND = [encode(picture(7, 40, 30), kind) for kind in ("JPEG", "PNG", "BMP", "WEBP")]
+
+
+@given(
+    encoded=st.sampled_from(SOUND),
+    changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8),
+    cut=st.integers(0, 10_000),
+)
+def test_damage_is_either_harmless_or_told(encoded: bytes, changes: list[tuple[int, int]], cut: int) -> None:
+    damaged = bytearray(encoded)
+    for place, value in changes:
+        damaged[place % len(damaged)] = value
+    if cut % 3 == 0:
+        del damaged[cut % len(damaged) :]
+    try:
+        with quiet():
+            pixels = decode(bytes(damaged))
+    except UnreadableImage:  # anything else fails the test
+        return
+    assert pixels.dtype == np.uint8
+    assert pixels.shape[0] == 3

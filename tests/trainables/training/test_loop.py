@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.contracts.trainable_suite import Build, TrainableSuite, numbers, train_in_legs
+from trainables.config import TrialConfig, merge, parse_config
+from trainables.data.images import load_splits
+from trainables.synthetic import SyntheticRun
+from trainables.training.loop import Run, normalization_for
+
+DIGITS: dict[str, Any] = {
+    "model": {"kind": "cifar_resnet", "depth": 8},
+    "data": {"source": "digits", "train_samples": 256, "val_samples": 100, "train_eval_samples": 64},
+    "augment": {"pad_crop": 0.125, "rotation": 10.0, "cutout": 0.25, "mixup": 0.2, "color_jitter": 0.2},
+    "optimizer": {"kind": "sgd", "lr": 0.05, "nesterov": True, "weight_decay": 5e-4},
+    "schedule": {"kind": "cosine", "warmup": 0.1},
+    "batch_size": 32,
+    "epochs": 4,
+    "execution": {"device": "cpu", "threads": 1, "memory_format": "contiguous"},
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def run(tree: dict[str, Any], cache: Path) -> Run:
+    config = parse_config(tree)
+    return Run(config, load_splits(config.data, cache))
+
+
+class TestRun(TrainableSuite):
+    @pytest.fixture
+    def tree(self) -> dict[str, Any]:
+        return DIGITS
+
+    @pytest.fixture
+    def build(self, cache: Path) -> Build:
+        return lambda config: Run(config, load_splits(config.data, cache))
+
+
+class TestRunWithEverythingOn(TestRun):
+    @pytest.fixture
+    def tree(self) -> dict[str, Any]:
+        more = {
+            "model": {"dropout": 0.2},
+            "augment": {"cutmix": 1.0, "policy": "trivialaugment"},
+            "schedule": {"kind": "plateau", "patience": 0, "factor": 0.5},
+            "regularization": {
+                "ema_decay": 0.9, "clip_norm": 1.0, "label_smoothing": 0.1, "imbalance": "balanced_sampling",
+            },
+        }  # fmt: skip
+        return merge(DIGITS, more)
+
+
+class TestSyntheticRun(TrainableSuite):
+    @pytest.fixture
+    def tree(self) -> dict[str, Any]:
+        return {"model": {"kind": "synthetic", "seconds_per_epoch": 0.051}, "epochs": 4}
+
+    @pytest.fixture
+    def build(self) -> Build:
+        return SyntheticRun
+
+
+def test_it_learns(cache: Path) -> None:
+    *_, last = run(merge(DIGITS, {"data": {"train_samples": None}, "augment": {"strength": 0.3}}), cache).epochs()
+    assert last.val_accuracy > 0.9
+    assert last.train_accuracy > 0.9
+
+
+def test_a_reused_process_computes_what_a_fresh_one_does(cache: Path, tmp_path: Path) -> None:
+    used = run(merge(DIGITS, {"seed": 7, "model": {"depth": 14}, "optimizer": {"kind": "adamw", "lr": 1e-3}}), cache)
+    next(used.epochs())
+    reused = [numbers(r) for r in run(DIGITS, cache).epochs()]
+    program = (
+        "import json, sys; from pathlib import Path; from trainables.config import parse_config;"
+        "from trainables.data import load_splits; from trainables.loop import Run;"
+        "from tests.contracts.trainable_suite import numbers;"
+        "c = parse_config(json.loads(sys.argv[1]));"
+        "print(json.dumps([numbers(r) for r in Run(c, load_splits(c.data, Path(sys.argv[2]))).epochs()]))"
+    )
+    root = Path(__file__).parents[3]
+    fresh = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(DIGITS), str(cache)],
+        capture_output=True, text=True, check=True, cwd=root,
+    )  # fmt: skip
+    assert json.loads(fresh.stdout.splitlines()[-1]) == reused
+
+
+def test_divergence_ends_the_run_at_once(cache: Path) -> None:
+    results = list(run(merge(DIGITS, {"optimizer": {"lr": 1e30}}), cache).epochs())
+    assert len(results) == 1
+    assert results[0].last
+    assert results[0].stop_reason == "diverged"
+
+
+def test_metrics_with_ema_are_the_averaged_weights(cache: Path) -> None:
+    trial = run(merge(DIGITS, {"regularization": {"ema_decay": 0.999}}), cache)
+    next(trial.epochs())
+    state = trial.state_dict()
+    assert trial.model is not trial._model
+    assert any(not torch.equal(state["model"][name], state["ema"][name]) for name in state["model"])
+
+
+def test_val_loss_is_plain_cross_entropy_whatever_the_training_loss_is(cache: Path) -> None:
+    # With a vanishing learning rate both runs score the same untrained weights.
+    still: dict[str, Any] = {"optimizer": {"lr": 1e-30}, "augment": {"strength": 0.0}}
+    plain = next(run(merge(DIGITS, still), cache).epochs())
+    smoothed = next(
+        run(
+            merge(DIGITS, still | {"regularization": {"label_smoothing": 0.4, "imbalance": "class_weights"}}), cache
+        ).epochs()
+    )
+    assert smoothed.val_loss == plain.val_loss
+    assert smoothed.train_loss != plain.train_loss
+
+
+def test_bf16_trains_and_stays_close(cache: Path) -> None:
+    half = list(run(merge(DIGITS, {"execution": {"precision": "bf16"}}), cache).epochs())
+    full = list(run(merge(DIGITS, {"execution": {"precision": "fp32"}}), cache).epochs())
+    assert half[-1].train_loss != full[-1].train_loss
+    assert half[-1].train_loss == pytest.approx(full[-1].train_loss, abs=0.3)
+
+
+def test_a_smaller_training_set_than_a_batch_still_trains(cache: Path) -> None:
+    result = next(run(merge(DIGITS, {"batch_size": 4096}), cache).epochs())
+    assert result.images_per_second > 0
+
+
+def test_normalization_is_given_or_measured() -> None:
+    given = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
+    measured = ((0.1, 0.1, 0.1), (0.3, 0.3, 0.3))
+    config = parse_config({"data": {"normalize": given}})
+    assert normalization_for(config, *measured).model_dump(mode="json") == given
+    assert normalization_for(TrialConfig(), *measured).mean == measured[0]
+
+
+def test_resolution_changes_what_the_model_sees(cache: Path) -> None:
+    trial = run(merge(DIGITS, {"data": {"resolution": 16}, "epochs": 1}), cache)
+    seen: list[torch.Size] = []
+    trial._model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    list(trial.epochs())
+    assert {tuple(shape[-2:]) for shape in seen} == {(16, 16)}
+
+
+def test_a_checkpoint_holds_a_partial_epoch_only_in_the_middle_of_one(cache: Path) -> None:
+    trial = run(DIGITS, cache)
+    steps = trial.steps()
+    assert next(steps) is None
+    assert trial.state_dict()["partial_epoch"] is not None
+    while next(steps) is None:
+        pass
+    assert trial.state_dict()["partial_epoch"] is None
+
+
+def test_an_interrupted_epoch_took_the_time_of_its_parts(cache: Path) -> None:
+    trial = run(DIGITS, cache)
+    assert next(trial.steps()) is None
+    state = trial.state_dict()
+    state["partial_epoch"]["seconds"] = 1000.0
+    resumed = run(DIGITS, cache)
+    resumed.load_state_dict(state)
+    first, second, *_ = resumed.epochs()
+    assert first.seconds > 1000
+    assert first.images_per_second < 256 / 1000
+    assert second.seconds < 1000
+
+
+def test_two_trials_that_take_turns_compute_what_each_does_alone(cache: Path) -> None:
+    trees = [merge(DIGITS, {"model": {"dropout": 0.5}, "epochs": 1, "seed": seed}) for seed in (0, 1)]
+    alone = [[numbers(result) for result in run(tree, cache).epochs()] for tree in trees]
+    *_, last = zip(*(run(tree, cache).steps() for tree in trees), strict=True)
+    assert [[numbers(result)] for result in last] == alone
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_steps_within_an_epoch_never_wait_for_the_gpu(cache: Path) -> None:
+    steps = run(merge(DIGITS, {"model": {"dropout": 0.5}, "execution": {"device": "cuda"}}), cache).steps()
+    assert [next(steps) for _ in range(3)] == [None, None, None]  # the first ones choose kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        assert [next(steps) for _ in range(4)] == [None, None, None, None]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_dropout_on_the_gpu_goes_on_where_it_was_interrupted(cache: Path, tmp_path: Path) -> None:
+    # With a vanishing learning rate the masks alone make the training loss.
+    tree = merge(
+        DIGITS, {"model": {"dropout": 0.9}, "optimizer": {"lr": 1e-30}, "epochs": 1, "execution": {"device": "cuda"}}
+    )
+    straight = next(run(tree, cache).epochs())
+    points, _ = train_in_legs(lambda c: Run(c, load_splits(c.data, cache)), parse_config(tree), [3, 5], tmp_path)
+    resumed = points[-1]
+    assert resumed is not None
+    assert resumed.train_loss == pytest.approx(straight.train_loss, rel=1e-4)
+    [other] = run(merge(tree, {"seed": 1}), cache).epochs()
+    assert other.train_loss != pytest.approx(straight.train_loss, rel=1e-4)

@@ -1,0 +1,1 @@
+"""Images: sources, one memory-mapped Arrow store, splits."""

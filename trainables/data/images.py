@@ -1,0 +1,115 @@
+"""What a trial reads: the training and validation images of a prepared store. The test split is out of its reach."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.config import ConfigError, Data
+from trainables.data.arrow import EncodedRows, read_labels, read_pixels
+from trainables.data.decoded import Size, decode_rows, materialize
+from trainables.data.prepare import threads
+from trainables.data.store import PreparedData, default_cache, prepare
+
+__all__ = [
+    "DEFAULT_RESOLUTION",
+    "Images",
+    "Splits",
+    "PreparedData",
+    "default_cache",
+    "load_splits",
+    "open_images",
+    "prepare",
+]
+
+DEFAULT_RESOLUTION = 224
+
+
+class Images:
+    """Labelled images of one size, in a fixed order; made by `open_images`.
+
+    Attributes:
+        labels: int64 [n] on the CPU.
+        pixels: uint8 [n, 3, h, w], mapped from disk and shared between processes (what one writes into it stays with
+            it), or None if the images are decoded batch by batch.
+        size: (h, w) of what `batch` returns.
+    """
+
+    def __init__(self, labels: Tensor, images: Tensor | EncodedRows, size: Size) -> None:
+        self.labels = labels
+        self.pixels = images if isinstance(images, Tensor) else None
+        self.size = (size, size) if isinstance(size, int) else size
+        self._images = images
+        self._target = size
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """The images at `indices`, int64 [b] from 0 to `len(self)` - 1, as uint8 [b, 3, h, w] on the CPU."""
+        if isinstance(self._images, Tensor):
+            return self._images[indices]
+        rows = indices.tolist()
+        if rows and not 0 <= min(rows) <= max(rows) < len(self):
+            raise IndexError(f"indices {min(rows)} to {max(rows)} of {len(self)} images")
+        self._pool = self._pool or ThreadPoolExecutor(threads())
+        out = np.empty((len(rows), 3, *self.size), dtype=np.uint8)
+        for i, image in enumerate(decode_rows(self._pool, self._images, rows, self._target)):
+            out[i] = image
+        return torch.from_numpy(out)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What the search may see."""
+
+    train: Images
+    val: Images
+    store: PreparedData
+
+
+def open_images(store: PreparedData, path: Path, data: Data, cap: int | None = None) -> Images:
+    """The images of one file of a store: the first `cap`, which are stratified, or all.
+
+    Pixels come as they are stored: `data.resolution` is left to the device. Encoded images come as squares of
+    `data.resolution`; without one, as they are if all are alike (`PreparedData.image_size`), else as squares of 224.
+
+    Raises:
+        ConfigError: if the file is damaged.
+    """
+    labels = torch.from_numpy(read_labels(path))
+    known = (labels >= 0) & (labels < store.num_classes)
+    if len(labels) != store.counts[path.stem] or not known.all():
+        rule = "must hold each image's label, one of the classes: remove its folder, and they are prepared again"
+        raise ConfigError.single(str(path), f"{len(labels)} labels", rule)
+    labels = labels[:cap]
+    pixels = read_pixels(path)
+    if pixels is not None:
+        _, _, height, width = pixels.shape
+        return Images(labels, torch.from_numpy(pixels)[: len(labels)], (height, width))
+    size: Size = data.resolution or store.image_size or DEFAULT_RESOLUTION
+    ready = materialize(path, len(labels), size)
+    if ready is not None:
+        return Images(labels, torch.from_numpy(ready)[: len(labels)], size)
+    return Images(labels, EncodedRows(path), size)
+
+
+def load_splits(data: Data, cache: Path, store: PreparedData | None = None) -> Splits:
+    """Training and validation images of `data`, from `store` or prepared in the folder `cache` if they are not yet.
+
+    `data.train_samples` and `data.val_samples` keep the first rows of an order in which every prefix is stratified: a
+    smaller cap is a subset of a larger one, and a cap beyond what there is means all.
+
+    Raises:
+        ConfigError: as `prepare`.
+    """
+    store = store or prepare(data, cache)
+    train = open_images(store, store.directory / "train.arrow", data, data.train_samples)
+    val = open_images(store, store.directory / "val.arrow", data, data.val_samples)
+    return Splits(train, val, store)

@@ -1,0 +1,51 @@
+"""Files written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainables.config import ConfigError
+
+__all__ = ["replaced", "write_text"]
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; on a clean exit it takes `path`'s place, else it is removed.
+
+    Raises:
+        ConfigError: if the folder cannot be written to or the disk is full.
+    """
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        partial = Path(name)
+        os.fchmod(handle, 0o644)
+        os.close(handle)
+        yield partial
+        handle = os.open(partial, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ConfigError.single(str(path), error.strerror or str(error), "must be writable") from error
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file whole or not at all.
+
+    Raises:
+        ConfigError: if it cannot be written.
+    """
+    with replaced(path) as partial:
+        partial.write_text(text, encoding="utf-8")

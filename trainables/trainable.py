@@ -1,0 +1,29 @@
+"""From a TrialConfig to a trial that can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainables.config import SyntheticCurve, TrialConfig
+from trainables.result import Trainable
+from trainables.synthetic import SyntheticRun
+
+if TYPE_CHECKING:
+    from trainables.data.store import PreparedData
+
+__all__ = ["build_trainable"]
+
+
+def build_trainable(config: TrialConfig, cache: Path, store: PreparedData | None = None) -> Trainable:
+    """The trial that `config` describes, ready at epoch 0; images come from `store`, or are prepared under `cache`.
+
+    Raises:
+        ConfigError: if the data or the pretrained weights cannot be had.
+    """
+    if isinstance(config.model, SyntheticCurve):
+        return SyntheticRun(config)
+    from trainables.data.images import load_splits  # here, since a synthetic trial needs no torch
+    from trainables.training.loop import Run
+
+    return Run(config, load_splits(config.data, cache, store))

@@ -1,0 +1,44 @@
+"""How the arithmetic is done: `trainables.config.Execution` in torch's terms."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Literal
+
+import torch
+
+from trainables.config import ConfigError, Execution
+from trainables.training.cpu import fastest_precision
+
+__all__ = ["autocast", "memory_format", "resolve_device", "resolve_precision"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device for `execution.device`; `auto` is the GPU where there is one.
+
+    Raises:
+        ConfigError: for a GPU that is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        rule = "must be a device of this machine, which has no CUDA device: give --device cpu (last digits will differ)"
+        raise ConfigError.single("execution.device", name, rule)
+    return torch.device(name)
+
+
+def memory_format(execution: Execution) -> torch.memory_format:
+    """The layout of images and weights; `auto` is channels_last, a fifth faster on CPUs too."""
+    return torch.contiguous_format if execution.memory_format == "contiguous" else torch.channels_last
+
+
+def resolve_precision(execution: Execution, device: torch.device) -> Literal["fp32", "bf16"]:
+    """The precision of forward passes, `auto` decided."""
+    return fastest_precision(device.type) if execution.precision == "auto" else execution.precision
+
+
+def autocast(execution: Execution, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """The context that forward passes run in: weights stay float32, convolutions are done in the precision decided."""
+    if resolve_precision(execution, device) == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()

@@ -1,0 +1,74 @@
+"""Images on their way to the model: on the device once where they fit, gathered there batch by batch."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainables.data.images import Images
+
+__all__ = ["Feed", "evaluation_batch", "resize"]
+
+# Share of the free device memory that pixels may take; the rest is the model's and its activations'.
+RESIDENT_SHARE = 0.3
+
+
+# Trials of one process that are given the same images share what is on its GPU.
+_ON_GPU: WeakKeyDictionary[Images, Tensor] = WeakKeyDictionary()
+
+
+class Feed:
+    """One split on one device.
+
+    On a GPU the uint8 pixels are copied there once if they take less than 30 % of its free memory; on the CPU they stay
+    in the memory-mapped store. Otherwise batches are read and copied as they are asked for.
+
+    Attributes:
+        labels: int64 [n], on the device.
+    """
+
+    def __init__(self, images: Images, device: torch.device) -> None:
+        self._images = images
+        self._device = device
+        self.labels = images.labels.to(device)
+        self._resident = _resident(images, device) if device.type == "cuda" else None
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """uint8 [b, 3, h, w] on the device, for int64 indices [b] on the CPU or the device."""
+        if self._resident is not None:
+            return self._resident[indices]
+        batch = self._images.batch(indices.cpu())
+        if self._device.type == "cuda":
+            return batch.pin_memory().to(self._device, non_blocking=True)
+        return batch
+
+
+def _resident(images: Images, device: torch.device) -> Tensor | None:
+    if images.pixels is None:
+        return None
+    if images not in _ON_GPU:
+        free, _ = torch.cuda.mem_get_info(device)
+        if len(images) * images.pixels[0].numel() >= RESIDENT_SHARE * free:
+            return None
+        _ON_GPU[images] = images.batch(torch.arange(len(images))).to(device)
+    return _ON_GPU[images]
+
+
+def resize(images: Tensor, resolution: int | None) -> Tensor:
+    """Float images [b, 3, h, w] at `resolution` x `resolution` pixels, bilinear with antialiasing; None leaves them."""
+    if resolution is None or images.shape[-2:] == (resolution, resolution):
+        return images
+    size = (resolution, resolution)
+    return functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def evaluation_batch(side: int, device: torch.device) -> int:
+    """How many images to score at once: about the activations of 256 (CPU) or 2,000 (GPU) images of 32 x 32 pixels."""
+    at_32 = 2000 if device.type == "cuda" else 256
+    return max(8, min(at_32, at_32 * 32 * 32 // (side * side)))

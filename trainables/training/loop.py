@@ -1,0 +1,304 @@
+"""The training loop: one generator of steps and `EpochResult`s, no callbacks.
+
+Every random draw comes from (seed, purpose, epoch), and a `state_dict` taken in the middle of an epoch holds how far
+its streams have come, so that a run stopped after any step and resumed computes what an uninterrupted one does. Within
+an epoch nothing waits for the device: sums stay there and are read once, at its end.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Hashable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.augment.batch import Augmentation, Batch
+from trainables.checkpoints.saved_state import check_float, check_keys, check_whole, refusal
+from trainables.checkpoints.saved_tensors import check_optimizer, check_tensors
+from trainables.config import Normalization, TrialConfig
+from trainables.data.images import Splits
+from trainables.models import build_model
+from trainables.models.ema import averaged_model
+from trainables.models.pretrained import pretrained_normalization
+from trainables.result import EpochResult, Trainable
+from trainables.seeds import derived_seed
+from trainables.training.evaluation import accuracy, predict, score
+from trainables.training.execution import autocast, memory_format, resolve_device
+from trainables.training.feed import Feed, evaluation_batch, resize
+from trainables.training.memory import keep_freed_memory
+from trainables.training.optim import build_optimizer, lr_at
+from trainables.training.partial_epoch import PartialEpoch
+from trainables.training.sampling import class_weights, epoch_order, sampling_weights, train_probe
+
+__all__ = ["Run", "normalization_for"]
+
+
+def normalization_for(config: TrialConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization:
+    """The channel statistics a trial uses, given the training split's own (decided by `data.normalize`)."""
+    if isinstance(config.data.normalize, Normalization):
+        return config.data.normalize
+    from_weights = None
+    if config.data.normalize == "auto":
+        from_weights = pretrained_normalization(config.model)
+    return from_weights or Normalization.model_validate({"mean": mean, "std": std})
+
+
+class Run(Trainable):
+    """A trial on images. See `trainables.result.Trainable` for the contract.
+
+    Args:
+        config: what to train. `execution` says where; `auto` and null there mean what this machine has.
+        splits: the images, from `trainables.data.load_splits(config.data, cache)`.
+
+    Raises:
+        ConfigError: if the pretrained weights cannot be read or do not fit the model.
+    """
+
+    def __init__(self, config: TrialConfig, splits: Splits) -> None:
+        self._config = config
+        self._device = resolve_device(config.execution.device)
+        if config.execution.threads is not None:
+            torch.set_num_threads(config.execution.threads)
+        if self._device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision("high")
+        else:
+            keep_freed_memory()
+        store = splits.store
+        self._class_names = list(store.class_names)
+        self._normalization = normalization_for(config, store.mean, store.std)
+        self._augmentation = Augmentation(
+            config.augment, self._normalization.mean, self._normalization.std, store.num_classes
+        )
+        self._train, self._val = Feed(splits.train, self._device), Feed(splits.val, self._device)
+        self._probe = train_probe(config.data, len(self._train))
+        self._batch_size = min(config.batch_size, len(self._train))
+        self._steps_per_epoch = len(self._train) // self._batch_size
+        labels, imbalanced = splits.train.labels, config.regularization
+        self._sampling_weights = sampling_weights(imbalanced, labels, store.num_classes)
+        weights = class_weights(imbalanced, labels, store.num_classes)
+        self._class_weights = None if weights is None else weights.to(self._device)
+
+        torch.manual_seed(derived_seed(config.seed, "weights"))
+        self._memory_format = memory_format(config.execution)
+        self._model = build_model(config.model, store.num_classes)
+        self._model.to(device=self._device, memory_format=self._memory_format)  # type: ignore[call-overload]
+        self._forward: nn.Module = self._model
+        if config.execution.compile:
+            torch.compiler.reset()  # or a worker's ninth trial would run uncompiled, and sizes turn dynamic
+            self._forward = torch.compile(self._model)  # type: ignore[assignment]
+        self._optimizer = build_optimizer(config.optimizer, self._model)
+        self._trained = [p for group in self._optimizer.param_groups for p in group["params"]]
+        decay = config.regularization.ema_decay
+        self._ema, self._ema_steps = None, 0
+        if decay:
+            self._ema = averaged_model(self._model, decay, lambda: self._ema_steps)
+        self._epoch, self._step = 0, 0
+        self._partial: PartialEpoch | None = None
+        self._order = torch.empty(0, dtype=torch.int64)
+        self._val_history: list[float] = []
+
+    @property
+    def model(self) -> nn.Module:
+        """The network whose metrics are reported: the averaged one when EMA is on."""
+        return self._ema.module if self._ema is not None else self._model
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that is trained."""
+        return self._model
+
+    @cached_property
+    def fusion(self) -> Hashable | None:
+        """What must be equal for networks to be trained as one (`trainables.fused`); None if this one cannot.
+
+        A network with dropout draws from a stream of its own; a compiled one has kernels of its own.
+        """
+        config = self._config
+        if self._model.dropout.p or config.execution.compile:
+            return None
+        return config.model, config.execution, config.data, self._batch_size
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The context that forward passes run in."""
+        return autocast(self._config.execution, self._device)
+
+    def steps(self) -> Iterator[EpochResult | None]:
+        """Train to the last epoch; see `trainables.result.Trainable`."""
+        last = self._stop_reason(0.0) is not None if self._epoch else False
+        while not last:
+            partial = self.begun_epoch()
+            while self.steps_left:
+                with partial.running():
+                    self.train_on(self.next_batch())
+                yield None
+            result = self._finish_epoch(partial)
+            last = result.last
+            yield result
+
+    def begun_epoch(self) -> PartialEpoch:
+        """The epoch under way, begun if there is none."""
+        if self._partial is None:
+            self._partial = PartialEpoch(self._config.seed, self._epoch, self._device)
+            order = epoch_order(self._config.seed, self._epoch, len(self._train), self._sampling_weights)
+            self._order = order.to(self._device)
+        return self._partial
+
+    @property
+    def steps_left(self) -> int:
+        """How many steps of the epoch under way are left."""
+        return self._steps_per_epoch - self._step
+
+    def next_batch(self) -> Batch:
+        """The images of the next step, as the network takes them; to be trained on before another one is drawn."""
+        partial = self.begun_epoch()
+        if not self._model.training:  # as it is after an evaluation
+            self._forward.train()
+        indices = self._order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
+        batch = self._augmentation(self._train.pixels(indices), self._train.labels[indices], partial.generator)
+        images = resize(batch.images, self._config.data.resolution).contiguous(memory_format=self._memory_format)
+        return replace(batch, images=images)
+
+    def train_on(self, batch: Batch) -> None:
+        """One step, whole. Its loss and gradient norm are summed up on the device, where nothing waits for them."""
+        self._optimizer.zero_grad(set_to_none=True)
+        with self.precision():
+            logits = self._forward(batch.images)
+        loss = self.loss(logits, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.learn(loss)
+
+    def _lr(self, step: int) -> float:
+        """The learning rate at a step of this epoch."""
+        config, steps = self._config, self._steps_per_epoch
+        at, total = self._epoch * steps + step, config.epochs * steps
+        return lr_at(config.schedule, config.optimizer.lr, at, total, steps, self._val_history)
+
+    def _finish_epoch(self, partial: PartialEpoch) -> EpochResult:
+        with partial.running():
+            train_loss, grad_norm = partial.means(self._steps_per_epoch)
+        lr = self._lr(self._steps_per_epoch - 1)
+        trained = time.perf_counter()
+        probe = accuracy(self._predict(self._train, self._probe), self._train.labels[self._probe.to(self._device)])
+        val = score(self._predict(self._val, torch.arange(len(self._val))), self._val.labels)
+        self._epoch, self._step, self._partial = self._epoch + 1, 0, None
+        self._val_history.append(val.loss)
+        reason = self._stop_reason(train_loss)
+        return EpochResult(
+            epoch=self._epoch, train_loss=train_loss, train_accuracy=probe, val_loss=val.loss,
+            val_accuracy=val.accuracy, val_precision=val.precision, val_recall=val.recall, val_f1=val.f1,
+            lr=lr, grad_norm=grad_norm,
+            images_per_second=self._steps_per_epoch * self._batch_size / partial.seconds,
+            seconds=partial.seconds + time.perf_counter() - trained, last=reason is not None, stop_reason=reason,
+        )  # fmt: skip
+
+    def rehearse(self) -> None:
+        """Take three steps and score as many images as at once in an evaluation, for the memory that it takes."""
+        for _ in range(3):
+            self.train_on(self.next_batch())
+        side = self._config.data.resolution or self._val.pixels(torch.zeros(1, dtype=torch.int64)).shape[-1]
+        self._predict(self._val, torch.arange(min(len(self._val), evaluation_batch(side, self._device))))
+
+    def learn(self, loss: Tensor) -> None:
+        """The optimizer's part of a step, the gradients being there.
+
+        Args:
+            loss: of the step, float32 [].
+        """
+        lr = self._lr(self._step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr * group["lr_ratio"]
+        norm = nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
+        if self._config.regularization.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._trained, self._config.regularization.clip_norm, norm)
+        self._optimizer.step()
+        if self._ema is not None:
+            self._ema.update_parameters(self._model)
+            self._ema_steps += 1
+        self.begun_epoch().add(loss.detach(), norm)
+        self._step += 1
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of logits [b, classes], float32 []."""
+
+        def cross_entropy(labels: Tensor) -> Tensor:
+            return functional.cross_entropy(
+                logits.float(), labels, weight=self._class_weights, reduction="none",
+                label_smoothing=self._config.regularization.label_smoothing,
+            )  # fmt: skip
+
+        if batch.other_labels is None or batch.weight is None:
+            return cross_entropy(batch.labels).mean()
+        mixed = batch.weight * cross_entropy(batch.labels) + (1 - batch.weight) * cross_entropy(batch.other_labels)
+        return mixed.mean()
+
+    def _predict(self, feed: Feed, subset: Tensor) -> Tensor:
+        def load(indices: Tensor) -> Tensor:
+            images = self._augmentation.normalize(feed.pixels(subset[indices]))
+            return resize(images, self._config.data.resolution).contiguous(memory_format=self._memory_format)
+
+        side = self._config.data.resolution or feed.pixels(subset[:1]).shape[-1]
+        with self.precision():
+            return predict(self.model, load, len(subset), evaluation_batch(side, self._device))
+
+    def _stop_reason(self, train_loss: float) -> str | None:
+        history, patience = self._val_history, self._config.regularization.patience
+        if not (math.isfinite(train_loss) and math.isfinite(history[-1])):
+            return "diverged"
+        if self._epoch >= self._config.epochs:
+            return "epochs"
+        if patience is not None and self._epoch - 1 - history.index(min(history)) >= patience:
+            return "patience"
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimizer, validation history, config, normalization, class names: tensors and plain data.
+
+        The tensors are those that training changes: save them before it goes on.
+        """
+        return {
+            "config": self._config.model_dump(mode="json"),
+            "epoch": self._epoch,
+            "step": self._step,
+            "partial_epoch": None if self._partial is None else self._partial.state_dict(),
+            "val_history": list(self._val_history),
+            "model": self._model.state_dict(),
+            "ema": None if self._ema is None else self._ema.module.state_dict(),
+            "ema_steps": self._ema_steps,
+            "optimizer": self._optimizer.state_dict(),
+            "normalization": self._normalization.model_dump(mode="json"),
+            "class_names": self._class_names,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`, a `state_dict` of a run with the same config.
+
+        Raises:
+            ConfigError: if it is none, naming what does not fit; take another run then, or train from the beginning.
+        """
+        own = self.state_dict()
+        state = check_keys(state, list(own), "")
+        self._epoch = check_whole(state["epoch"], "epoch", 0, self._config.epochs)
+        begun = state["partial_epoch"] is not None
+        self._step = check_whole(state["step"], "step", int(begun), self._steps_per_epoch if begun else 0)
+        history = state["val_history"]
+        if type(history) is not list or len(history) != self._epoch:
+            raise refusal("val_history", history, f"must be a list of {self._epoch} losses")
+        self._val_history = [check_float(loss, "val_history") for loss in history]
+        self._partial = None
+        if begun:
+            self.begun_epoch().load_state_dict(state["partial_epoch"])
+        self._model.load_state_dict(check_tensors(state["model"], own["model"], "model"))
+        self._optimizer.load_state_dict(check_optimizer(state["optimizer"], self._optimizer))
+        if self._ema is not None:
+            self._ema.module.load_state_dict(check_tensors(state["ema"], own["ema"], "ema"))
+            most = self._config.epochs * self._steps_per_epoch
+            self._ema_steps = check_whole(state["ema_steps"], "ema_steps", 0, most)
+            self._ema.n_averaged.fill_(self._ema_steps)
