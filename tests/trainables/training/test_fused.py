@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainables.test_loop import DIGITS, run
+from tests.trainables.training.test_loop import DIGITS, run
 from trainables.augment.batch import Batch
 from trainables.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from trainables.config import merge
