@@ -1,0 +1,97 @@
+"""Plug-ins: code of other packages that a study or a config names by its `kind`.
+
+A plug-in is named by an entry point of an installed distribution, or by a dotted path (`package.module:Name`). No file
+alone may run code: entry points are what the user installed, and a dotted path is imported only from a package that
+was allowed by name (`--plugin package` on the command line, `plugins=["package"]` in Python).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
+from typing import Any, Literal
+
+from trainables.config.problems import validate
+
+__all__ = [
+    "PluginKind",
+    "allow_plugins",
+    "allowed_plugins",
+    "is_dotted_path",
+    "load_plugin",
+    "plugin_names",
+    "plugin_settings",
+]
+
+PluginKind = Literal["searcher", "scheduler", "model", "data_source", "listener"]
+
+_DOTTED_PATH = re.compile(r"([A-Za-z_]\w*)(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_allowed: dict[str, None] = {}
+
+
+def allow_plugins(packages: Iterable[str]) -> None:
+    """Allow dotted paths into these top-level packages, in this process, until it ends."""
+    _allowed.update(dict.fromkeys(packages))
+
+
+def allowed_plugins() -> tuple[str, ...]:
+    """The packages that were allowed, in order."""
+    return tuple(_allowed)
+
+
+def is_dotted_path(kind: str) -> bool:
+    """Whether `kind` has the form `package.module:Name`."""
+    return _DOTTED_PATH.fullmatch(kind) is not None
+
+
+@cache
+def _entry_points(plugin: PluginKind) -> Mapping[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=f"resnet_search.{plugin}s")}
+
+
+def plugin_names(plugin: PluginKind) -> list[str]:
+    """The names that installed distributions give to plug-ins of this sort (`resnet_search.searchers`, ...)."""
+    return sorted(_entry_points(plugin))
+
+
+def load_plugin(plugin: PluginKind, kind: str) -> Any:
+    """What an entry point or a dotted path names.
+
+    Raises:
+        ValueError: saying the rule, if there is no such thing, it cannot be imported, or its package was not allowed.
+    """
+    if kind in _entry_points(plugin):
+        try:
+            return _entry_points(plugin)[kind].load()
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"is an entry point that cannot be loaded ({error})") from None
+    if not is_dotted_path(kind):
+        known = ", ".join(plugin_names(plugin)) or "none is installed"
+        raise ValueError(f"must be a plug-in's entry point ({known}) or a dotted path like package.module:Name")
+    module, _, name = kind.partition(":")
+    package = module.split(".")[0]
+    if package not in _allowed:
+        raise ValueError(f"names code of the package {package}, which runs only if you allow it: --plugin {package}")
+    try:
+        return attrgetter(name)(import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot be loaded ({error})") from None
+
+
+def plugin_settings(loaded: Any, settings: Mapping[str, Any]) -> Any:
+    """`settings` checked by the plug-in's own pydantic model, its attribute `Settings`; None if it has no settings.
+
+    Raises:
+        ConfigError: with every mistake, its path relative to `settings`.
+        ValueError: if there are settings and the plug-in takes none.
+    """
+    model = getattr(loaded, "Settings", None)
+    if model is not None:
+        return validate(model, dict(settings))
+    if settings:
+        raise ValueError(f"must be empty: {getattr(loaded, '__name__', loaded)} takes no settings")
+    return None
