@@ -1,0 +1,51 @@
+"""Hyperparameter search for ResNets: `run_study` searches, `open_study` reads what a search has found.
+
+    >>> import search
+    >>> result = search.run_study("digits_resnet8", trials=8)
+    >>> result.best().config["optimizer"]
+    >>> result.table().to_pandas()
+
+Names are loaded when they are first used (PEP 562), so that `import search` takes no time and loads no heavy library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.algorithms.schedulers.base import Decision, Promotion, Scheduler
+    from search.algorithms.searchers.base import Searcher
+    from search.api import Listener, Plan, open_study, plan_study, run_study
+    from search.journal.events import Event
+    from search.journal.records import StudyResult, TrialRecord, TrialStatus
+    from search.study.parse import load_study
+    from search.study.spec import StudySpec
+    from trainables.config import ConfigError
+
+__all__ = [
+    "ConfigError", "Decision", "Event", "Listener", "Plan", "Promotion", "Scheduler", "Searcher", "StudyResult",
+    "StudySpec", "TrialRecord", "TrialStatus", "load_study", "open_study", "plan_study", "run_study",
+]  # fmt: skip
+
+_MODULES = {
+    "search.algorithms.schedulers.base": ("Decision", "Promotion", "Scheduler"),
+    "search.algorithms.searchers.base": ("Searcher",),
+    "search.api": ("Listener", "Plan", "open_study", "plan_study", "run_study"),
+    "search.journal.events": ("Event",),
+    "search.journal.records": ("StudyResult", "TrialRecord", "TrialStatus"),
+    "search.study.parse": ("load_study",),
+    "search.study.spec": ("StudySpec",),
+    "trainables.config": ("ConfigError",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'search' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,9 +1,9 @@
-"""What every verb on the command line shares: bad input is told in a line or two and ends with exit code 2."""
+"""What every verb on the command line shares: bad input is reported in a line or two, with exit code 2."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
 import typer
@@ -15,8 +15,14 @@ __all__ = ["run_verb"]
 P = ParamSpec("P")
 
 
-def run_verb(verb: Callable[P, None]) -> None:
-    """Run `verb` as a Typer command; a `ConfigError` is printed without a traceback and exits with code 2."""
+def run_verb(verb: Callable[P, None], name: str | None = None, arguments: Sequence[str] | None = None) -> None:
+    """Run `verb` as a Typer command; a `ConfigError` is printed without a traceback and exits with code 2.
+
+    Args:
+        verb: its parameters are the command's options.
+        name: how the command is typed, for its help; None: as it was started.
+        arguments: None: those of the process.
+    """
 
     @functools.wraps(verb)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -29,4 +35,4 @@ def run_verb(verb: Callable[P, None]) -> None:
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(guarded)
-    app()
+    app(args=arguments, prog_name=name)

@@ -1,193 +1,144 @@
-"""One session of a study: journal, driver, tracking, Ray, and at the end the files a user takes away."""
+"""One session of a study: the driver between its first and last entry in the journal, and the files it leaves."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
-
-from search.algorithms.schedulers.registry import build_scheduler
+from search.algorithms.schedulers.base import Scheduler
+from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.optuna_tpe import optuna_study
-from search.algorithms.searchers.registry import build_searcher
-from search.engine.consistency import checked
 from search.engine.driver import StudyDriver
-from search.engine.study_folder import continued
-from search.journal.cost import Spending, spending
 from search.journal.events import Event, SessionEnded, SessionStarted
-from search.journal.log import Journal, lock, next_session, read_places
+from search.journal.log import Journal, next_session
 from search.journal.provenance import git_commit, version_changes, versions
-from search.journal.records import StudyResult, TrialRecord, collect
-from search.journal.study_folder import is_over, seconds_used
-from search.storage.checkpoints import Retention
+from search.journal.records import StudyResult, TrialRecord
+from search.journal.study_folder import seconds_used
 from search.storage.mirror import Mirror
-from search.storage.remote import first_line, local_storage
+from search.storage.remote import first_line
 from search.study.spec import StudySpec
 from search.tracking.tracker import MLflowTracker
-from search.views.console import say
 from search.views.output_files import best_config, write_optuna, write_trials
-from search.views.progress import Progress
 from trainables.config import ConfigError
 from trainables.files import write_text
 
-__all__ = ["SessionOutcome", "run_session"]
+__all__ = ["Session", "conclude", "open_session", "resumption", "session_start"]
+
+Listener = Callable[[Event], None]
 
 
-@dataclass(frozen=True)
-class SessionOutcome:
-    """What a session left: the result, whether it is complete, and where best config and checkpoint are (if any).
+@dataclass
+class Session:
+    """A driver at work: its journal is open and its study's past replayed.
 
-    `trouble` says what kept the session from going on, other than the user; `spending` is that of all sessions.
+    Attributes:
+        number: the session's, from 1.
+        driver: decides for the study.
+        started: the event that begins the session.
+        trouble: why the search could not continue, other than an interrupt; whoever runs the trials sets it.
     """
 
-    result: StudyResult
-    finished: bool
-    best: TrialRecord | None
-    best_path: Path | None
-    checkpoint: Path | None
-    trouble: str | None
-    spending: Spending
+    number: int
+    driver: StudyDriver
+    started: SessionStarted
+    trouble: str | None = None
+
+    def result(self, spec: StudySpec, folder: Path) -> StudyResult:
+        """What the study has found so far."""
+        records = self.driver.records
+        trials = [records[number] for number in sorted(records)]
+        return StudyResult(
+            spec, trials, self.started.versions, self.started.git, self.started.fingerprint, folder=folder,
+            finished=self.driver.finished, trouble=self.trouble,
+        )  # fmt: skip
 
 
-def run_session(
+@contextmanager
+def open_session(
     spec: StudySpec,
-    out: Path,
-    run_trials: Callable[[StudyDriver, Path, int], str | None],
-    *,
-    fingerprint: str | None,
-    tracker: MLflowTracker,
-    console: Console,
-    mirror: Mirror | None = None,
-) -> SessionOutcome:
-    """Search until the budget is used up or an interrupt comes, then write every output.
-
-    A study that was begun before goes on from its journal: what has ended stays, what was interrupted goes on, and
-    searcher and scheduler stand where they stood. One that is finished is only written out again.
+    folder: Path,
+    past: Sequence[Event],
+    searcher: Searcher,
+    scheduler: Scheduler,
+    records: dict[int, TrialRecord],
+    listeners: Sequence[Listener],
+    started: SessionStarted,
+) -> Iterator[Session]:
+    """Drive a study from where its journal ends; on exit the journal says how the session ended.
 
     Args:
-        spec: the resolved study.
-        out: absolute; the study's folder is `out/<study>`.
-        run_trials: runs the driver's trials in the study's folder under a session number; returns what kept it from
-            finishing, other than an interrupt.
-        fingerprint: that of the prepared images, None without images.
-        tracker: told every event of the study, and closed at the end.
-        console: for progress and messages.
-        mirror: copies the study's folder to a storage, in which its trials then keep their checkpoints.
-
-    Raises:
-        ConfigError: if another driver holds the study, its folder cannot be written, it holds another study, or its
-            journal is damaged.
-        KeyboardInterrupt: after a second interrupt; the journal is in order then, the other outputs are not written.
+        spec: the study, with everything decided that it left to the machine.
+        folder: the study's; its lock is held by the caller.
+        past: every event of the journal.
+        searcher, scheduler: fresh; they are replayed the past.
+        records: empty; the driver fills it, and listeners may read it.
+        listeners: called with every event after it is on disk.
+        started: the event that begins the session.
     """
-    study = out / spec.study
-    with lock(study / "journal"), mirror or nullcontext():
-        told = list(read_places(study / "journal"))
-        if told:
-            spec = continued(spec, study)  # since it was checked, another driver may have come and gone
-        past = checked(spec, told)
-        before = collect(spec, past)
-        for event in past:
-            tracker.submit(event)
-        if is_over(spec, before.trials, past):
-            return _conclude(spec, before, study, tracker, mirror, spending(past), finished=True)
-        write_text(study / "study.yaml", spec.dump())
-        if mirror is not None:
-            _copy_study(mirror)
-        number = next_session(study / "journal")
-        started = SessionStarted(
-            session=number, time=time.time(), versions=versions(), git=git_commit(), fingerprint=fingerprint
-        )
-        if past:
-            _tell_resumed(before, started, console)
-        journal = Journal(study / "journal", number)
-        records: dict[int, TrialRecord] = {}
-        progress = Progress(spec, records, console)
-        files = local_storage(study) if mirror is None else mirror.study
-        retention = Retention(files, records, spec.objective.metric, spec.objective.mode)
-        listeners: tuple[Callable[[Event], None], ...] = (tracker.submit, retention, progress)
-        if mirror is not None:
-            mirror.follow(tracker.submit, retention)
-            listeners = (mirror, progress)
-        driver = StudyDriver(
-            spec, journal, build_searcher(spec), build_scheduler(spec), records,
-            listeners, used=seconds_used(past),
-        )  # fmt: skip
-        driver.replay(past)
-        if mirror is not None:
-            mirror.later(retention.sweep)
-        driver.record(started)
-        trouble: str | None = None
-        try:
-            with progress:
-                trouble = run_trials(driver, study, number)
-        finally:
-            reason = "finished" if driver.finished else trouble or "interrupted"
-            try:
-                driver.record(SessionEnded(session=number, reason=reason, time=time.time()))
-            except OSError as error:  # the next session takes this one for killed, which loses nothing
-                trouble = trouble or f"the journal in {study} cannot be written ({error.strerror})"
-            journal.close()
-        trials = [records[number] for number in sorted(records)]
-        result = StudyResult(spec, trials, started.versions, started.git, started.fingerprint)
-        return _conclude(spec, result, study, tracker, mirror, driver.spending, driver.finished, trouble)
-
-
-def _conclude(
-    spec: StudySpec, result: StudyResult, study: Path, tracker: MLflowTracker, mirror: Mirror | None, spent: Spending,
-    finished: bool, trouble: str | None = None,
-) -> SessionOutcome:  # fmt: skip
-    best, best_path = result.best(), None
-    if mirror is not None and not mirror.flush():  # MLflow is told what the storage has
-        trouble = trouble or mirror.trouble or f"{mirror.study.location} lacks the end of the search"
+    journal = Journal(folder / "journal", started.session)
+    driver = StudyDriver(spec, journal, searcher, scheduler, records, listeners, used=seconds_used(past))
+    driver.replay(past)
+    driver.record(started)
+    session = Session(started.session, driver, started)
     try:
-        best_path = _write_outputs(spec, result, best, study, tracker)
+        yield session
+    finally:
+        reason = "finished" if driver.finished else session.trouble or "interrupted"
+        try:
+            driver.record(SessionEnded(session=started.session, reason=reason, time=time.time()))
+        except OSError as error:  # the next session takes this one for killed, which loses nothing
+            session.trouble = session.trouble or f"the journal in {folder} cannot be written ({error.strerror})"
+        journal.close()
+
+
+def session_start(folder: Path, fingerprint: str | None) -> SessionStarted:
+    """The event that begins the next session of the study in `folder`, with what it runs on."""
+    return SessionStarted(
+        session=next_session(folder / "journal"), time=time.time(), versions=versions(), git=git_commit(),
+        fingerprint=fingerprint,
+    )  # fmt: skip
+
+
+def resumption(before: StudyResult, started: SessionStarted) -> Iterator[str]:
+    """Lines for the user when a study is continued: how it stands, and what has changed since."""
+    ended = sum(record.status.ended for record in before.trials)
+    yield f"continuing: {ended} trials have ended, {len(before.trials) - ended} resume where they were"
+    for line in version_changes(before.versions, started.versions):
+        yield f"warning: {line}; numbers may differ from those of the trials before"
+    if before.fingerprint != started.fingerprint and before.trials:
+        yield "warning: the images have changed since the last session; trials before and after do not compare"
+
+
+def conclude(result: StudyResult, folder: Path, tracker: MLflowTracker, mirror: Mirror | None) -> StudyResult:
+    """Write what a study leaves beside its journal, here, to MLflow and to its storage; the result says what failed."""
+    trouble, best = result.trouble, result.best()
+    if mirror is not None and not mirror.flush():  # MLflow only gets what the storage has
+        trouble = trouble or mirror.trouble or f"{mirror.study.location} lacks the end of the search"
+    best_path: Path | None = None
+    try:
+        best_path = _write_outputs(result, folder, tracker)
     except ConfigError as error:  # the journal has everything; the same command writes them when there is room
         trouble = trouble or f"the search's files cannot be written ({error})"
     tracker.close(best_path)
-    checkpoint = Path(best.checkpoint) if best is not None and best.checkpoint else None
     if mirror is not None and mirror.trouble is None:
         try:
             mirror.copy_outputs()
-            checkpoint = mirror.bring(best.checkpoint) if best is not None and best.checkpoint else None
+            if best is not None and best.checkpoint:
+                mirror.bring(best.checkpoint)
         except OSError as error:
-            checkpoint = None
             trouble = trouble or f"{mirror.study.location} does not take the search's files ({first_line(error)})"
-    return SessionOutcome(result, finished and trouble is None, best, best_path, checkpoint, trouble, spent)
+    return replace(result, finished=result.finished and trouble is None, trouble=trouble)
 
 
-def _copy_study(mirror: Mirror) -> None:
-    try:
-        mirror.copy_outputs(["study.yaml"])
-    except OSError as error:
-        raise ConfigError.single(
-            "--storage", mirror.study.location, f"must be writable ({first_line(error)})"
-        ) from None
-
-
-def _tell_resumed(before: StudyResult, started: SessionStarted, console: Console) -> None:
-    ended = sum(record.status.ended for record in before.trials)
-    waiting = len(before.trials) - ended
-    lines = [f"going on: {ended} trials have ended, {waiting} go on where they were"]
-    lines += [
-        f"warning: {line}; numbers may differ from those of the trials before"
-        for line in version_changes(before.versions, started.versions)
-    ]
-    if before.fingerprint != started.fingerprint and before.trials:
-        lines.append("warning: the images have changed since the last session; trials before and after do not compare")
-    for line in lines:
-        say(console, line)
-
-
-def _write_outputs(
-    spec: StudySpec, result: StudyResult, best: TrialRecord | None, study: Path, tracker: MLflowTracker
-) -> Path | None:
-    write_trials(result.trials, study / "trials.parquet")
-    write_optuna(optuna_study(spec, result.trials), study / "optuna.db")
+def _write_outputs(result: StudyResult, folder: Path, tracker: MLflowTracker) -> Path | None:
+    write_trials(result.trials, folder / "trials.parquet")
+    write_optuna(optuna_study(result.spec, result.trials), folder / "optuna.db")
+    best = result.best()
     if best is None:
         return None
-    path = study / "best_config.yaml"
+    path = folder / "best_config.yaml"
     write_text(path, best_config(result, best, mlflow_run_id=tracker.run_id(best.number)))
     return path

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from search.journal.records import StudyResult
+from search.storage.checkpoints import checkpoint_at
 from search.tracking.uri import redacted
 
-__all__ = ["SUBMITTED_BY", "elsewhere", "open_mlflow", "program", "resume", "shown"]
-
+__all__ = ["SUBMITTED_BY", "after_search", "elsewhere", "open_mlflow", "program", "resume", "shown"]
 
 SUBMITTED_BY = "RESNET_SEARCH_SUBMITTED"  # set where a search was sent from another machine, which tells what to type
 
@@ -46,3 +48,24 @@ def open_mlflow(uri: str, study: str) -> str:
         path = Path(uri.removeprefix("sqlite:///"))
         return f"{program('mlflow')} ui --backend-store-uri sqlite:///{shown(path)}"
     return f"{program('python')} -m search.ui {study}"  # which has the password from the environment, as the search had
+
+
+def after_search(result: StudyResult, folder: Path, uri: str) -> Iterator[str]:
+    """The commands that a user would type after a search, each with its purpose as a comment.
+
+    Args:
+        result: has a best trial.
+        folder: the study's.
+        uri: MLflow's.
+    """
+    python, best = program("python"), result.best()
+    if best is None:
+        return
+    yield f"{python} -m trainables.train {shown(folder / 'best_config.yaml')}   # the same trial again"
+    checkpoint = folder / checkpoint_at(best.checkpoint) if best.checkpoint else None
+    if checkpoint is not None and checkpoint.exists() and best.config["model"]["kind"] != "synthetic":
+        test = f"{python} -m trainables.evaluate {shown(checkpoint)} --split test"
+        yield f"{test}   # once, when the choice is made"
+    export = f"{python} -m search.export {folder.name} --trial N{elsewhere(folder.parent)}"
+    yield f"{export}   # any other trial's config"
+    yield f"{open_mlflow(uri, folder.name)}   # compare the trials"

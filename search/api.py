@@ -1,0 +1,219 @@
+"""The Python API: start a study, continue it, open it. `search.run` and the other verbs are options around it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Unpack
+
+from rich.console import Console
+
+from search.algorithms.schedulers.base import Scheduler
+from search.algorithms.schedulers.registry import build_scheduler
+from search.algorithms.searchers.base import Searcher
+from search.algorithms.searchers.registry import build_searcher
+from search.engine.session import conclude, open_session, resumption, session_start
+from search.engine.study_folder import continued, study_folder
+from search.journal.events import Event
+from search.journal.log import lock, read
+from search.journal.records import StudyResult, TrialRecord, collect
+from search.journal.study_folder import find_study, is_over, read_study
+from search.planning.calibration import Calibration, calibrate
+from search.planning.preflight import check_inputs
+from search.storage.checkpoints import Retention
+from search.storage.location import study_location
+from search.storage.mirror import Mirror
+from search.storage.remote import VARIABLE, local_storage
+from search.study.overrides import Overrides, override
+from search.study.parse import load_study
+from search.study.smoke import shrink
+from search.study.spec import StudySpec
+from search.tracking.tracker import MLflowTracker
+from search.tracking.uri import check_reachable, default_uri
+from search.tune.adapters import TuneContext
+from search.tune.nodes import expected_nodes
+from search.tune.run import connect, run_trials
+from search.tune.setup import Setup, on_cluster, resolve, set_up
+from search.views.console import say
+from search.views.next_commands import shown
+from search.views.progress import Progress
+from trainables.config.plugins import allow_plugins
+from trainables.data.store import default_cache
+from trainables.files import write_text
+
+__all__ = ["Plan", "open_study", "plan_study", "read_spec", "run_study"]
+
+Listener = Callable[[Event], None]
+AT_ONCE = 1.0  # seconds that MLflow still gets when something went wrong, or the user does not want to wait
+
+
+def read_spec(study: str | Path | StudySpec, *, smoke: bool = False, **overrides: Unpack[Overrides]) -> StudySpec:
+    """The study that `run_study` would run: read, with the overrides laid over it, shrunk if `smoke`.
+
+    Raises:
+        ConfigError: with every mistake in the study and the overrides.
+    """
+    spec = override(study if isinstance(study, StudySpec) else load_study(str(study)), **overrides)
+    return shrink(spec) if smoke else spec
+
+
+def run_study(
+    study: str | Path | StudySpec,
+    *,
+    out: str | Path = "runs",
+    smoke: bool = False,
+    fresh: bool = False,
+    storage: str | None = None,
+    searcher: Searcher | None = None,
+    scheduler: Scheduler | None = None,
+    listeners: Sequence[Listener] = (),
+    plugins: Iterable[str] = (),
+    tracking_uri: str | None = None,
+    tracking_later: bool = False,
+    progress: bool = True,
+    **overrides: Unpack[Overrides],
+) -> StudyResult:
+    """Search until the study's budget is used up, or continue a study that was interrupted.
+
+    The result is complete if `result.finished`; after an interrupt (Ctrl-C, a kernel's stop button, SIGTERM) the running
+    trials are saved, and the same call continues. Works in a script, a notebook and a thread; never ends the process.
+
+    Args:
+        study: the name of a shipped study, the path of a YAML file, or a `StudySpec`.
+        out: the results folder; the study's own is below it, under its name.
+        smoke: shrink the study to a few minutes on two cores.
+        fresh: start anew as STUDY-2 beside a study that is there, instead of continuing it.
+        storage: also store the study at a path, `s3://BUCKET/FOLDER` or `gs://...`.
+        searcher, scheduler: objects to use instead of what the study names; the study records their class, and
+            continues only with one of the same class.
+        listeners: called with every event after it is on disk, from the thread that schedules trials.
+        plugins: packages whose dotted paths (`kind: package:Name`) the study may name.
+        tracking_uri: MLflow's; by default MLFLOW_TRACKING_URI, else `mlflow.db` in the results folder.
+        tracking_later: start though MLflow is unreachable; it is written when it answers.
+        progress: print progress and messages; otherwise warnings are log records.
+        **overrides: as on the command line: `data`, `trials`, `epochs`, `hours`, `max_cost`, `prices`, `concurrent`,
+            `cpus_per_trial`, `gpus_per_trial`, `seed`, and `sets`, a list of `"a.b=value"`.
+
+    Raises:
+        ConfigError: for bad input, before anything has started.
+        KeyboardInterrupt: at a second interrupt; the journal is in order then, and the same call continues.
+
+    Example:
+        >>> result = search.run_study("digits_resnet8", trials=8)
+        >>> result.best().config["optimizer"]
+    """
+    allow_plugins(plugins)
+    console = Console(quiet=not progress)
+    out = Path(out).absolute()
+    spec = read_spec(study, smoke=smoke, **overrides)
+    place = study_location(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
+    spec, resumed = study_folder(spec, out, fresh, place)
+    uri = tracking_uri or default_uri(out)
+    if not (tracking_later or resumed):  # a study that is continued does not wait: MLflow catches up
+        check_reachable(uri)
+    setup = set_up(spec, out, place, console)
+    warn = partial(say, console, style="yellow") if progress else logging.getLogger("search").warning
+    folder = out / setup.spec.study
+    mirror = None if place is None else Mirror(place.child(setup.spec.study), folder, warn)
+    copy = "" if mirror is None else f" and {mirror.study.location}"
+    budget = setup.spec.budget
+    say(
+        console,
+        f"{setup.spec.study}: {budget.trials} trials of at most {budget.epochs} epochs, {setup.concurrent} at once, "
+        f"in {shown(folder)}{copy}",
+    )
+    tracker = MLflowTracker(uri, setup.spec, out, warn=warn)  # loads MLflow while Ray starts
+    try:
+        with lock(folder / "journal"), mirror or nullcontext():
+            return _search(setup, folder, tracker, mirror, console, warn, searcher, scheduler, listeners)
+    except BaseException:
+        tracker.close(timeout=AT_ONCE)
+        raise
+
+
+def _search(
+    setup: Setup, folder: Path, tracker: MLflowTracker, mirror: Mirror | None, console: Console,
+    warn: Callable[[str], None], searcher: Searcher | None, scheduler: Scheduler | None, extra: Sequence[Listener],
+) -> StudyResult:  # fmt: skip
+    """Search a study whose folder and storage are locked."""
+    spec, past = setup.spec, list(read(folder / "journal"))
+    if past:
+        spec = continued(spec, folder)  # another driver may have come and gone since it was checked
+    before = collect(spec, past)
+    for event in past:
+        tracker.submit(event)
+    if is_over(spec, before.trials, past):
+        return conclude(replace(before, folder=folder, finished=True), folder, tracker, mirror)
+    write_text(folder / "study.yaml", spec.dump())
+    if mirror is not None:
+        mirror.copy_study()
+    started = session_start(folder, setup.fingerprint)
+    if past:
+        for line in resumption(before, started):
+            say(console, line)
+    records: dict[int, TrialRecord] = {}
+    progress = Progress(spec, records, console)
+    storage = local_storage(folder) if mirror is None else mirror.study
+    retention = Retention(storage, records, spec.objective.metric, spec.objective.mode)
+    if mirror is None:
+        listeners: tuple[Listener, ...] = (tracker.submit, retention, progress, *extra)
+    else:  # what MLflow knows and what is deleted must not be ahead of the storage
+        mirror.follow(tracker.submit, retention)
+        mirror.later(retention.sweep)
+        listeners = (mirror, progress, *extra)
+    searcher, scheduler = build_searcher(spec, searcher), build_scheduler(spec, scheduler)
+    with open_session(spec, folder, past, searcher, scheduler, records, listeners, started) as session, progress:
+        connect()
+        context = TuneContext(
+            session.driver, folder, storage, session.number, spec.resources, setup.concurrent, setup.cache,
+            setup.reserve, warn, mirror, setup.shared, on_cluster=on_cluster(),
+        )  # fmt: skip
+        run_trials(context)
+        session.trouble = context.trouble
+    return conclude(session.result(spec, folder), folder, tracker, mirror)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study would do (`--dry-run`): `concurrent` trials at once on `nodes` of each type, timed on this machine."""
+
+    spec: StudySpec
+    concurrent: int
+    calibration: Calibration
+    nodes: Mapping[str, int]
+
+
+def plan_study(study: str | Path | StudySpec, *, smoke: bool = False, **overrides: Unpack[Overrides]) -> Plan:
+    """Check everything that `run_study` would check, and time a few steps; nothing is started.
+
+    Raises:
+        ConfigError: as `run_study`.
+    """
+    spec, concurrent = resolve(read_spec(study, smoke=smoke, **overrides), Console(quiet=True))
+    check_inputs(spec, default_cache())
+    calibration = calibrate(spec.trial_config({}), default_cache())
+    nodes = expected_nodes(spec.resources.of_a_trial, concurrent) if spec.resources.prices is not None else {}
+    return Plan(spec, concurrent, calibration, nodes)
+
+
+def open_study(study: str | Path, *, out: str | Path = "runs", plugins: Iterable[str] = ()) -> StudyResult:
+    """The result of a study so far: also while it runs, and of one that was interrupted or killed.
+
+    Args:
+        study: its name below `out`, or the path of its folder.
+        out: the results folder.
+        plugins: packages whose dotted paths the study may name.
+
+    Raises:
+        ConfigError: if there is no such study, or its journal is damaged.
+    """
+    allow_plugins(plugins)
+    folder = find_study(str(study), Path(out))
+    spec, events = read_study(folder)
+    result = collect(spec, events)
+    return replace(result, folder=folder, finished=is_over(spec, result.trials, events))

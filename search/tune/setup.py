@@ -1,0 +1,126 @@
+"""What a search has to run on, decided and checked before its first trial: machine, images, GPU share, disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from search.algorithms.forecast import expected_survivors
+from search.algorithms.schedulers.registry import build_scheduler
+from search.journal.cost import UNTYPED
+from search.planning.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
+from search.planning.preflight import check_inputs, possible_configs
+from search.planning.resources import check_prices, check_resources, resolved_execution
+from search.storage.prepared_images import share_prepared
+from search.storage.remote import RemoteFolder
+from search.study.spec import StudySpec
+from search.tune.gpu_share import calibrated
+from search.tune.nodes import possible_types
+from search.tune.run import available_resources, connect
+from search.views.console import say
+from trainables.data.store import PreparedData, Request, default_cache
+
+__all__ = ["Setup", "resolve", "set_up"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A study ready to start.
+
+    Attributes:
+        spec: the study, with everything decided that it left to the machine.
+        concurrent: how many trials run at once.
+        cache: the folder of prepared images.
+        images: the prepared images of every trial, by what was asked for.
+        shared: the fingerprints of those that lie in the study's storage, too.
+        reserve: bytes that must stay free on disk while the search runs.
+    """
+
+    spec: StudySpec
+    concurrent: int
+    cache: Path
+    images: Mapping[Request, PreparedData]
+    shared: Mapping[Request, str]
+    reserve: int
+
+    @property
+    def fingerprint(self) -> str | None:
+        """That of the trial defaults' images; None if the study has none."""
+        return next((images.fingerprint for images in reversed(self.images.values())), None)
+
+
+def on_cluster() -> bool:
+    """Whether RAY_ADDRESS names a cluster to join."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
+    """The study with device, threads and precision decided, and how many of its trials run at once.
+
+    Raises:
+        ConfigError: if not even one trial fits, or a node type has no price.
+    """
+    resources = _resources(spec, lambda line: say(console, line))
+    concurrent = check_resources(spec, resources)
+    if spec.resources.prices is not None:
+        types: Iterable[str] = possible_types() if on_cluster() else [UNTYPED]
+        check_prices(spec.resources.prices, types)
+    return resolved_execution(spec, resources.get("GPU", 0) > 0, spec.resources.cpus_per_trial), concurrent
+
+
+def set_up(spec: StudySpec, out: Path, storage: RemoteFolder | None, console: Console) -> Setup:
+    """Decide what is left to the machine, prepare the images, and check that everything is there.
+
+    Args:
+        spec: the study.
+        out: absolute; where its folder is.
+        storage: where the study is stored beside this machine, if anywhere.
+        console: for messages.
+
+    Raises:
+        ConfigError: naming whatever is missing; no trial has been started then.
+    """
+    spec, concurrent = resolve(spec, console)
+    if spec.resources.fuse and not spec.resources.gpus:
+        why = "without a GPU the trials share one trial's threads, and take longer together than apart"
+        say(console, f"resources.fuse: {why}", "yellow")
+    cache = default_cache()
+    with console.status("preparing images"):
+        images = check_inputs(spec, cache)
+        shared = share_prepared(storage, images) if storage is not None and on_cluster() else {}
+    if spec.resources.gpus_per_trial == "auto":
+        spec, concurrent = _measured(spec, cache, shared, storage, console)
+    checkpoint = checkpoint_bytes(spec.trial_config({}), cache)
+    survival = expected_survivors(lambda: build_scheduler(spec), spec.budget.trials, spec.budget.epochs)
+    reserve = reserve_bytes(concurrent, checkpoint)
+    check_space(out, reserve if storage is not None else needed_bytes(spec, survival, concurrent, checkpoint))
+    return Setup(spec, concurrent, cache, images, shared, reserve)
+
+
+def _resources(spec: StudySpec, report: Callable[[str], None]) -> dict[str, float]:
+    """What there is to run on: the cluster that RAY_ADDRESS names (which is joined for it), else this machine."""
+    if on_cluster():
+        connect()
+        return available_resources(report)
+    gpus = 0
+    if spec.resources.gpus_per_trial != 0:
+        import torch  # takes seconds, which a search on the CPU alone need not wait for
+
+        gpus = torch.cuda.device_count()
+    return {"CPU": float(os.cpu_count() or 1), "GPU": float(gpus)}
+
+
+def _measured(
+    spec: StudySpec, cache: Path, shared: Mapping[Request, str], storage: RemoteFolder | None, console: Console
+) -> tuple[StudySpec, int]:
+    resources = _resources(spec, lambda line: say(console, line))
+    with console.status("measuring how many trials fit on a GPU"):
+        connect()
+        spec = calibrated(spec, list(possible_configs(spec)), cache, resources, shared, storage)
+    concurrent = check_resources(spec, resources)
+    say(console, f"{spec.resources.gpus:g} GPUs a trial, as measured: {concurrent} at once")
+    return spec, concurrent
