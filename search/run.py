@@ -16,7 +16,7 @@ from search.algorithms.schedulers.registry import build_scheduler
 from search.engine.driver import StudyDriver
 from search.engine.session import SessionOutcome, run_session
 from search.engine.study_folder import study_folder
-from search.journal.cost import UNTYPED, told
+from search.journal.cost import UNTYPED, spent_of
 from search.planning.calibration import calibrate
 from search.planning.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
 from search.planning.preflight import check_inputs, possible_configs
@@ -247,7 +247,7 @@ def _conclude(spec: StudySpec, out: Path, uri: str, outcome: SessionOutcome, con
         for purpose, command in _next_commands(spec, out, uri, outcome):
             say(console, f"  {command}   # {purpose}")
     if outcome.spending.counted:
-        say(console, f"cost: {told(outcome.spending.spent, spec.budget.max_cost)}")
+        say(console, f"cost: {spent_of(outcome.spending.spent, spec.budget.max_cost)}")
     if outcome.finished:
         return
     waiting = sum(not record.status.ended for record in outcome.result.trials)

@@ -16,12 +16,13 @@ from search.algorithms.searchers.registry import build_searcher
 from search.engine.consistency import checked
 from search.engine.driver import StudyDriver
 from search.engine.study_folder import continued
-from search.journal.cost import Spending, spending
+from search.journal.cost import Spending
 from search.journal.events import Event, SessionEnded, SessionStarted
 from search.journal.log import Journal, lock, next_session, read_places
 from search.journal.provenance import git_commit, version_changes, versions
-from search.journal.records import StudyResult, TrialRecord, collect
-from search.journal.study_folder import is_over, seconds_used
+from search.journal.records import TrialRecord
+from search.journal.result import StudyResult
+from search.journal.state import StudyState
 from search.storage.checkpoints import Retention
 from search.storage.mirror import Mirror
 from search.storage.remote import first_line, local_storage
@@ -88,11 +89,12 @@ def run_session(
         if told:
             spec = continued(spec, study)  # since it was checked, another driver may have come and gone
         past = checked(spec, told)
-        before = collect(spec, past)
+        earlier = StudyState.of(past)
+        before = StudyResult.of(spec, earlier)
         for event in past:
             tracker.submit(event)
-        if is_over(spec, before.trials, past):
-            return _conclude(spec, before, study, tracker, mirror, spending(past), finished=True)
+        if earlier.is_over(spec):
+            return _conclude(spec, before, study, tracker, mirror, earlier.spending, finished=True)
         write_text(study / "study.yaml", spec.dump())
         if mirror is not None:
             _copy_study(mirror)
@@ -103,17 +105,16 @@ def run_session(
         if past:
             _tell_resumed(before, started, console)
         journal = Journal(study / "journal", number)
-        records: dict[int, TrialRecord] = {}
-        progress = Progress(spec, records, console)
+        state = StudyState()
+        progress = Progress(spec, state, console)
         files = local_storage(study) if mirror is None else mirror.study
-        retention = Retention(files, records, spec.objective.metric, spec.objective.mode)
+        retention = Retention(files, state.records, spec.objective.metric, spec.objective.mode)
         listeners: tuple[Callable[[Event], None], ...] = (tracker.submit, retention, progress)
         if mirror is not None:
             mirror.follow(tracker.submit, retention)
             listeners = (mirror, progress)
         driver = StudyDriver(
-            spec, journal, build_searcher(spec), build_scheduler(spec), records,
-            listeners, used=seconds_used(past),
+            spec, journal, build_searcher(spec), build_scheduler(spec), state, listeners,
         )  # fmt: skip
         driver.replay(past)
         if mirror is not None:
@@ -130,9 +131,8 @@ def run_session(
             except OSError as error:  # the next session takes this one for killed, which loses nothing
                 trouble = trouble or f"the journal in {study} cannot be written ({error.strerror})"
             journal.close()
-        trials = [records[number] for number in sorted(records)]
-        result = StudyResult(spec, trials, started.versions, started.git, started.fingerprint)
-        return _conclude(spec, result, study, tracker, mirror, driver.spending, driver.finished, trouble)
+        result = StudyResult.of(spec, state)
+        return _conclude(spec, result, study, tracker, mirror, state.spending, driver.finished, trouble)
 
 
 def _conclude(
