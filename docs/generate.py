@@ -112,7 +112,16 @@ def api() -> str:
     import search
 
     example = (ROOT / "docs" / "api_example.py").read_text(encoding="utf-8")
-    lines = ["# Python API", "", "Made from the docstrings by `make docs`.", "", "```python", example.strip(), "```", ""]
+    lines = [
+        "# Python API",
+        "",
+        "Made from the docstrings by `make docs`.",
+        "",
+        "```python",
+        example.strip(),
+        "```",
+        "",
+    ]
     for name in sorted(search.__all__, key=str.lower):
         thing = getattr(search, name)
         if not inspect.isclass(thing) and not inspect.isfunction(thing):

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from search.algorithms.schedulers.base import Decision, Promotion, Scheduler
     from search.algorithms.searchers.base import Searcher
-    from search.api import Listener, Plan, open_study, plan_study, run_study
+    from search.api import Listener, open_study, plan_study, run_study
     from search.journal.events import Event
-    from search.journal.records import StudyResult, TrialRecord, TrialStatus
+    from search.journal.records import TrialRecord, TrialStatus
+    from search.journal.result import StudyResult
+    from search.planning.calibration import Plan
     from search.study.parse import load_study
     from search.study.spec import StudySpec
     from trainables.config import ConfigError
@@ -31,9 +33,11 @@ __all__ = [
 _MODULES = {
     "search.algorithms.schedulers.base": ("Decision", "Promotion", "Scheduler"),
     "search.algorithms.searchers.base": ("Searcher",),
-    "search.api": ("Listener", "Plan", "open_study", "plan_study", "run_study"),
+    "search.api": ("Listener", "open_study", "plan_study", "run_study"),
     "search.journal.events": ("Event",),
-    "search.journal.records": ("StudyResult", "TrialRecord", "TrialStatus"),
+    "search.journal.records": ("TrialRecord", "TrialStatus"),
+    "search.journal.result": ("StudyResult",),
+    "search.planning.calibration": ("Plan",),
     "search.study.parse": ("load_study",),
     "search.study.spec": ("StudySpec",),
     "trainables.config": ("ConfigError",),

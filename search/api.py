@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -21,12 +21,13 @@ from search.engine.session import conclude, open_session, resumption, session_st
 from search.engine.study_folder import continued, study_folder
 from search.journal.events import Event
 from search.journal.log import lock, read
-from search.journal.records import StudyResult, TrialRecord, collect
-from search.journal.study_folder import find_study, is_over, read_study
-from search.planning.calibration import Calibration, calibrate
+from search.journal.result import StudyResult
+from search.journal.state import StudyState
+from search.journal.study_folder import find_study, read_study
+from search.planning.calibration import Plan, calibrate
 from search.planning.preflight import check_inputs
 from search.storage.checkpoints import Retention
-from search.storage.location import study_location
+from search.storage.location import kept_in
 from search.storage.mirror import Mirror
 from search.storage.remote import VARIABLE, local_storage
 from search.study.overrides import Overrides, override
@@ -52,12 +53,15 @@ Listener = Callable[[Event], None]
 AT_ONCE = 1.0  # seconds that MLflow still gets when something went wrong, or the user does not want to wait
 
 
-def read_spec(study: str | Path | StudySpec, *, smoke: bool = False, **overrides: Unpack[Overrides]) -> StudySpec:
+def read_spec(
+    study: str | Path | StudySpec, *, smoke: bool = False, plugins: Iterable[str] = (), **overrides: Unpack[Overrides]
+) -> StudySpec:
     """The study that `run_study` would run: read, with the overrides laid over it, shrunk if `smoke`.
 
     Raises:
         ConfigError: with every mistake in the study and the overrides.
     """
+    allow_plugins(plugins)
     spec = override(study if isinstance(study, StudySpec) else load_study(str(study)), **overrides)
     return shrink(spec) if smoke else spec
 
@@ -107,11 +111,10 @@ def run_study(
         >>> result = search.run_study("digits_resnet8", trials=8)
         >>> result.best().config["optimizer"]
     """
-    allow_plugins(plugins)
     console = Console(quiet=not progress)
     out = Path(out).absolute()
-    spec = read_spec(study, smoke=smoke, **overrides)
-    place = study_location(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
+    spec = read_spec(study, smoke=smoke, plugins=plugins, **overrides)
+    place = kept_in(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
     spec, resumed = study_folder(spec, out, fresh, place)
     uri = tracking_uri or default_uri(out)
     if not (tracking_later or resumed):  # a study that is continued does not wait: MLflow catches up
@@ -144,11 +147,11 @@ def _search(
     spec, past = setup.spec, list(read(folder / "journal"))
     if past:
         spec = continued(spec, folder)  # another driver may have come and gone since it was checked
-    before = collect(spec, past)
+    before = StudyResult.of(spec, StudyState.of(past), folder)
     for event in past:
         tracker.submit(event)
-    if is_over(spec, before.trials, past):
-        return conclude(replace(before, folder=folder, finished=True), folder, tracker, mirror)
+    if before.finished:
+        return conclude(before, tracker, mirror)
     write_text(folder / "study.yaml", spec.dump())
     if mirror is not None:
         mirror.copy_study()
@@ -156,10 +159,10 @@ def _search(
     if past:
         for line in resumption(before, started):
             say(console, line)
-    records: dict[int, TrialRecord] = {}
-    progress = Progress(spec, records, console)
+    state = StudyState()
+    progress = Progress(spec, state, console)
     storage = local_storage(folder) if mirror is None else mirror.study
-    retention = Retention(storage, records, spec.objective.metric, spec.objective.mode)
+    retention = Retention(storage, state.records, spec.objective.metric, spec.objective.mode)
     if mirror is None:
         listeners: tuple[Listener, ...] = (tracker.submit, retention, progress, *extra)
     else:  # what MLflow knows and what is deleted must not be ahead of the storage
@@ -167,7 +170,7 @@ def _search(
         mirror.later(retention.sweep)
         listeners = (mirror, progress, *extra)
     searcher, scheduler = build_searcher(spec, searcher), build_scheduler(spec, scheduler)
-    with open_session(spec, folder, past, searcher, scheduler, records, listeners, started) as session, progress:
+    with open_session(spec, folder, past, searcher, scheduler, state, listeners, started) as session, progress:
         connect()
         context = TuneContext(
             session.driver, folder, storage, session.number, spec.resources, setup.concurrent, setup.cache,
@@ -175,26 +178,19 @@ def _search(
         )  # fmt: skip
         run_trials(context)
         session.trouble = context.trouble
-    return conclude(session.result(spec, folder), folder, tracker, mirror)
+    result = StudyResult.of(spec, state, folder)
+    return conclude(replace(result, finished=session.driver.finished, trouble=session.trouble), tracker, mirror)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a study would do (`--dry-run`): `concurrent` trials at once on `nodes` of each type, timed on this machine."""
-
-    spec: StudySpec
-    concurrent: int
-    calibration: Calibration
-    nodes: Mapping[str, int]
-
-
-def plan_study(study: str | Path | StudySpec, *, smoke: bool = False, **overrides: Unpack[Overrides]) -> Plan:
-    """Check everything that `run_study` would check, and time a few steps; nothing is started.
+def plan_study(
+    study: str | Path | StudySpec, *, smoke: bool = False, plugins: Iterable[str] = (), **overrides: Unpack[Overrides]
+) -> Plan:
+    """What `run_study` would do (`--dry-run`): check everything that it checks, and time a few steps.
 
     Raises:
         ConfigError: as `run_study`.
     """
-    spec, concurrent = resolve(read_spec(study, smoke=smoke, **overrides), Console(quiet=True))
+    spec, concurrent = resolve(read_spec(study, smoke=smoke, plugins=plugins, **overrides), Console(quiet=True))
     check_inputs(spec, default_cache())
     calibration = calibrate(spec.trial_config({}), default_cache())
     nodes = expected_nodes(spec.resources.of_a_trial, concurrent) if spec.resources.prices is not None else {}
@@ -215,5 +211,4 @@ def open_study(study: str | Path, *, out: str | Path = "runs", plugins: Iterable
     allow_plugins(plugins)
     folder = find_study(str(study), Path(out))
     spec, events = read_study(folder)
-    result = collect(spec, events)
-    return replace(result, folder=folder, finished=is_over(spec, result.trials, events))
+    return StudyResult.of(spec, StudyState.of(events), folder)

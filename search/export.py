@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from search.journal.events import Event, SessionStarted
-from search.journal.records import StudyResult, TrialRecord, collect
+from search.journal.records import TrialRecord
+from search.journal.result import StudyResult
+from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
-from search.study.spec import StudySpec
 from search.tracking.uri import check_reachable, default_uri, holds_database
 from search.views.output_files import best_config
 from trainables.cli import run_verb
@@ -29,10 +29,11 @@ def export_config(study: Path, uri: str, trial: int | None = None) -> tuple[str,
         ConfigError: if the study cannot be read, has no such trial, or no trial that has run to its end.
     """
     spec, events = read_study(study)
-    result = collect(spec, events)
+    state = StudyState.of(events)
+    result = StudyResult.of(spec, state)
     record, chosen = _chosen(result, trial)
-    text = best_config(result, record, chosen=chosen, mlflow_run_id=_run_id(uri, spec, events, record.number))
-    return text, record
+    run_id = _run_id(uri, spec.study, state.sessions[0].started, record.number)
+    return best_config(result, record, chosen=chosen, mlflow_run_id=run_id), record
 
 
 def _chosen(result: StudyResult, trial: int | None) -> tuple[TrialRecord, str | None]:
@@ -50,10 +51,7 @@ def _chosen(result: StudyResult, trial: int | None) -> tuple[TrialRecord, str | 
     raise ConfigError.single("--trial", trial, f"must be a trial of {result.spec.study}: {there}")
 
 
-def _run_id(uri: str, spec: StudySpec, events: list[Event], trial: int) -> str | None:
-    first = next((event for event in events if isinstance(event, SessionStarted)), None)
-    if first is None:
-        return None
+def _run_id(uri: str, study: str, started: float, trial: int) -> str | None:
     try:
         if uri.startswith("sqlite:") and not holds_database(uri):
             return None
@@ -61,9 +59,9 @@ def _run_id(uri: str, spec: StudySpec, events: list[Event], trial: int) -> str |
     except ConfigError as error:
         typer.echo(f"without the MLflow run's id: {error}")
         return None
-    from search.tracking.client import find_run_id
+    from search.tracking.client import find_run_id  # loads MLflow
 
-    return find_run_id(uri, spec.study, first.time, trial)
+    return find_run_id(uri, study, started, trial)
 
 
 def export(

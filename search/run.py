@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 
 from search.api import plan_study, read_spec, run_study
-from search.journal.cost import told
-from search.journal.records import StudyResult
+from search.journal.cost import spent_of
+from search.journal.result import StudyResult
 from search.storage.remote import VARIABLE
 from search.study.overrides import Overrides
 from search.tracking.uri import default_uri
@@ -106,7 +106,7 @@ def _report(result: StudyResult, out: Path, console: Console) -> None:
         for line in after_search(result, folder, default_uri(out)):
             say(console, f"  {line}")
     if result.spending.counted:
-        say(console, f"cost: {told(result.spending.spent, spec.budget.max_cost)}")
+        say(console, f"cost: {spent_of(result.spending.spent, spec.budget.max_cost)}")
     if result.finished:
         return
     waiting = sum(not record.status.ended for record in result.trials)

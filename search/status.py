@@ -1,4 +1,4 @@
-"""`python -m search.status STUDY`: where a study stands, also while it is searched."""
+"""`python -m search.status STUDY`: where a study stands, also while its search runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from search.journal.cost import amount, told
+from search.journal.cost import amount, spent_of
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.study_folder import find_study
 from search.views.leaderboard import reference
@@ -37,12 +37,12 @@ def status(
     study: Annotated[str, typer.Argument(help="the study's name: its folder below --out; or the folder's path")],
     out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
 ) -> None:
-    """Tell where a study stands, from its journal: takes no lock and writes nothing, so ask at any time."""
+    """Show where a study stands, from its journal: takes no lock and writes nothing, so ask at any time."""
     print_status(look(find_study(study, out)), Console())
 
 
 def print_status(overview: Overview, console: Console) -> None:
-    """A line a fact, then tables: of what runs, what went wrong, and what is best."""
+    """One line per fact, then tables of what runs, what went wrong, and what is best."""
     width = console.width if console.is_terminal else sys.maxsize  # lines that are searched must stay whole
     for name, text in _facts(overview):
         line = textwrap.fill(
@@ -52,21 +52,21 @@ def print_status(overview: Overview, console: Console) -> None:
         console.print(Text(line), soft_wrap=True)
     console.print()
     if running := overview.of(TrialStatus.RUNNING):
-        table = _table("running", "trial", "from", "epoch", overview.spec.objective.metric, "heard of")
+        table = _table("running", "trial", "from", "epoch", overview.spec.objective.metric, "last heartbeat")
         for record in running:
             table.add_row(*(Text(cell) for cell in _running(overview, record)))
         console.print(table)
     if overview.trouble:
         left = len(overview.trouble) - MOST_TROUBLE
-        title = "losses and failures" + (f": the last {MOST_TROUBLE}, and {left} more" if left > 0 else "")
+        title = "lost workers and failures" + (f": the last {MOST_TROUBLE}, and {left} more" if left > 0 else "")
         table = _table(title, "trial", "what", "cause")
         for trouble in overview.trouble[:MOST_TROUBLE]:
             table.add_row(str(trouble.trial), Text(trouble.what), Text(trouble.cause))
         console.print(table)
     if overview.trials:
-        print_leaderboard(overview.spec, {r.number: r for r in overview.trials}, console, most=MOST_BEST)
+        print_leaderboard(overview.spec, overview.state.trials, console, most=MOST_BEST)
     if not overview.finished and overview.holder is None:
-        console.print(Text(f"to go on: {_way_on(overview)}"), soft_wrap=True)
+        console.print(Text(f"to continue: {_way_on(overview)}"), soft_wrap=True)
 
 
 def _table(title: str, *heads: str) -> Table:
@@ -80,19 +80,19 @@ def _facts(overview: Overview) -> Iterator[tuple[str, str]]:
     spec, trials = overview.spec, overview.trials
     yield "study", f"{spec.study} in {shown(overview.folder)}"
     yield "state", _state(overview)
-    count = len(overview.sessions)
+    count = len(overview.state.sessions)
     hours = f" of {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
     yield "time", f"{duration(overview.seconds)}{hours} in {count} session{'s' * (count != 1)}"
     if overview.cost is not None:
         rate = f", {amount(overview.cost_an_hour)} an hour now" if overview.cost_an_hour else ""
-        yield "cost", told(overview.cost, spec.budget.max_cost) + rate
+        yield "cost", spent_of(overview.cost, spec.budget.max_cost) + rate
     ended = sum(record.status.ended for record in trials)
     states = f"; {', '.join(counted(trials))}" if trials else ""
     yield "trials", f"{ended} of {spec.budget.trials} have ended{states}"
     yield "epochs", f"{sum(len(record.history) for record in trials)} trained"
     yield "best", _best(overview)
     if paused := overview.of(TrialStatus.PAUSED):
-        at = Counter(record.history[-1].epoch if record.history else 0 for record in paused)
+        at = Counter(record.last_epoch for record in paused)
         yield "paused", ", ".join(f"{at[epoch]} at epoch {epoch}" for epoch in sorted(at))
     if waiting := overview.of(TrialStatus.PENDING):
         numbers = ", ".join(str(record.number) for record in waiting)
@@ -102,19 +102,20 @@ def _facts(overview: Overview) -> Iterator[tuple[str, str]]:
 
 
 def _state(overview: Overview) -> str:
-    if not overview.sessions:
-        return f"held by {overview.holder}, about to start" if overview.holder else "no session has been begun"
-    last = overview.sessions[-1]
+    sessions = overview.state.sessions
+    if not sessions:
+        return f"held by {overview.holder}, about to start" if overview.holder else "no session has started"
+    last = sessions[-1]
     ago = f"{_span(overview.now - last.latest)} ago"
     if overview.holder is not None:
         if last.reason is None:
             return f"running: session {last.number} for {_span(overview.now - last.started)}, {overview.holder}"
-        doing = "writes its results" if last.reason == "finished" else "starts, or writes its results"
+        doing = "is writing its results" if last.reason == "finished" else "is starting, or writing its results"
         return f"{overview.holder} {doing}; session {last.number} ended {ago}"
     if overview.finished:
         return f"finished: session {last.number} ended {ago}"
-    if last.reason is None:
-        return f"killed: session {last.number} was last heard of {ago}, nothing runs it now"
+    if last.reason == "killed":
+        return f"killed: session {last.number} wrote its last event {ago}, no driver runs it now"
     return f"{last.reason}: session {last.number} ended {ago}"
 
 
@@ -126,8 +127,8 @@ def _span(seconds: float) -> str:
 def _best(overview: Overview) -> str:
     best, metric = overview.best, overview.spec.objective.metric
     if best is None:
-        return "no trial has run to its end yet"
-    text = f"trial {best.number} ({best.origin}), {metric} {best.value(metric):.4f} at epoch {best.history[-1].epoch}"
+        return "no trial has completed yet"
+    text = f"trial {best.number} ({best.origin}), {metric} {best.value(metric):.4f} at epoch {best.last_epoch}"
     baseline = reference(overview.spec, overview.trials)
     if baseline is not None and best.number != 0:
         text += f", {best.value(metric) - baseline[1]:+.4f} against {baseline[0]}"
@@ -136,16 +137,15 @@ def _best(overview: Overview) -> str:
 
 def _running(overview: Overview, record: TrialRecord) -> tuple[str, str, str, str, str]:
     value = record.value(overview.spec.objective.metric)
-    ago = f"{_span(overview.now - overview.heard[record.number])} ago"
-    epoch = record.history[-1].epoch if record.history else 0
+    ago = f"{_span(overview.now - overview.state.last_heartbeat[record.number])} ago"
     number = f"{value:.4f}" if math.isfinite(value) else "-"
-    return str(record.number), record.origin, f"{epoch} of {overview.spec.budget.epochs}", number, ago
+    return str(record.number), record.origin, f"{record.last_epoch} of {overview.spec.budget.epochs}", number, ago
 
 
 def _way_on(overview: Overview) -> str:
     folder, name = overview.folder, overview.spec.study
     if folder.name != name:
-        return f"name the folder {name} again; a search looks for its study under its name"
+        return f"rename the folder to {name}: a search finds its study by its name"
     return resume(folder)
 
 

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from search.journal.events import Event
 from search.journal.log import holder
-from search.journal.records import collect
-from search.journal.study_folder import find_study, is_over, missing_end, read_study
+from search.journal.state import StudyState
+from search.journal.study_folder import find_study, read_study
 from search.study.spec import StudySpec
 from search.tracking.lock import WriterLock
 from search.tracking.projection import RunProjection
@@ -99,7 +99,7 @@ def _refuse_running(folder: Path) -> None:
 
 
 def _ended(spec: StudySpec, events: list[Event]) -> list[Event]:
-    end = missing_end(events, is_over(spec, collect(spec, events).trials, events))
+    end = StudyState.of(events).missing_end(spec)
     return events if end is None else [*events, end]
 
 

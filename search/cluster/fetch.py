@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 
 from search.cluster.head import Head
-from search.journal.records import collect
+from search.journal.result import collect
 from search.journal.study_folder import read_study
 from search.storage.checkpoints import CHECKPOINTS, checkpoint_at
 from search.storage.location import REMEMBERED, begins, journal_contents

@@ -24,7 +24,8 @@ from search.journal.events import (
     TrialSuggested,
     WorkerLost,
 )
-from search.journal.records import TrialRecord, diverged, fold
+from search.journal.records import TrialRecord, diverged
+from search.journal.state import StudyState
 from search.study.spec import StudySpec
 from spaces.space import check
 from trainables.config import ConfigError, parse_config
@@ -69,7 +70,8 @@ class _History:
     def __init__(self, spec: StudySpec) -> None:
         self._spec = spec
         self._rungs = build_scheduler(spec).rungs.keys()
-        self._records: dict[int, TrialRecord] = {}
+        self._state = StudyState()
+        self._records = self._state.records
         self._epochs: dict[int, int] = {}  # that each trial was to train
         self._finished: set[int] = set()  # trials that reported their last epoch
         self._session, self._open = 0, False
@@ -79,7 +81,7 @@ class _History:
 
     def take(self, event: Event) -> None:
         """Learn that the event happened."""
-        fold(self._records, event)
+        self._state.apply(event)
         if isinstance(event, SessionStarted | SessionEnded):
             self._session, self._open = event.session, isinstance(event, SessionStarted)
             return

@@ -1,12 +1,12 @@
-"""The search without Ray: what to try next, what to stop, what to write down.
+"""The search without Ray: what to try next, what to stop, what to record.
 
 Every decision and result is in the journal before it takes effect, and everything else (rungs, the sampler's study, the
-leaderboard, MLflow) follows from the journal's events in their order. So a driver that replays a journal stands where
-the one that wrote it stood.
+leaderboard, MLflow) follows from the journal's events in their order. So a driver that replays a journal is in the
+state of the driver that wrote it.
 
 A trial is trained in legs, each by one worker: a new leg begins where an interruption, a lost worker or a pause at a
-rung has left the trial. Ray Tune's own pause is not used: a paused trial keeps its place in Tune's queues, counts as
-live and deadlocks a search that waits for it.
+rung left the trial. Ray Tune's own pause is not used: a paused trial keeps its place in Tune's queues, counts as live
+and deadlocks a search that waits for it.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
-from search.journal.cost import CostMeter, Spending
+from search.journal.cost import cost_due, final_cost
 from search.journal.events import (
-    CostCounted,
+    RECIPE,
+    Cause,
     Decided,
     EpochReported,
     Event,
     SessionEnded,
+    SessionEvent,
     SessionStarted,
     TrialEnded,
+    TrialEvent,
     TrialResumed,
     TrialSuggested,
     WorkerLost,
 )
 from search.journal.log import Journal
-from search.journal.records import TrialRecord, TrialStatus, diverged, fold
+from search.journal.records import TrialRecord, TrialStatus, diverged
+from search.journal.state import StudyState
 from search.study.spec import StudySpec
 
-__all__ = ["MAX_WORKER_LOSSES", "Cause", "Leg", "StudyDriver"]
+__all__ = ["MAX_WORKER_LOSSES", "Leg", "StudyDriver"]
 
-MAX_WORKER_LOSSES = (
-    3  # in a row without a newer checkpoint: a trial that takes its worker down with it will do so again
-)
-
-Cause = Literal["worker_died", "error", "timeout"]
+MAX_WORKER_LOSSES = 3  # in a row without a newer checkpoint: a trial that kills its worker will do so again
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,80 +60,73 @@ class StudyDriver:
     Args:
         spec: the study.
         journal: where each event goes first.
-        searcher, scheduler: built from the spec.
-        records: empty; filled here, and read by whoever shows them.
-        listeners: told every event after it is on disk, in order (MLflow, progress).
-        now: seconds since the epoch; the time budget counts from the construction of the driver.
-        used: seconds of the time budget that earlier sessions have used.
+        searcher, scheduler: built from the spec, without anything of the study yet.
+        state: empty; filled here, and read by whoever shows it.
+        listeners: called with every event after it is on disk, in order (MLflow, progress).
+        now: seconds since 1970; the time budget counts from the construction of the driver.
 
     Attributes:
-        records: every trial by number.
         finished: true once every trial has ended and no new one will come (budget or space used up).
+        interrupted: true once `interrupt` was called.
     """
 
     def __init__(
-        self,
-        spec: StudySpec,
-        journal: Journal,
-        searcher: Searcher,
-        scheduler: Scheduler,
-        records: dict[int, TrialRecord],
-        listeners: Iterable[Callable[[Event], None]] = (),
-        now: Callable[[], float] = time.time,
-        used: float = 0.0,
-    ) -> None:
+        self, spec: StudySpec, journal: Journal, searcher: Searcher, scheduler: Scheduler, state: StudyState,
+        listeners: Iterable[Callable[[Event], None]] = (), now: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
         self._spec, self._journal = spec, journal
         self._searcher, self._scheduler = searcher, scheduler
         self._listeners, self._now = tuple(listeners), now
-        self._recipes = list(spec.recipes.items())
+        self._recipes, self._metric = list(spec.recipes.items()), spec.objective.metric
         hours = spec.budget.hours
-        self._deadline = math.inf if hours is None else now() + hours * 3600 - used
-        self._meter = CostMeter(spec.resources.prices, spec.budget.max_cost)
-        self._under_way: set[int] = set()
-        self._lost: dict[int, Cause] = {}
-        self.records = records
+        self._deadline = math.inf if hours is None else now() + hours * 3600
+        self._active: set[int] = set()  # trials that have a worker, or are about to
+        self._lost: dict[int, Cause] = {}  # why a trial lost its worker last, in this session
+        self.state = state
         self.finished = False
         self.interrupted = False
 
     @property
+    def records(self) -> Mapping[int, TrialRecord]:
+        """Every trial by number."""
+        return self.state.records
+
+    @property
     def running(self) -> int:
         """How many trials have a worker, or are about to."""
-        return len(self._under_way)
+        return len(self._active)
 
     @property
     def rungs(self) -> tuple[int, ...]:
         """The epochs at which a trial may be paused, and so must have a checkpoint."""
         return tuple(self._scheduler.rungs) if self._scheduler.pauses else ()
 
-    @property
-    def spending(self) -> Spending:
-        """What the study has cost so far."""
-        return self._meter.spending
-
     def replay(self, events: Iterable[Event]) -> None:
-        """Learn what happened before: nothing is written, and listeners are not told."""
+        """Apply what happened in earlier sessions: nothing is written, and no listener is called."""
         for event in events:
             self._apply(event)
+        self._deadline -= self.state.seconds_used
 
     def record(self, event: SessionStarted | SessionEnded) -> None:
-        """Write down that a session begins or ends; whatever was running then has no worker any more."""
-        before = self._meter.last_count(event.time) if isinstance(event, SessionEnded) else []
+        """Record that a session begins or ends; whatever was running then has no worker anymore."""
+        before = final_cost(self.state.spending, event.time) if isinstance(event, SessionEnded) else []
         self._write(*before, event)
 
     def on_nodes(self, nodes: Mapping[str, int]) -> None:
-        """These nodes are alive now, so many of each type; call it often: what they cost is written once a minute."""
-        if (counted := self._meter.count(nodes, self._now())) is not None:
-            self._write(counted)
+        """These nodes are alive now, by type; call it often: what they cost is recorded once a minute."""
+        due = cost_due(self.state.spending, self._spec.resources.prices, nodes, self._now())
+        if due is not None:
+            self._write(due)
 
     def interrupt(self) -> None:
-        """Hand out nothing more; what is running may report or be let go of."""
+        """Hand out nothing more; what is running may report or be released."""
         self.interrupted = True
 
     def next_leg(self) -> Leg | None:
         """What a free worker should do; None if there is nothing now, or at all: then `finished` is true.
 
         Trials that have lost their worker come first, then promotions, then new trials. When nothing runs and nothing
-        new will come, each rung that holds paused trials sends its best on, so that somebody is trained to the end;
+        new will come, each rung that holds paused trials promotes its best, so that some trial is trained to the end;
         what stays paused then is stopped.
         """
         if self.interrupted or self.finished:
@@ -144,16 +137,16 @@ class StudyDriver:
             return None
         waiting = next((r for r in self.records.values() if r.status is TrialStatus.PENDING), None)
         if waiting is not None:
-            lost = self._lost.get(waiting.number)
-            return self._resume(waiting, "interrupted" if lost is None else f"worker lost: {lost}")
+            cause = self._lost.get(waiting.number)
+            return self._resume(waiting, "interrupted" if cause is None else f"worker lost: {cause}")
         return self._promote() or self._new_trial() or self._last_promotion()
 
     def _limit_reached(self) -> str | None:
         """The key of the budget that is used up."""
-        now = self._now()
+        now, max_cost = self._now(), self._spec.budget.max_cost
         if now >= self._deadline:
             return "hours"
-        return "max_cost" if self._meter.used_up(now) else None
+        return "max_cost" if max_cost is not None and self.state.spending.at(now) >= max_cost else None
 
     def _promote(self, final: bool = False) -> Leg | None:
         promotion = self._scheduler.promotion(final=final)
@@ -162,17 +155,15 @@ class StudyDriver:
         rung = promotion.rung
         decided = Decided(
             trial=promotion.trial, epoch=rung, action="promote", rung=rung, cutoff=promotion.cutoff,
-            reason=f"rung {rung}",
+            reason=f"rung {rung}", time=self._now(),
         )  # fmt: skip
         return self._resume(self.records[promotion.trial], f"promoted at rung {rung}", decided)
 
     def _resume(self, record: TrialRecord, reason: str, *before: Event) -> Leg:
-        leg = record.leg + 1
-        resumed = TrialResumed(
-            trial=record.number, leg=leg, reason=reason, checkpoint=record.checkpoint, time=self._now()
-        )
+        trial, leg = record.number, record.leg + 1
+        resumed = TrialResumed(trial=trial, leg=leg, reason=reason, checkpoint=record.checkpoint, time=self._now())
         self._write(*before, resumed)
-        return Leg(record.number, leg, record.config)
+        return Leg(trial, leg, record.config)
 
     def _new_trial(self) -> Leg | None:
         number = len(self.records)
@@ -180,7 +171,7 @@ class StudyDriver:
             return None
         if number < len(self._recipes):
             name, recipe = self._recipes[number]
-            origin, tree = f"recipe:{name}", recipe.config
+            origin, tree = f"{RECIPE}{name}", recipe.config
             values = self._spec.locate(tree)
         else:
             point = self._searcher.suggest(number)
@@ -193,7 +184,7 @@ class StudyDriver:
 
     def _last_promotion(self) -> Leg | None:
         if self.running:
-            return None  # whatever runs may still change who is promoted
+            return None  # whatever runs may still change which trial is promoted
         leg = self._promote(final=True)
         if leg is None:
             self._stop_waiting()
@@ -204,33 +195,28 @@ class StudyDriver:
         """Stop what waits, for `reason` or else at the rung where it is paused."""
         for record in list(self.records.values()):
             if record.status in (TrialStatus.PENDING, TrialStatus.PAUSED):
-                at = record.history[-1].epoch if record.history else 0
-                self._write(self._ending(record.number, TrialStatus.STOPPED, reason or f"rung {at}"))
+                why = reason or f"rung {record.last_epoch}"
+                self._write(self._ending(record.number, TrialStatus.STOPPED, why))
 
     def on_result(
-        self,
-        trial: int,
-        epoch: int,
-        metrics: Mapping[str, float],
-        last: bool = False,
-        stop_reason: str | None = None,
+        self, trial: int, epoch: int, metrics: Mapping[str, float], last: bool = False, stop_reason: str | None = None,
         checkpoint: str | None = None,
-    ) -> bool:
-        """Take one epoch's result; true when the trial's worker must let go of it now.
+    ) -> bool:  # fmt: skip
+        """Take one epoch's result; true if the trial's worker must stop now.
 
-        A result told twice changes nothing. A trial whose loss or objective is not finite ends as DIVERGED before the
+        A repeated result changes nothing. A trial whose loss or objective is not finite ends as DIVERGED before the
         scheduler sees it.
         """
         record = self.records[trial]
         if record.status is not TrialStatus.RUNNING:
             return True
-        if record.history and epoch <= record.history[-1].epoch:
+        if epoch <= record.last_epoch:
             return False
         reported = EpochReported(
             trial=trial, epoch=epoch, metrics=dict(metrics), last=last, stop_reason=stop_reason,
             checkpoint=checkpoint, time=self._now(),
         )  # fmt: skip
-        if self._diverged(reported):
+        if diverged(reported, self._metric):
             self._write(reported, self._ending(trial, TrialStatus.DIVERGED, "diverged"))
             return True
         decision = self._scheduler.on_result(trial, epoch, self._value(reported))
@@ -239,7 +225,7 @@ class StudyDriver:
         if decision.rung is not None:
             decided = Decided(
                 trial=trial, epoch=epoch, action=action, rung=decision.rung, cutoff=decision.cutoff,
-                reason=f"rung {decision.rung}",
+                reason=f"rung {decision.rung}", time=self._now(),
             )  # fmt: skip
             events.append(decided)
         if last:
@@ -252,48 +238,38 @@ class StudyDriver:
         return self.records[trial].status is not TrialStatus.RUNNING
 
     def on_worker_lost(self, trial: int, cause: Cause, error: str, checkpoint: str | None) -> None:
-        """The trial's worker is gone: it gets another, unless that has been tried often enough.
+        """The trial lost its worker: it gets another one, unless that has been tried often enough.
 
-        Args:
-            trial: its number.
-            cause: see `WorkerLost`.
-            error: what is known about it, for the user.
-            checkpoint: the newest on disk.
+        `error` says why, for the user; `checkpoint` is the newest on disk.
         """
         record = self.records[trial]
         if record.status is not TrialStatus.RUNNING:
             return
         self._lost[trial] = cause
         lost = WorkerLost(trial=trial, cause=cause, error=error, checkpoint=checkpoint, time=self._now())
-        after = {trial: record}
-        fold(after, lost)
-        if after[trial].failures > self._spec.resources.max_failures:
-            self._write(lost, self._ending(trial, TrialStatus.FAILED, "error", error))
-        elif after[trial].worker_losses >= MAX_WORKER_LOSSES:
-            text = (
-                f"lost its worker {MAX_WORKER_LOSSES} times in a row without a newer checkpoint, the last time: {error}"
-            )
-            self._write(lost, self._ending(trial, TrialStatus.FAILED, cause, text))
-        else:
-            self._write(lost)
+        after, events = record.after(lost), list[Event]([lost])
+        if after.failures > self._spec.resources.max_failures:
+            events.append(self._ending(trial, TrialStatus.FAILED, "error", error))
+        elif after.worker_losses >= MAX_WORKER_LOSSES:
+            count = f"{MAX_WORKER_LOSSES} times in a row without a newer checkpoint"
+            text = f"lost its worker {count}, the last time: {error}"
+            events.append(self._ending(trial, TrialStatus.FAILED, cause, text))
+        self._write(*events)
 
     def release(self, trial: int) -> None:
-        """The trial's worker stopped because the search was interrupted; the next session goes on with the trial."""
-        self._under_way.discard(trial)
+        """The trial's worker stopped because the search was interrupted; the next session resumes the trial."""
+        self._active.discard(trial)
 
     def should_abandon(self, trial: int) -> bool:
-        """Whether a trial that still waits for its worker need not wait any more, because the search is at its end."""
+        """Whether a trial that still waits for its worker need not wait anymore, because the search is at its end."""
         if self.interrupted:
             self.release(trial)
         elif (limit := self._limit_reached()) is not None:
             self._write(self._ending(trial, TrialStatus.STOPPED, limit))
-        return trial not in self._under_way
+        return trial not in self._active
 
     def _value(self, result: EpochReported) -> float:
-        return result.metrics.get(self._spec.objective.metric, math.nan)
-
-    def _diverged(self, result: EpochReported) -> bool:
-        return diverged(result, self._spec.objective.metric)
+        return result.metrics.get(self._metric, math.nan)
 
     def _ending(self, trial: int, status: TrialStatus, reason: str, error: str | None = None) -> TrialEnded:
         return TrialEnded(trial=trial, status=status, stop_reason=reason, error=error, time=self._now())
@@ -307,33 +283,30 @@ class StudyDriver:
 
     def _apply(self, event: Event) -> None:
         """Everything that an event changes, when it happens and when it is replayed."""
-        fold(self.records, event)
-        self._meter.take(event)
-        if isinstance(event, CostCounted):
-            return
-        if isinstance(event, SessionStarted | SessionEnded):
-            self._under_way.clear()
+        self.state.apply(event)
+        if isinstance(event, SessionEvent):
+            self._active.clear()
+        if not isinstance(event, TrialEvent):
             return
         record = self.records[event.trial]
         if record.status is TrialStatus.RUNNING:
-            self._under_way.add(event.trial)
+            self._active.add(event.trial)
         else:
-            self._under_way.discard(event.trial)
+            self._active.discard(event.trial)
         match event:
             case TrialSuggested():
                 self._searcher.tell(record)
-            case EpochReported() if not self._diverged(event):
+            case EpochReported() if not diverged(event, self._metric):
                 self._scheduler.on_result(event.trial, event.epoch, self._value(event))
             case Decided(action="pause"):
                 self._searcher.tell(record)
             case Decided(rung=int(rung)):  # what the journal says counts, whatever the scheduler would say today
-                self._leaves(event.trial, rung)
+                self._leave_rung(event.trial, rung)
             case TrialEnded():
                 self._searcher.tell(record)
-                if record.history:
-                    self._leaves(event.trial, record.history[-1].epoch)
+                self._leave_rung(event.trial, record.last_epoch)
 
-    def _leaves(self, trial: int, rung: int) -> None:
-        """A trial that goes on, or has ended, does not wait at its rung any more."""
+    def _leave_rung(self, trial: int, rung: int) -> None:
+        """A trial that continues, or has ended, does not wait at its rung anymore."""
         if self._scheduler.pauses and trial in self._scheduler.rungs.get(rung, {}):
             self._scheduler.leave(trial, rung)

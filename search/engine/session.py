@@ -15,8 +15,8 @@ from search.engine.driver import StudyDriver
 from search.journal.events import Event, SessionEnded, SessionStarted
 from search.journal.log import Journal, next_session
 from search.journal.provenance import git_commit, version_changes, versions
-from search.journal.records import StudyResult, TrialRecord
-from search.journal.study_folder import seconds_used
+from search.journal.result import StudyResult
+from search.journal.state import StudyState
 from search.storage.mirror import Mirror
 from search.storage.remote import first_line
 from search.study.spec import StudySpec
@@ -37,23 +37,12 @@ class Session:
     Attributes:
         number: the session's, from 1.
         driver: decides for the study.
-        started: the event that begins the session.
         trouble: why the search could not continue, other than an interrupt; whoever runs the trials sets it.
     """
 
     number: int
     driver: StudyDriver
-    started: SessionStarted
     trouble: str | None = None
-
-    def result(self, spec: StudySpec, folder: Path) -> StudyResult:
-        """What the study has found so far."""
-        records = self.driver.records
-        trials = [records[number] for number in sorted(records)]
-        return StudyResult(
-            spec, trials, self.started.versions, self.started.git, self.started.fingerprint, folder=folder,
-            finished=self.driver.finished, trouble=self.trouble,
-        )  # fmt: skip
 
 
 @contextmanager
@@ -63,7 +52,7 @@ def open_session(
     past: Sequence[Event],
     searcher: Searcher,
     scheduler: Scheduler,
-    records: dict[int, TrialRecord],
+    state: StudyState,
     listeners: Sequence[Listener],
     started: SessionStarted,
 ) -> Iterator[Session]:
@@ -74,15 +63,15 @@ def open_session(
         folder: the study's; its lock is held by the caller.
         past: every event of the journal.
         searcher, scheduler: fresh; they are replayed the past.
-        records: empty; the driver fills it, and listeners may read it.
+        state: empty; the driver fills it, and listeners may read it.
         listeners: called with every event after it is on disk.
         started: the event that begins the session.
     """
     journal = Journal(folder / "journal", started.session)
-    driver = StudyDriver(spec, journal, searcher, scheduler, records, listeners, used=seconds_used(past))
+    driver = StudyDriver(spec, journal, searcher, scheduler, state, listeners)
     driver.replay(past)
     driver.record(started)
-    session = Session(started.session, driver, started)
+    session = Session(started.session, driver)
     try:
         yield session
     finally:
@@ -112,14 +101,14 @@ def resumption(before: StudyResult, started: SessionStarted) -> Iterator[str]:
         yield "warning: the images have changed since the last session; trials before and after do not compare"
 
 
-def conclude(result: StudyResult, folder: Path, tracker: MLflowTracker, mirror: Mirror | None) -> StudyResult:
+def conclude(result: StudyResult, tracker: MLflowTracker, mirror: Mirror | None) -> StudyResult:
     """Write what a study leaves beside its journal, here, to MLflow and to its storage; the result says what failed."""
     trouble, best = result.trouble, result.best()
     if mirror is not None and not mirror.flush():  # MLflow only gets what the storage has
         trouble = trouble or mirror.trouble or f"{mirror.study.location} lacks the end of the search"
     best_path: Path | None = None
     try:
-        best_path = _write_outputs(result, folder, tracker)
+        best_path = _write_outputs(result, tracker)
     except ConfigError as error:  # the journal has everything; the same command writes them when there is room
         trouble = trouble or f"the search's files cannot be written ({error})"
     tracker.close(best_path)
@@ -133,7 +122,10 @@ def conclude(result: StudyResult, folder: Path, tracker: MLflowTracker, mirror: 
     return replace(result, finished=result.finished and trouble is None, trouble=trouble)
 
 
-def _write_outputs(result: StudyResult, folder: Path, tracker: MLflowTracker) -> Path | None:
+def _write_outputs(result: StudyResult, tracker: MLflowTracker) -> Path | None:
+    folder = result.folder
+    if folder is None:
+        raise ValueError("a study that is not on disk has no files")
     write_trials(result.trials, folder / "trials.parquet")
     write_optuna(optuna_study(result.spec, result.trials), folder / "optuna.db")
     best = result.best()

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 __all__ = [
-    "EVENTS", "MOST_MONEY", "TOGETHER", "CostCounted", "Decided", "EpochReported", "Event", "SessionEnded",
-    "SessionStarted", "TrialEnded", "WorkerLost", "TrialResumed", "TrialStatus", "TrialSuggested",
+    "EVENTS", "MOST_MONEY", "RECIPE", "TOGETHER", "Cause", "CostCounted", "Decided", "EpochReported", "Event",
+    "SessionEnded", "SessionEvent", "SessionStarted", "TrialEnded", "TrialEvent", "TrialResumed", "TrialStatus",
+    "TrialSuggested", "WorkerLost",
 ]  # fmt: skip
 
 MAX_ERROR = 20_000  # characters
+RECIPE = "recipe:"  # an origin's prefix, before the recipe's name
 MOST_MONEY = 1e15  # in any currency; a journal whose times were changed must not lead to infinity
 
 Number = Annotated[int, Field(ge=0, lt=2**31)]
@@ -29,6 +31,7 @@ def _writable(text: object) -> object:
 
 
 ErrorText = Annotated[str, BeforeValidator(_writable)]
+Cause = Literal["worker_died", "error", "timeout"]
 
 
 class TrialStatus(StrEnum):
@@ -54,81 +57,91 @@ class TrialStatus(StrEnum):
 
 
 class _Event(BaseModel):
+    """Something that happened at `time`, in seconds since 1970."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
 
+    event: str
+    time: Seconds
 
-class SessionStarted(_Event):
-    """A driver took the study over. `time` is in seconds since 1970; `fingerprint` is that of the prepared images."""
+
+class SessionEvent(_Event):
+    """A session begins or ends."""
+
+    session: Annotated[int, Field(ge=1, lt=1_000_000)]
+
+
+class TrialEvent(_Event):
+    """Something that happened to trial number `trial`."""
+
+    trial: Number
+
+
+class SessionStarted(SessionEvent):
+    """A driver started to work on the study. `fingerprint` is that of the prepared images, None without images."""
 
     event: Literal["session"] = "session"
-    session: Annotated[int, Field(ge=1, lt=1_000_000)]
-    time: Seconds
     versions: dict[str, str]
     git: str | None = None
     fingerprint: str | None = None
 
 
-class TrialSuggested(_Event):
-    """Trial `trial` was made: `values` by qualified key (None outside the space), `config` a whole TrialConfig."""
+class TrialSuggested(TrialEvent):
+    """A new trial was handed to a worker.
+
+    `origin` is `recipe:NAME` or the searcher's kind; `values` are by qualified key, None if outside the space.
+    `config` is a whole TrialConfig.
+    """
 
     event: Literal["suggest"] = "suggest"
-    trial: Number
-    origin: str  # "recipe:NAME" or the searcher's kind
+    origin: str
     values: dict[str, Any] | None
     config: dict[str, Any]
-    time: Seconds
 
 
-class EpochReported(_Event):
+class EpochReported(TrialEvent):
     """The trial finished `epoch` (1 is the first). `checkpoint` is the newest one's path."""
 
     event: Literal["result"] = "result"
-    trial: Number
     epoch: Epoch
     metrics: dict[str, float]
     last: bool = False
     stop_reason: str | None = None
     checkpoint: str | None = None
-    time: Seconds
 
 
-class TrialResumed(_Event):
-    """The trial was handed to a worker once more, as its leg number `leg`, the first being 1.
+class TrialResumed(TrialEvent):
+    """The trial was handed to another worker, as its leg number `leg` (the first leg is 1).
 
-    `reason` says after what: an interruption, a loss or a promotion. `checkpoint` is the newest that was known.
+    `reason` says after what: an interruption, a lost worker or a promotion. `checkpoint` is the newest known.
     """
 
     event: Literal["resume"] = "resume"
-    trial: Number
     leg: Annotated[int, Field(ge=2, lt=2**31)]
     reason: str
     checkpoint: str | None = None
-    time: Seconds
 
 
-class WorkerLost(_Event):
-    """The trial's worker is gone before the trial ended; the trial waits for another.
+class WorkerLost(TrialEvent):
+    """The trial's worker was lost before the trial ended; the trial waits for another.
 
-    `cause`: the worker or its node was `worker_died` (or killed), the trial raised an `error`, or it was `silent` for
-    too long and was killed. `checkpoint` is the newest on disk, None if there is none.
+    `cause`: `worker_died` (the worker or its node), `error` (raised by the trial) or `timeout` (it reported nothing for
+    too long and was killed). `checkpoint` is the newest on disk, None if there is none.
     """
 
     event: Literal["worker_lost"] = "worker_lost"
-    trial: Number
-    cause: Literal["worker_died", "error", "timeout"]
+    cause: Cause
     error: ErrorText
     checkpoint: str | None = None
-    time: Seconds
 
 
-class Decided(_Event):
+class Decided(TrialEvent):
     """What the scheduler decided about the trial at a rung; `cutoff` is the value the trial was compared with.
 
-    A trial that is paused lets go of its worker; `promote` is decided later, about a paused one.
+    A paused trial releases its worker; `promote` is decided later, about a paused one.
     """
 
     event: Literal["decision"] = "decision"
-    trial: Number
     epoch: Epoch
     action: Literal["stop", "continue", "pause", "promote"]
     rung: Number | None = None
@@ -136,15 +149,13 @@ class Decided(_Event):
     reason: str
 
 
-class TrialEnded(_Event):
+class TrialEnded(TrialEvent):
     """Nothing more will come from the trial; FAILED says in `error` why."""
 
     event: Literal["end"] = "end"
-    trial: Number
     status: TrialStatus
     stop_reason: str | None = None
     error: ErrorText | None = None
-    time: Seconds
 
     @field_validator("status")
     @classmethod
@@ -160,13 +171,11 @@ class TrialEnded(_Event):
         return self
 
 
-class SessionEnded(_Event):
-    """The driver let go of the study in good order: `reason` is "finished" or what interrupted it."""
+class SessionEnded(SessionEvent):
+    """The driver closed the study properly: `reason` is "finished" or what interrupted it."""
 
     event: Literal["close"] = "close"
-    session: Annotated[int, Field(ge=1, lt=1_000_000)]
     reason: str
-    time: Seconds
 
 
 class CostCounted(_Event):
@@ -179,7 +188,6 @@ class CostCounted(_Event):
     total: Money
     rate: Money
     nodes: dict[str, Annotated[int, Field(ge=1, lt=2**31)]]
-    time: Seconds
 
 
 Event = (

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from search.planning.disk import checkpoint_bytes
+from search.study.spec import StudySpec
 from trainables.config import SyntheticCurve, TrialConfig
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = ["Calibration", "Plan", "calibrate"]
 
 # Enough for a stable rate, little enough to wait for: the second of two short epochs is timed.
 CALIBRATION_STEPS = 3
@@ -22,6 +24,16 @@ class Calibration:
 
     epoch_seconds: float | None
     checkpoint_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study would do: so many trials at once, on so many nodes of each type (empty if nothing has a price)."""
+
+    spec: StudySpec
+    concurrent: int
+    calibration: Calibration
+    nodes: Mapping[str, int]
 
 
 def calibrate(config: TrialConfig, cache: Path) -> Calibration:

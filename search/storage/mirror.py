@@ -129,6 +129,18 @@ class Mirror:
             self._news.wait_for(lambda: self._tried >= wanted or self.trouble is not None, timeout)
             return self._served >= wanted
 
+    def copy_study(self) -> None:
+        """Copy the study's YAML, before its first trial starts.
+
+        Raises:
+            ConfigError: if the storage cannot be written.
+        """
+        try:
+            self.copy_outputs(["study.yaml"])
+        except OSError as error:
+            rule = f"must be writable ({first_line(error)})"
+            raise ConfigError.single("--storage", self.study.location, rule) from None
+
     def copy_outputs(self, names: Iterable[str] = OUTPUTS) -> None:
         """Copy what lies beside the journal, as far as it is there: all of it, or the files of these names.
 

@@ -15,9 +15,17 @@ from typing import Any
 
 import yaml
 
-from search.journal.cost import Spending
-from search.journal.events import CostCounted, Event, SessionEnded, SessionStarted, TrialSuggested, WorkerLost
-from search.journal.records import Mode, TrialRecord, best_of, fold
+from search.journal.events import (
+    CostCounted,
+    Event,
+    SessionEnded,
+    SessionStarted,
+    TrialEvent,
+    TrialSuggested,
+    WorkerLost,
+)
+from search.journal.records import Mode, TrialRecord, best_of
+from search.journal.state import StudyState
 from search.tracking.client import ENDED, SEARCH, TRIAL, MLflowExperiment, RunState, Value
 from search.tracking.uri import reason
 from search.tracking.values import STATUSES, parameters, summary, tags_of
@@ -57,7 +65,8 @@ class RunProjection:
 
     def __init__(self, uri: str, study: TrackedStudy, artifact_root: Path, warn: Callable[[str], None]) -> None:
         self._uri, self._study, self._artifact_root, self._warn = uri, study, artifact_root, warn
-        self._records: dict[int, TrialRecord] = {}
+        self._state = StudyState()
+        self._records = self._state.records
         self._search = ""  # when it began, to the microsecond: another folder may hold a study of the same name
         self._session: SessionStarted | None = None
         self._begun_in: dict[int, SessionStarted | None] = {}  # a trial's tags are the same whenever it is written
@@ -65,7 +74,6 @@ class RunProjection:
         self._closed: SessionEnded | None = None
         self._ended = 0
         self._bests: list[tuple[int, TrialRecord]] = []  # each trial that was the best, and how many had ended by then
-        self._spending = Spending()
         self._costs: list[Value] = []  # when a trial or session ended: a value a minute would be more than one can read
         self._told_costs = 0
         self._files = dict(study.files)
@@ -93,11 +101,11 @@ class RunProjection:
 
     def take(self, event: Event) -> None:
         """Learn of an event; nothing is written yet."""
-        self._spending = self._spending.after(event)
+        before = self._records.get(event.trial) if isinstance(event, TrialEvent) else None
+        self._state.apply(event)
         if isinstance(event, CostCounted):
             return
         if isinstance(event, SessionStarted | SessionEnded):
-            fold(self._records, event)
             self._parent_changed = True
             self._changed |= {n for n, record in self._records.items() if not record.status.ended}
             if isinstance(event, SessionStarted):
@@ -108,12 +116,10 @@ class RunProjection:
                 self._closed = event
                 self._note_cost(event.time)
             return
-        before = self._records.get(event.trial)
         if isinstance(event, WorkerLost) and before is not None and not before.status.ended:
             self._lost[event.trial][before.leg] = event
         if isinstance(event, TrialSuggested):
             self._begun_in.setdefault(event.trial, self._session)
-        fold(self._records, event)
         record = self._records[event.trial]
         if record is before:
             return
@@ -127,8 +133,8 @@ class RunProjection:
                 self._bests.append((self._ended, record))
 
     def _note_cost(self, when: float) -> None:
-        if self._spending.counted:
-            self._costs.append(("cost", self._spending.spent, when, self._ended))
+        if self._state.spending.counted:
+            self._costs.append(("cost", self._state.spending.spent, when, self._ended))
 
     def attach(self, name: str, text: str) -> None:
         """Keep a text as an artifact of the search's run."""

@@ -21,7 +21,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
-from search.engine.driver import Cause, StudyDriver
+from search.engine.driver import StudyDriver
+from search.journal.events import Cause
 from search.storage.checkpoints import checkpoints, interrupt_file, last_written, leg_folder
 from search.storage.mirror import Mirror
 from search.storage.remote import RemoteFolder, first_line

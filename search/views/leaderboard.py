@@ -1,4 +1,4 @@
-"""The trials in order of merit, each against the published recipe, as rows that a terminal or a report can show."""
+"""The trials, best first, each against the published recipe, as rows that a terminal or a report can show."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from search.journal.records import TrialRecord, TrialStatus
+from search.journal.records import TrialRecord, TrialStatus, ranked
 from search.study.spec import StudySpec
 from trainables.config import flatten
 
@@ -21,43 +21,38 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class Row:
-    """One trial: its value at its last epoch, the gain over the reference recipe (None without one), its config."""
+    """One trial, with its value at the last epoch.
+
+    `source` is the recipe or the searcher that it comes from, `gain` that over the reference recipe (None without one),
+    `config` what stands out of its config, in words.
+    """
 
     trial: int
-    origin: str
+    source: str
     status: TrialStatus
     epochs: int
     value: float
     gain: float | None
-    recipe: str
+    config: str
 
 
 def reference(spec: StudySpec, records: Iterable[TrialRecord]) -> tuple[str, float] | None:
-    """Name and final value of the study's first recipe, the published one; None until it has ended well."""
+    """Name and final value of the study's first recipe, the published one; None until it has completed."""
     for record in records:
-        if record.number == 0 and record.status is TrialStatus.COMPLETED and record.origin.startswith("recipe:"):
-            return record.origin.removeprefix("recipe:"), record.value(spec.objective.metric)
+        if record.number == 0 and record.status is TrialStatus.COMPLETED and record.recipe is not None:
+            return record.recipe, record.value(spec.objective.metric)
     return None
 
 
 def leaderboard(spec: StudySpec, records: Iterable[TrialRecord]) -> list[Row]:
-    """Completed trials by value, then the others by how far they came."""
+    """Completed trials by value, then the others by how many epochs they trained."""
     records = list(records)
-    metric, sign = spec.objective.metric, 1 if spec.objective.mode == "max" else -1
-    baseline = reference(spec, records)
-
-    def order(record: TrialRecord) -> tuple[bool, int, float, int]:
-        value = record.value(metric)
-        completed = record.status is TrialStatus.COMPLETED and math.isfinite(value)
-        merit = sign * value if math.isfinite(value) else -math.inf
-        return not completed, 0 if completed else -len(record.history), -merit, record.number
-
+    objective, baseline = spec.objective, reference(spec, records)
     rows = []
-    for record in sorted(records, key=order):
-        value = record.value(metric)
+    for record in ranked(records, objective.metric, objective.mode):
+        value, source = record.value(objective.metric), record.recipe or record.origin
         gain = None if baseline is None or not math.isfinite(value) else value - baseline[1]
-        epochs = record.history[-1].epoch if record.history else 0
-        rows.append(Row(record.number, record.origin, record.status, epochs, value, gain, _words(record)))
+        rows.append(Row(record.number, source, record.status, record.last_epoch, value, gain, _words(record)))
     return rows
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from search.journal.records import StudyResult
+from search.journal.result import StudyResult
 from search.storage.checkpoints import checkpoint_at
 from search.tracking.uri import redacted
 

@@ -13,7 +13,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.journal.records import BEST_RULE, StudyResult, TrialRecord, rows
+from search.journal.records import BEST_RULE, TrialRecord
+from search.journal.result import StudyResult
+from search.journal.table import rows
 from trainables.config import ConfigError, dump_yaml, parse_config
 from trainables.files import replaced
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from search.algorithms.forecast import Survival, expected_survivors
 from search.algorithms.schedulers.registry import build_scheduler
 from search.journal.cost import amount, hourly
-from search.planning.calibration import Calibration
+from search.planning.calibration import Plan
 from search.planning.disk import needed_bytes
 from search.study.spec import StudySpec
 from search.views.console import say
@@ -20,18 +20,9 @@ from spaces.table import space_rows
 __all__ = ["print_plan"]
 
 
-def print_plan(
-    spec: StudySpec, concurrent: int, calibration: Calibration, nodes: Mapping[str, int], console: Console
-) -> None:
-    """Print the resolved study, its space, the expected survivors of each rung, epochs, disk, time and cost.
-
-    Args:
-        spec: the study.
-        concurrent: how many trials run at once.
-        calibration: what an epoch takes.
-        nodes: on how many nodes of each type they run; used if there are prices.
-        console: where to print.
-    """
+def print_plan(plan: Plan, console: Console) -> None:
+    """Print the resolved study, its space, the expected survivors of each rung, epochs, disk, time and cost."""
+    spec, concurrent, calibration = plan.spec, plan.concurrent, plan.calibration
     say(console, spec.dump())
     space = Table(title="space", title_justify="left")
     for column in ("parameter", "values", "when"):
@@ -63,7 +54,7 @@ def print_plan(
     if spec.resources.gpus_per_trial == "auto":
         console.print("GPUs a trial: measured when the search starts; planned here with a whole one")
     if spec.resources.prices is not None:
-        say(console, cost_line(spec, seconds, nodes))
+        say(console, cost_line(spec, seconds, plan.nodes))
 
 
 def cost_line(spec: StudySpec, seconds: float | None, nodes: Mapping[str, int]) -> str:

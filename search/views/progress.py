@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 from rich import box
@@ -14,10 +14,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.journal.cost import Spending, told
+from search.journal.cost import spent_of
 from search.journal.error_text import error_summary
-from search.journal.events import Event, TrialEnded, WorkerLost
+from search.journal.events import Event, SessionEnded, SessionStarted, TrialEnded, WorkerLost
 from search.journal.records import TrialRecord, TrialStatus, best_of
+from search.journal.state import StudyState
 from search.study.spec import StudySpec
 from search.views.console import say
 from search.views.leaderboard import leaderboard, reference
@@ -54,54 +55,63 @@ def counted(records: Iterable[TrialRecord]) -> list[str]:
 
 
 class Progress:
-    """A listener of the driver's events; a context manager around the search.
+    """A listener of the driver's events, which shows one session from its first event to its last.
+
+    As a context manager around the search it also ends the display if the session ends in an error.
 
     Args:
         spec: the study.
-        records: the driver's records, read only.
-        console: where to draw. Where it is no terminal, a line tells each trial's end, and one a minute how things are.
+        state: the driver's, read only.
+        console: where to draw. Unless it is a terminal, there is a line for each trial that ends, and one a minute.
     """
 
-    def __init__(self, spec: StudySpec, records: Mapping[int, TrialRecord], console: Console) -> None:
-        self._spec, self._by_number, self._console = spec, records, console
-        self._started = self._told = time.monotonic()
-        self._before, self._ended_before = 0, 0
-        self._spending = Spending()  # the first count of a session holds what those before it have cost
-        live = console.is_terminal
-        self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=2) if live else None
+    def __init__(self, spec: StudySpec, state: StudyState, console: Console) -> None:
+        self._spec, self._state, self._console = spec, state, console
+        self._begin()
+        self._live: Live | None = None
+        if console.is_terminal:
+            self._live = Live(console=console, get_renderable=self._panel, refresh_per_second=2)
+
+    def _begin(self) -> None:
+        self._started = self._last_line = time.monotonic()
+        records = self._state.trials
+        self._before = sum(len(record.history) for record in records)  # an earlier session's
+        self._ended_before = sum(record.status.ended for record in records)
 
     def __enter__(self) -> Progress:
-        self._started = self._told = time.monotonic()
-        records = list(self._by_number.values())
-        self._before = sum(len(record.history) for record in records)  # an earlier session's
-        self._ended_before = sum(record.ended is not None for record in records)
-        if self._live is not None:
-            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         if self._live is not None:
             self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        """Take one event."""
-        self._spending = self._spending.after(event)
-        if self._live is not None:
-            return
-        records = list(self._by_number.values())
-        if isinstance(event, TrialEnded):
-            self._say(self._ending(self._by_number[event.trial]), records)
-        elif isinstance(event, WorkerLost) and self._by_number[event.trial].status is TrialStatus.PENDING:
-            self._say(self._loss(event, self._by_number[event.trial]), records)
-        elif time.monotonic() - self._told > QUIET_SECONDS:
-            self._say("", records)
+        """Show what one event has changed."""
+        if isinstance(event, SessionStarted):
+            self._begin()
+            if self._live is not None:
+                self._live.start()
+        elif isinstance(event, SessionEnded):
+            self._stop()
+        elif self._live is not None:
+            return  # it redraws itself
+        elif isinstance(event, TrialEnded):
+            self._say(self._ending(self._state.records[event.trial]))
+        elif isinstance(event, WorkerLost) and self._state.records[event.trial].status is TrialStatus.PENDING:
+            self._say(self._worker_lost(event, self._state.records[event.trial]))
+        elif time.monotonic() - self._last_line > QUIET_SECONDS:
+            self._say("")
 
-    def _say(self, what: str, records: list[TrialRecord]) -> None:
-        self._told = time.monotonic()
+    def _say(self, what: str) -> None:
+        self._last_line = time.monotonic()
+        records = self._state.trials
         parts = [what, "  ".join(counted(records)), self._best(records), self._cost(), self._left(records)]
-        line = f"[{duration(self._told - self._started):>6}] " + " | ".join(part for part in parts if part)
+        line = f"[{duration(self._last_line - self._started):>6}] " + " | ".join(part for part in parts if part)
         say(self._console, line)
 
     def _ending(self, record: TrialRecord) -> str:
@@ -109,16 +119,16 @@ class Progress:
         reason = f" ({record.stop_reason})" if record.stop_reason not in (None, "epochs", "diverged") else ""
         if record.error:
             reason = f": {error_summary(record.error)}"
-        at = f" {metric} {record.value(metric):.4f} at epoch {record.history[-1].epoch}" if record.history else ""
+        at = f" {metric} {record.value(metric):.4f} at epoch {record.last_epoch}" if record.history else ""
         return f"{f'trial {record.number:>3} {record.origin:<14} {record.status.value.lower()}{reason}':<46}{at}"
 
-    def _loss(self, event: WorkerLost, record: TrialRecord) -> str:
+    def _worker_lost(self, event: WorkerLost, record: TrialRecord) -> str:
         return f"trial {record.number:>3} {record.origin:<14} lost its worker ({event.cause}), gets another"
 
     def _best(self, records: list[TrialRecord]) -> str:
         best = best_of(records, self._spec.objective.metric, self._spec.objective.mode)
         if best is None:
-            return "no trial has run to its end yet"
+            return "no trial has completed yet"
         value = best.value(self._spec.objective.metric)
         text = f"best {value:.4f} (trial {best.number})"
         baseline = reference(self._spec, records)
@@ -127,8 +137,9 @@ class Progress:
         return text
 
     def _cost(self) -> str:
-        spent = told(self._spending.at(time.time()), self._spec.budget.max_cost)
-        return f"cost {spent}" if self._spending.counted else ""
+        spending = self._state.spending
+        spent = spent_of(spending.at(time.time()), self._spec.budget.max_cost)
+        return f"cost {spent}" if spending.counted else ""
 
     def _left(self, records: list[TrialRecord]) -> str:
         total, trained = self._spec.budget.trials, sum(len(record.history) for record in records)
@@ -138,7 +149,7 @@ class Progress:
         if here <= 0 or len(ended) < self._ended_before + (2 if self._before else 1):
             return f"{len(ended)} of {total} trials"
         # Recipes run to the end and come first, so that their cost says little about the rest.
-        suggested = [record for record in ended if not record.origin.startswith("recipe:")] or ended
+        suggested = [record for record in ended if record.recipe is None] or ended
         per_trial = sum(len(record.history) for record in suggested) / len(suggested)
         under_way = trained - sum(len(record.history) for record in ended)
         epochs_left = max((total - len(ended)) * per_trial - under_way, 0.0)
@@ -146,13 +157,14 @@ class Progress:
         left = epochs_left * elapsed / here
         if self._spec.budget.hours is not None:
             left = min(left, max(self._spec.budget.hours * 3600 - elapsed, 0.0))
-        if self._spec.budget.max_cost is not None and self._spending.rate > 0:
-            money = self._spec.budget.max_cost - self._spending.at(time.time())
-            left = min(left, max(money, 0.0) / self._spending.rate * 3600)
+        spending = self._state.spending
+        if self._spec.budget.max_cost is not None and spending.rate > 0:
+            money = self._spec.budget.max_cost - spending.at(time.time())
+            left = min(left, max(money, 0.0) / spending.rate * 3600)
         return f"{len(ended)} of {total} trials" + (f", about {duration(left)} left" if left >= 1 else "")
 
     def _panel(self) -> Group:
-        records = list(self._by_number.values())  # at once: this is called from rich's own thread
+        records = list(self._state.records.values())  # a copy: this is called from rich's own thread
         metric = self._spec.objective.metric
         running = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for column in ("trial", "origin", "epoch", metric, "lr"):
@@ -174,27 +186,27 @@ class Progress:
         return Group(*lines, running) if running.row_count else Group(*lines)
 
 
-def print_leaderboard(spec: StudySpec, records: Mapping[int, TrialRecord], console: Console, most: int = 10) -> None:
-    """The best trials as a table; what is not shown is counted."""
-    rows = leaderboard(spec, records.values())
-    baseline = reference(spec, records.values())
+def print_leaderboard(spec: StudySpec, trials: Sequence[TrialRecord], console: Console, most: int = 10) -> None:
+    """The best trials as a table; the title counts the rest."""
+    rows = leaderboard(spec, trials)
+    baseline = reference(spec, trials)
     title = f"{spec.study}: the {min(most, len(rows))} best of {len(rows)} trials by {spec.objective.metric}"
     heads = ["trial", "from", "epochs", "value"] + ([] if baseline is None else [f"vs {baseline[0]}"])
     lines = []
     for row in rows[:most]:
         state = "" if row.status is TrialStatus.COMPLETED else f" {row.status.value.lower()}"
-        cells = [str(row.trial), row.origin.removeprefix("recipe:"), f"{row.epochs}{state}"]
+        cells = [str(row.trial), row.source, f"{row.epochs}{state}"]
         cells.append(f"{row.value:.4f}" if math.isfinite(row.value) else "-")
         if baseline is not None:
             cells.append("-" if row.gain is None else f"{row.gain:+.4f}")
         lines.append((row, cells))
     widths = [max(len(head), *(len(cells[i]) for _, cells in lines)) for i, head in enumerate(heads)] if lines else []
-    # Rich shrinks any column; a leaderboard without its numbers is none, so that the last one is cut here.
+    # Rich would shrink any column; the numbers must stay readable, so the last column is cut here.
     room = max(console.width - sum(widths) - 2 * len(widths) - 2, 10)
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in [*heads, "config"]:
         table.add_column(head, no_wrap=True)
     for row, cells in lines:
-        text = row.recipe if len(row.recipe) <= room else row.recipe[: room - 1] + "…"
+        text = row.config if len(row.config) <= room else row.config[: room - 1] + "…"
         table.add_row(*cells, text, style=None if row.status is TrialStatus.COMPLETED else STYLES[row.status])
     console.print(table)

@@ -6,16 +6,16 @@ import contextlib
 import os
 import textwrap
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from search.journal.cost import spending
 from search.journal.error_text import error_summary
-from search.journal.events import EpochReported, Event, TrialResumed, TrialStatus, TrialSuggested, WorkerLost
+from search.journal.events import TrialStatus
 from search.journal.log import holder
-from search.journal.records import TrialRecord, best_of, fold
-from search.journal.study_folder import SessionRecord, is_over, missing_end, read_study, seconds_used, sessions
+from search.journal.records import TrialRecord, best_of
+from search.journal.state import StudyState
+from search.journal.study_folder import read_study
 from search.study.spec import StudySpec
 
 __all__ = ["Overview", "Trouble", "look"]
@@ -39,13 +39,7 @@ class Overview:
 
     Attributes:
         holder: the driver at work, None if there is none.
-        finished: nothing is left to do.
-        trials: by number; one that was running when its driver was killed is PENDING.
-        seconds: how long all sessions have run, the present one until now.
-        cost: what their nodes have cost until then, None if no prices were given.
-        cost_an_hour: what the nodes that are there now cost, 0 if nobody searches.
-        heard: when each trial was last heard of: handed to a worker, or an epoch reported.
-        trouble: losses and failures, the latest first.
+        state: after all events; a session that was killed ends in it as "killed".
         checkpoints: how many checkpoint files there are, and their bytes.
     """
 
@@ -53,20 +47,48 @@ class Overview:
     spec: StudySpec
     now: float
     holder: str | None
-    sessions: list[SessionRecord]
-    finished: bool
-    trials: list[TrialRecord]
-    seconds: float
-    cost: float | None
-    cost_an_hour: float
-    heard: Mapping[int, float]
-    trouble: list[Trouble]
+    state: StudyState
     checkpoints: tuple[int, int]
 
     @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        sessions = self.state.sessions
+        return self.state.is_over(self.spec) or (bool(sessions) and sessions[-1].reason == "finished")
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """Every trial by number; one that was running when its driver was killed is PENDING."""
+        return self.state.trials
+
+    @property
+    def seconds(self) -> float:
+        """How long all sessions have run, the present one until now."""
+        running = self.state.open_session
+        return self.state.seconds_used + (max(self.now - running.latest, 0.0) if running else 0.0)
+
+    @property
+    def cost(self) -> float | None:
+        """What the nodes of all sessions have cost until now; None if no prices were given."""
+        spending = self.state.spending
+        if not spending.counted:
+            return None
+        return spending.at(self.now) if self.state.open_session else spending.spent
+
+    @property
+    def cost_an_hour(self) -> float:
+        """What the nodes that are alive now cost; 0 if no session is running."""
+        return self.state.spending.rate if self.state.open_session else 0.0
+
+    @property
     def best(self) -> TrialRecord | None:
-        """The best trial by `results.BEST_RULE`."""
+        """The best trial by `records.BEST_RULE`."""
         return best_of(self.trials, self.spec.objective.metric, self.spec.objective.mode)
+
+    @property
+    def trouble(self) -> list[Trouble]:
+        """Lost workers and failed trials, the latest first."""
+        return sorted(_trouble(self.state), key=lambda trouble: -trouble.when)
 
     def of(self, status: TrialStatus) -> list[TrialRecord]:
         """The trials in this state."""
@@ -79,56 +101,28 @@ def look(folder: Path) -> Overview:
     Raises:
         ConfigError: if study.yaml or journal cannot be read.
     """
-    spec, events = read_study(folder)
-    while (held := holder(folder / "journal")) is None and _open(events):
-        # Killed, or it ended in good order between reading and asking: then the journal says so by now.
-        before = events
+    before: StudyState | None = None
+    while True:
         spec, events = read_study(folder)
-        if _open(events) == _open(before):
+        state, held = StudyState.of(events), holder(folder / "journal")
+        if held is not None or state.open_session is None:
             break
-    return _overview(folder, spec, events, held, time.time())
+        # Killed, or closed properly between reading and asking for the holder: then the journal says so by now.
+        if before is not None and before.sessions[-1:] == state.sessions[-1:]:
+            break
+        before = state
+    if held is None and (end := state.missing_end(spec)):
+        state.apply(end)
+    return Overview(folder, spec, time.time(), held, state, _size(folder / "checkpoints"))
 
 
-def _open(events: Iterable[Event]) -> int | None:
-    """The number of the last session, if its end is not written."""
-    known = sessions(events)
-    return known[-1].number if known and known[-1].reason is None else None
-
-
-def _overview(folder: Path, spec: StudySpec, events: list[Event], held: str | None, now: float) -> Overview:
-    records: dict[int, TrialRecord] = {}
-    heard: dict[int, float] = {}
-    lost: dict[int, list[WorkerLost]] = {}
-    for event in events:
-        fold(records, event)
-        if isinstance(event, TrialSuggested | TrialResumed | EpochReported):
-            heard[event.trial] = event.time
-        elif isinstance(event, WorkerLost):
-            lost.setdefault(event.trial, []).append(event)
-    known = sessions(events)
-    over = is_over(spec, list(records.values()), events)
-    if held is None and (end := missing_end(events, over)):
-        fold(records, end)
-    trials = [records[number] for number in sorted(records)]
-    seconds, spent = seconds_used(events), spending(events)
-    cost, rate = spent.spent, 0.0
-    if held is not None and known and known[-1].reason is None:
-        seconds += max(now - known[-1].latest, 0.0)
-        cost, rate = spent.at(now), spent.rate
-    return Overview(
-        folder, spec, now, held, known, over or (bool(known) and known[-1].reason == "finished"), trials, seconds,
-        cost if spent.counted else None, rate, heard,
-        sorted(_trouble(trials, lost), key=lambda trouble: -trouble.when), _size(folder / "checkpoints"),
-    )  # fmt: skip
-
-
-def _trouble(trials: Iterable[TrialRecord], losses: Mapping[int, list[WorkerLost]]) -> Iterable[Trouble]:
-    for record in trials:
-        lost = losses.get(record.number, [])
+def _trouble(state: StudyState) -> Iterator[Trouble]:
+    for record in state.trials:
+        lost = state.worker_losses.get(record.number, [])
         causes = ", ".join(dict.fromkeys(loss.cause for loss in lost))
-        counted = f"{len(lost)} loss{'es' * (len(lost) > 1)} ({causes})"
+        counted = f"{len(lost)} worker{'s' * (len(lost) > 1)} lost ({causes})"
         if record.status is TrialStatus.FAILED and record.error:
-            what = f"failed after {counted}" if lost else "failed"
+            what = f"failed, {counted}" if lost else "failed"
             yield Trouble(record.number, record.ended or 0.0, what, _cause(record.error))
         elif lost:
             yield Trouble(record.number, lost[-1].time, counted, _cause(lost[-1].error))

@@ -23,7 +23,8 @@ from search.algorithms.searchers.registry import build_searcher
 from search.engine.driver import StudyDriver
 from search.journal.events import Decided, SessionStarted
 from search.journal.log import Journal, read
-from search.journal.records import StudyResult, collect
+from search.journal.result import StudyResult, collect
+from search.journal.state import StudyState
 from search.planning.resources import resolved_execution
 from search.study.parse import load_study
 from search.study.spec import StudySpec
@@ -90,7 +91,7 @@ def uninterrupted(study: Path, out: Path) -> None:
     folder = out / spec.study
     write_text(folder / "study.yaml", spec.dump())
     journal = Journal(folder / "journal", 1)
-    driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), {})
+    driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), StudyState())
     driver.record(SessionStarted(session=1, time=0.0, versions={}))
     while (leg := driver.next_leg()) is not None:
         config = parse_config(leg.config)

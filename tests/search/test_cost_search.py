@@ -14,10 +14,11 @@ import yaml
 from mlflow.tracking import MlflowClient
 from ray.cluster_utils import Cluster
 
-from search.journal.cost import Spending, spending
+from search.journal.cost import Spending
 from search.journal.events import CostCounted, EpochReported, Event, SessionStarted, TrialEnded
 from search.journal.log import read
 from search.journal.records import TrialStatus
+from search.journal.state import StudyState
 from search.views.summary import look
 from tests.search.killed_search import TIMEOUT, command, environment, journal_lines, result, synthetic_study, written
 
@@ -68,12 +69,14 @@ def test_what_a_killed_search_has_cost_is_neither_lost_nor_spent_again(tmp_path:
 
     first = subprocess.Popen(command(study, tmp_path, *limit, *PRICES), env=there, stdout=subprocess.DEVNULL)
     ends = time.monotonic() + TIMEOUT
-    while first.poll() is None and spending(read(folder / "journal")).spent < 1 and time.monotonic() < ends:
+    while (
+        first.poll() is None and StudyState.of(read(folder / "journal")).spending.spent < 1 and time.monotonic() < ends
+    ):
         time.sleep(0.05)
     assert first.poll() is None
     first.kill()
     first.wait()
-    before = spending(read(folder / "journal")).spent
+    before = StudyState.of(read(folder / "journal")).spending.spent
     assert 1 <= before < LIMIT
     assert look(folder).cost == before
 
@@ -88,7 +91,7 @@ def test_what_a_killed_search_has_cost_is_neither_lost_nor_spent_again(tmp_path:
     assert {event.rate for event in counts} == {60_000.0}
     found = result(tmp_path)
     assert [(record.status, record.stop_reason) for record in found.trials] == [(TrialStatus.STOPPED, "max_cost")]
-    spent = spending(events).spent
+    spent = StudyState.of(events).spending.spent
     assert f"cost: {spent:.2f} of {LIMIT:.2f}" in done.stdout
     assert parent_cost(tmp_path) == spent
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from search.export import export_config
-from search.journal.events import SessionStarted, TrialStatus
+from search.journal.events import TrialStatus
 from search.journal.log import Journal
 from search.journal.study_folder import find_study
 from search.tracking.tracker import MLflowTracker, default_uri
@@ -117,12 +117,3 @@ def test_a_tracking_server_that_is_away_costs_only_the_run_id(
     text, _ = export_config(tmp_path / "sample", "http://127.0.0.1:1")
     assert "mlflow_run_id: null" in text
     assert "without the MLflow run's id" in capsys.readouterr().out
-
-
-def test_a_journal_without_a_session_is_exported_too(tmp_path: Path) -> None:
-    spec = sample_spec()
-    write_text(tmp_path / "sample" / "study.yaml", spec.dump())
-    events = [event for event in sample_events(spec) if not isinstance(event, SessionStarted)]
-    Journal(tmp_path / "sample" / "journal", 1).append(*events)
-    text, record = export_config(tmp_path / "sample", default_uri(tmp_path))
-    assert (record.number, "versions: {}" in text) == (4, True)

@@ -16,7 +16,8 @@ from mlflow.tracking import MlflowClient
 
 from search.journal.events import CostCounted
 from search.journal.log import read
-from search.journal.records import TrialStatus, collect
+from search.journal.records import TrialStatus
+from search.journal.result import collect
 from search.study.parse import load_study
 from trainables.result import METRICS
 

@@ -85,10 +85,12 @@ def test_a_running_search(tmp_path: Path) -> None:
     assert told["waiting"] == "trials 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
     rows = [" ".join(line.split()) for line in lines]
     assert "5 random 1 of 4 0.5750 10 days ago" in rows
-    assert "losses and failures: the last 5, and 11 more" in rows
-    assert any(row.startswith("6 1 loss (preempted) ray.exceptions.OutOfMemoryError: [trial 6]") for row in rows)
+    assert "lost workers and failures: the last 5, and 11 more" in rows
+    assert any(
+        row.startswith("6 1 worker lost (worker_died) ray.exceptions.OutOfMemoryError: [trial 6]") for row in rows
+    )
     assert "sample: the 5 best of 20 trials by val_accuracy" in rows
-    assert not any("to go on" in row for row in rows)
+    assert not any("to continue" in row for row in rows)
 
 
 def test_the_cost_of_a_search(tmp_path: Path) -> None:
@@ -108,11 +110,11 @@ def test_it_reads_well_at_80_columns(tmp_path: Path) -> None:
     text = "\n".join(lines)
     for part in (
         "running: session 3",
-        "heard of",
+        "last heartbeat",
         "1 of 4",
         "10 days ago",
         "[trial 6]",
-        "1 loss (preempted)",
+        "1 worker lost (worker_died)",
         "0.6100",
     ):
         assert part in text
@@ -127,8 +129,8 @@ def test_paused_trials_are_counted_by_epoch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("events", "says"),
     [
-        ([], "no session has been begun"),
-        (troubled_events(SPEC)[:5], "killed: session 1 was last heard of "),
+        ([], "no session has started"),
+        (troubled_events(SPEC)[:5], "killed: session 1 wrote its last event "),
         (first_session(troubled_events(SPEC)), "interrupted: session 1 ended "),
         (troubled_events(SPEC), "finished: session 2 ended "),
     ],
@@ -138,13 +140,13 @@ def test_how_it_stands_when_nobody_searches(tmp_path: Path, events: list[Event],
     for terminal in (False, True):
         lines = shown(folder, terminal)
         assert says in next(line for line in lines if line.startswith("state"))
-        assert any("to go on" in line for line in lines) == ("finished" not in says)
+        assert any("to continue" in line for line in lines) == ("finished" not in says)
 
 
 def test_a_driver_that_starts_or_concludes_is_told(tmp_path: Path) -> None:
     folder = written(tmp_path / "sample", first_session(troubled_events(SPEC)))
     with lock(folder / "journal"):
-        assert any("starts, or writes its results; session 1 ended" in line for line in shown(folder))
+        assert any("is starting, or writing its results; session 1 ended" in line for line in shown(folder))
     folder = written(tmp_path / "new", [])
     with lock(folder / "journal"):
         assert any("about to start" in line for line in shown(folder))
@@ -152,12 +154,12 @@ def test_a_driver_that_starts_or_concludes_is_told(tmp_path: Path) -> None:
 
 def test_the_command_that_goes_on_names_this_study(tmp_path: Path) -> None:
     folder = written(tmp_path / "a b" / "sample", first_session(troubled_events(SPEC)))
-    command = shlex.split(shown(folder)[-1].removeprefix("to go on: "))
+    command = shlex.split(shown(folder)[-1].removeprefix("to continue: "))
     assert command[1:3] == ["-m", "search.run"]
     assert load_study(command[3]) == SPEC
     assert command[4:] == ["--out", str(folder.parent)]
     renamed = written(tmp_path / "renamed", first_session(troubled_events(SPEC)))
-    assert "name the folder sample again" in shown(renamed)[-1]
+    assert "rename the folder to sample" in shown(renamed)[-1]
 
 
 def test_the_verb(tmp_path: Path) -> None:

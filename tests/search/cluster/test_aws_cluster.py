@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from search.journal.log import read
-from search.journal.records import TrialStatus, collect
+from search.journal.records import TrialStatus
+from search.journal.result import collect
 from search.study.parse import load_study
 from tests.search.cloud import Cloud, Machines, emulated
 from tests.search.lab import Lab, why_not

@@ -20,7 +20,8 @@ from mlflow.tracking import MlflowClient
 
 from search.journal.events import EpochReported, TrialEnded, TrialSuggested, WorkerLost
 from search.journal.log import read
-from search.journal.records import TrialStatus, collect
+from search.journal.records import TrialStatus
+from search.journal.result import collect
 from search.study.parse import load_study
 from tests.search.lab import Lab, why_not
 from tests.search.laptop import ROOT, Laptop, until

@@ -11,8 +11,9 @@ import pytest
 
 from search.algorithms.schedulers.registry import build_scheduler
 from search.algorithms.searchers.registry import build_searcher
-from search.engine.driver import Cause, Leg, StudyDriver
+from search.engine.driver import Leg, StudyDriver
 from search.journal.events import (
+    Cause,
     CostCounted,
     Decided,
     EpochReported,
@@ -25,6 +26,7 @@ from search.journal.events import (
 )
 from search.journal.log import Journal, read
 from search.journal.records import TrialStatus
+from search.journal.state import StudyState
 from search.study.parse import parse_study
 from search.study.spec import StudySpec
 from trainables.config import parse_config
@@ -50,15 +52,8 @@ def driver_for(
     spec = parse_study({**TREE, **changes})
     heard: list[Event] = []
     now = (lambda: clock[0]) if clock else (lambda: 1000.0)
-    driver = StudyDriver(
-        spec,
-        Journal(tmp_path / "journal", session),
-        build_searcher(spec),
-        build_scheduler(spec),
-        {},
-        [heard.append],
-        now=now,
-    )
+    journal, deciders = Journal(tmp_path / "journal", session), (build_searcher(spec), build_scheduler(spec))
+    driver = StudyDriver(spec, journal, *deciders, StudyState(), [heard.append], now=now)
     return driver, spec, heard
 
 
@@ -101,7 +96,7 @@ def test_an_event_is_on_disk_before_anybody_hears_of_it(tmp_path: Path) -> None:
             behind.append(event)
 
     journal = Journal(tmp_path / "journal", 1)
-    driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), {}, [listener], now=lambda: 1.0)
+    driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), StudyState(), [listener])
     search_through(driver)
     assert not behind
 
@@ -303,7 +298,7 @@ def test_the_budget_in_money_stops_what_runs_and_starts_nothing_more(tmp_path: P
     driver.next_leg()
     clock[0] += 3600
     driver.on_nodes({"head": 1, "gpu": 2})
-    assert driver.spending.spent == 1.0
+    assert driver.state.spending.spent == 1.0
     clock[0] += 654  # of 11 an hour
     assert not driver.on_result(0, 1, GOOD)
     clock[0] += 1
@@ -315,8 +310,8 @@ def test_the_budget_in_money_stops_what_runs_and_starts_nothing_more(tmp_path: P
     assert driver.next_leg() is None
     assert driver.finished
     driver.record(SessionEnded(session=1, reason="finished", time=clock[0]))
-    assert [event.total for event in heard if isinstance(event, CostCounted)] == [0, 1, driver.spending.spent]
-    assert driver.spending.spent == 1 + 11 * 655 / 3600
+    assert [event.total for event in heard if isinstance(event, CostCounted)] == [0, 1, driver.state.spending.spent]
+    assert driver.state.spending.spent == 1 + 11 * 655 / 3600
 
 
 def test_a_trial_without_a_worker_is_given_up_when_the_budget_is_used_up_or_the_search_interrupted(

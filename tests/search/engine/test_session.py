@@ -12,7 +12,8 @@ from search.engine.driver import StudyDriver
 from search.engine.session import SessionOutcome, run_session
 from search.journal.events import SessionEnded
 from search.journal.log import read
-from search.journal.records import TrialStatus, collect
+from search.journal.records import TrialStatus
+from search.journal.result import collect
 from search.study.overrides import override
 from search.study.parse import load_study
 from search.study.spec import StudySpec

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from functools import reduce
 from pathlib import Path
 
 import pytest
 
 from search.engine.study_folder import continued
-from search.journal.cost import CostMeter, Spending, amount, hourly, spending, told, unpriced
+from search.journal.cost import Prices, Spending, amount, cost_due, final_cost, hourly, spent_of, unpriced
 from search.journal.events import (
     MOST_MONEY,
     CostCounted,
-    Decided,
     Event,
     SessionEnded,
     SessionStarted,
@@ -39,6 +40,10 @@ def ended(time: float) -> TrialEnded:
     return TrialEnded(trial=0, status=TrialStatus.STOPPED, time=time)
 
 
+def spending(events: Iterable[Event]) -> Spending:
+    return reduce(Spending.after, events, Spending())
+
+
 def test_nodes_times_prices() -> None:
     assert hourly(0.5, {"head": 1, "spot": 3}) == 2.0
     assert hourly(PRICES, {"head": 1, "spot": 3}) == pytest.approx(1.3)
@@ -62,16 +67,14 @@ def test_types_without_a_price() -> None:
 )
 def test_amounts(money: float, text: str) -> None:
     assert amount(money) == text
-    assert told(money, None) == text
-    assert told(money, 20) == f"{text} of 20.00"
+    assert spent_of(money, None) == text
+    assert spent_of(money, 20) == f"{text} of 20.00"
 
 
 def test_what_a_journal_tells() -> None:
     events: list[Event] = [started(1, 1000.0), ended(1500.0)]
     assert spending(events) == Spending(since=1000.0, latest=1500.0)  # no prices
     events += [counted(0.0, 3.6, 2000.0), ended(2100.0)]
-    assert spending(events).spent == pytest.approx(0.1)
-    events += [Decided(trial=0, epoch=1, action="continue", reason="")]  # has no time
     assert spending(events).spent == pytest.approx(0.1)
     assert spending(events).at(3000.0) == pytest.approx(1.0)
     # Killed at 2100, as far as is known; the next one's nodes count from when they are seen.
@@ -89,60 +92,35 @@ def test_a_clock_that_was_set_back_gives_no_money_back() -> None:
     assert spending([started(1, 1.0), counted(5.0, MOST_MONEY, 2.0), ended(1e10)]).spent == MOST_MONEY
 
 
-def meter(limit: float | None = None) -> CostMeter:
-    made = CostMeter(PRICES, limit)
-    made.take(started(1, 0.0))
-    return made
-
-
-def written(meter: CostMeter, nodes: dict[str, int], now: float) -> CostCounted | None:
-    event = meter.count(nodes, now)
-    if event is not None:
-        meter.take(event)
-    return event
+def counts(
+    prices: Prices | None, *steps: tuple[dict[str, int], float], events: Sequence[Event] = ()
+) -> list[CostCounted]:
+    """What is written down while these nodes are seen at these times."""
+    spent, written = spending([started(1, 0.0), *events]), []
+    for nodes, now in steps:
+        if (event := cost_due(spent, prices, nodes, now)) is not None:
+            written.append(event)
+            spent = spent.after(event)
+    return written
 
 
 def test_it_is_written_when_nodes_change_and_once_a_minute() -> None:
-    made = meter()
-    assert written(made, {"head": 1}, 100.0) == CostCounted(total=0.0, rate=0.1, nodes={"head": 1}, time=100.0)
-    assert written(made, {"head": 1}, 159.0) is None
-    assert written(made, {"head": 1}, 160.0) == CostCounted(
-        total=0.1 * 60 / 3600, rate=0.1, nodes={"head": 1}, time=160.0
-    )
-    event = written(made, {"head": 1, "spot": 2}, 161.0)
-    assert event is not None
-    assert (event.rate, event.nodes) == (pytest.approx(0.9), {"head": 1, "spot": 2})
-    assert event.total == pytest.approx(0.1 * 61 / 3600)
-    assert written(made, {"head": 1, "spot": 2}, 170.0) is None
-    assert written(made, {"head": 1, "spot": 2}, 10.0) is not None  # the clock was set back
-    assert [event.time for event in made.last_count(15.0)] == [15.0]
+    head, both = {"head": 1}, {"head": 1, "spot": 2}
+    written = counts(PRICES, (head, 100.0), (head, 159.0), (head, 160.0), (both, 161.0), (both, 170.0), (both, 10.0))
+    assert [event.time for event in written] == [100.0, 160.0, 161.0, 10.0]  # at the last the clock was set back
+    assert written[1] == CostCounted(total=0.1 * 60 / 3600, rate=0.1, nodes=head, time=160.0)
+    assert (written[2].rate, written[2].nodes) == (pytest.approx(0.9), both)
+    assert written[2].total == pytest.approx(0.1 * 61 / 3600)
+    assert [event.time for event in final_cost(spending([started(1, 0.0), *written]), 15.0)] == [15.0]
+    assert counts(None, (head, 10.0)) == []
 
 
 def test_each_session_counts_its_own_nodes_at_its_own_prices() -> None:
-    made = meter()
-    written(made, {"spot": 1}, 0.0)
-    dearer = CostMeter({"spot": 4.0}, None)
-    for event in (started(1, 0.0), counted(0.0, 0.4, 0.0), ended(3600.0), started(2, 9000.0)):
-        dearer.take(event)
-    assert dearer.last_count(9000.0) == []
-    first = written(dearer, {"spot": 1}, 9000.0)
+    before = [counted(0.0, 0.4, 0.0), ended(3600.0), started(2, 9000.0)]
+    assert final_cost(spending([started(1, 0.0), *before]), 9000.0) == []
+    (first,) = counts({"spot": 4.0}, ({"spot": 1}, 9000.0), events=before)
     assert first == CostCounted(total=0.4, rate=4.0, nodes={"spot": 1}, time=9000.0)
-    assert dearer.spending.at(12600.0) == pytest.approx(4.4)
-
-
-def test_without_prices_nothing_is_written() -> None:
-    made = CostMeter(None, None)
-    made.take(started(1, 0.0))
-    assert made.count({"node": 1}, 10.0) is None
-    assert made.last_count(20.0) == []
-    assert not made.used_up(1e10)
-
-
-def test_the_limit() -> None:
-    made = meter(limit=1.0)
-    written(made, {"on_demand": 2}, 0.0)
-    assert not made.used_up(1799.0)
-    assert made.used_up(1800.0)
+    assert spending([started(1, 0.0), *before, first]).at(12600.0) == pytest.approx(4.4)
 
 
 def test_a_study_that_goes_on_keeps_its_prices_and_its_limit_may_grow(tmp_path: Path) -> None:

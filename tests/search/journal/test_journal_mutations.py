@@ -24,7 +24,8 @@ from search.engine.consistency import checked
 from search.engine.driver import StudyDriver
 from search.journal.events import Decided, Event, SessionStarted
 from search.journal.log import Journal, read, read_places, segments
-from search.journal.records import collect, rows
+from search.journal.result import collect
+from search.journal.table import rows
 from search.study.parse import parse_study
 from search.study.spec import StudySpec
 from search.views.output_files import best_config

@@ -222,7 +222,7 @@ def test_it_is_read_while_it_is_written(tmp_path: Path) -> None:
 def test_a_second_driver_is_refused_and_told_who_holds_the_study(tmp_path: Path) -> None:
     assert holder(tmp_path) is None
     first = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from pathlib import Path; from search.journal import lock\n"
+        [sys.executable, "-c", "import sys; from pathlib import Path; from search.journal.log import lock\n"
          "with lock(Path(sys.argv[1])): print('held', flush=True); input()", str(tmp_path)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from search.algorithms.searchers.optuna_tpe import optuna_study
-from search.journal.records import StudyResult, collect
+from search.journal.result import StudyResult, collect
 from search.views.output_files import best_config, write_optuna, write_trials
 from tests.search.sample_study import EPOCHS, LR, metrics, sample_events, sample_spec
 from trainables.config import ConfigError, load_config, load_yaml, parse_config

@@ -10,9 +10,10 @@ from rich.console import Console
 from search.algorithms.schedulers.registry import build_scheduler
 from search.algorithms.searchers.registry import build_searcher
 from search.engine.driver import StudyDriver
-from search.journal.events import CostCounted, TrialEnded, TrialStatus
+from search.journal.events import CostCounted, SessionStarted, TrialEnded, TrialStatus
 from search.journal.log import Journal
 from search.journal.records import Epoch, TrialRecord
+from search.journal.state import StudyState
 from search.study.overrides import override
 from search.study.parse import load_study
 from search.views.progress import Progress, print_leaderboard
@@ -27,12 +28,11 @@ def searched(tmp_path: Path, terminal: bool, width: int) -> str:
     """What a terminal (or a pipe) of that width shows of a whole search."""
     spec = override(load_study("synthetic"), trials=12, epochs=9)
     console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
-    records: dict[int, TrialRecord] = {}
-    progress = Progress(spec, records, console)
-    driver = StudyDriver(
-        spec, Journal(tmp_path / "journal", 1), build_searcher(spec), build_scheduler(spec), records, [progress]
-    )  # fmt: skip
+    progress = Progress(spec, state := StudyState(), console)
+    journal = Journal(tmp_path / "journal", 1)
+    driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), state, [progress])
     with progress:
+        driver.record(SessionStarted(session=1, time=1.0, versions={}))
         while (suggested := driver.next_leg()) is not None:
             for result in build_trainable(parse_config(suggested.config), Path()).epochs():
                 if driver.on_result(suggested.trial, result.epoch, result.metrics(), result.last, result.stop_reason):
@@ -58,10 +58,10 @@ def test_without_a_terminal_every_trial_is_a_plain_line(tmp_path: Path) -> None:
 def test_what_a_search_has_cost_is_shown(tmp_path: Path) -> None:
     spec = override(load_study("synthetic"), trials=2, epochs=4, max_cost=1e6, prices=["1"])
     console = Console(file=io.StringIO(), width=200)
-    progress = Progress(spec, {0: RECORD}, console)
-    with progress:
+    state = StudyState({0: RECORD})
+    with Progress(spec, state, console) as progress:
         progress(ENDED)
-        progress(CostCounted(total=2.5, rate=0.0, nodes={"node": 1}, time=1.0))
+        state.apply(CostCounted(total=2.5, rate=0.0, nodes={"node": 1}, time=1.0))
         progress(ENDED)
     output = console.file
     assert isinstance(output, io.StringIO)
@@ -77,8 +77,7 @@ def test_a_search_that_goes_on_foretells_its_end_once_it_has_ended_two_trials(mo
     epochs = tuple(Epoch(number, {"val_accuracy": 0.5}) for number in range(1, 10))
     records = {0: replace(RECORD, history=epochs)}
     console = Console(file=io.StringIO(), width=200)
-    progress = Progress(spec, records, console)
-    with progress:
+    with Progress(spec, StudyState(records), console) as progress:
         for number in (1, 2):
             now[0] += 60.0
             records[number] = replace(RECORD, number=number, history=epochs)

@@ -1,4 +1,4 @@
-"""Where a study stands, however its search stands."""
+"""Where a study stands, whatever its search is doing."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def written(folder: Path, events: list[Event]) -> Path:
 
 def test_a_finished_study(tmp_path: Path) -> None:
     seen = look(written(tmp_path / "sample", EVENTS))
-    assert (seen.finished, seen.holder, len(seen.sessions)) == (True, None, 2)
+    assert (seen.finished, seen.holder, len(seen.state.sessions)) == (True, None, 2)
     assert [record.status.value for record in seen.trials] == [
         "COMPLETED", "COMPLETED", "STOPPED", "FAILED", "STOPPED",
     ]  # fmt: skip
     assert seen.best is not None
     assert seen.best.number == 1
-    assert seen.seconds == sum(session.latest - session.started for session in seen.sessions)
+    assert seen.seconds == sum(session.latest - session.started for session in seen.state.sessions)
     assert [(t.trial, t.what, t.cause) for t in seen.trouble] == [
-        (3, "failed after 2 losses (error)", "ValueError: boom [1]"),
-        (2, "2 losses (preempted, silent)", "no epoch for 60 min"),
+        (3, "failed, 2 workers lost (error)", "ValueError: boom [1]"),
+        (2, "2 workers lost (worker_died, timeout)", "no epoch for 60 min"),
     ]
 
 
@@ -42,7 +42,7 @@ def test_a_study_that_is_searched_now_and_one_whose_driver_was_killed(tmp_path: 
         seen = look(folder)
     assert (seen.finished, [record.number for record in seen.of(TrialStatus.RUNNING)]) == (False, [0])
     assert seen.holder is not None
-    assert seen.heard[0] == EVENTS[4].time  # type: ignore[union-attr]
+    assert seen.state.last_heartbeat[0] == EVENTS[4].time
     assert seen.seconds == pytest.approx(seen.now - START)
     seen = look(folder)
     assert (seen.finished, seen.holder) == (False, None)
@@ -54,7 +54,7 @@ def test_what_it_has_cost(tmp_path: Path) -> None:
     priced = priced_events(SPEC)
     assert look(written(tmp_path / "free", EVENTS)).cost is None
     seen = look(written(tmp_path / "sample", priced))
-    spans = [session.latest - session.started for session in seen.sessions]
+    spans = [session.latest - session.started for session in seen.state.sessions]
     assert seen.cost == pytest.approx((0.36 * spans[0] + 3.6 * spans[1]) / 3600)
     assert seen.cost_an_hour == 0
     folder = written(tmp_path / "searched", priced[:5])
@@ -111,7 +111,7 @@ def test_a_driver_that_ends_while_one_looks_is_not_told_as_killed(
 
     monkeypatch.setattr("search.views.summary.holder", ask_after_its_end)
     seen = look(folder)
-    assert (seen.holder, seen.sessions[-1].reason) == (None, "interrupted")
+    assert (seen.holder, seen.state.sessions[-1].reason) == (None, "interrupted")
 
 
 def test_damage_is_told_with_file_and_line(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""What a study has found so far: the object that the API returns and a notebook shows."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.journal.cost import Spending
+from search.journal.events import Event
+from search.journal.records import Mode, TrialRecord, TrialStatus, best_of, ranked
+from search.journal.state import StudyState
+from search.journal.table import rows
+from search.study.spec import StudySpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["StudyResult", "collect"]
+
+MOST_ROWS = 20  # of the table that a notebook shows
+
+
+@dataclass(frozen=True, repr=False)
+class StudyResult:
+    """Everything a study has found so far.
+
+    Attributes:
+        spec: the study.
+        trials: every trial by number.
+        versions, git, fingerprint: packages, commit of the code and prepared images of the last session.
+        spending: what the study has cost, as far as its nodes have prices.
+        folder: the study's; None if it is not on disk.
+        finished: whether the budget is used up and every trial has ended.
+        trouble: why the search stopped early, other than an interrupt.
+    """
+
+    spec: StudySpec
+    trials: list[TrialRecord]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    git: str | None = None
+    fingerprint: str | None = None
+    spending: Spending = field(default_factory=Spending)
+    folder: Path | None = None
+    finished: bool = False
+    trouble: str | None = None
+
+    @classmethod
+    def of(cls, spec: StudySpec, state: StudyState, folder: Path | None = None) -> StudyResult:
+        """The result of a study in this state."""
+        started, more = state.started, (state.spending, folder, state.is_over(spec))
+        if started is None:
+            return cls(spec, state.trials, {}, None, None, *more)
+        return cls(spec, state.trials, started.versions, started.git, started.fingerprint, *more)
+
+    def best(self, metric: str | None = None, mode: Mode | None = None) -> TrialRecord | None:
+        """The best trial by `BEST_RULE`, by the study's own objective unless another is named; None without one."""
+        objective = self.spec.objective
+        return best_of(self.trials, metric or objective.metric, mode or objective.mode)
+
+    def table(self) -> pa.Table:
+        """A row per trial and epoch, as `rows` describes; `.to_pandas()` makes it a data frame."""
+        return rows(self.trials)
+
+    def curves(self, metric: str | None = None) -> dict[int, list[tuple[int, float]]]:
+        """Epoch and value of the objective (or of `metric`) by trial: `plt.plot(*zip(*result.curves()[3]))`.
+
+        Trials without an epoch are left out; a metric that an epoch does not have is NaN.
+        """
+        name = metric or self.spec.objective.metric
+        return {
+            record.number: [(epoch.epoch, epoch.metrics.get(name, math.nan)) for epoch in record.history]
+            for record in self.trials
+            if record.history
+        }
+
+    def __repr__(self) -> str:
+        return f"<StudyResult {self._headline()}>"
+
+    def _repr_html_(self) -> str:
+        """The best trials as a table, for notebooks."""
+        objective = self.spec.objective
+        shown = ranked(self.trials, objective.metric, objective.mode)[:MOST_ROWS]
+        heads = ("trial", "from", "status", "epochs", objective.metric, "hyperparameters")
+        body = "".join(_html_row(self._cells(record), "td") for record in shown)
+        more = f" ({MOST_ROWS} shown)" if len(self.trials) > MOST_ROWS else ""
+        caption = html.escape(self._headline() + more)
+        return (
+            f"<table><caption>{caption}</caption><thead>{_html_row(heads, 'th')}</thead><tbody>{body}</tbody></table>"
+        )
+
+    def _headline(self) -> str:
+        best, metric = self.best(), self.spec.objective.metric
+        value = "none has completed yet" if best is None else f"best {metric} {best.value(metric):.4f} ({best.number})"
+        return f"{self.spec.study}: {len(self.trials)} trials, {value}"
+
+    def _cells(self, record: TrialRecord) -> Iterator[str]:
+        value = record.value(self.spec.objective.metric)
+        yield str(record.number)
+        yield record.recipe or record.origin
+        stopped = record.status is TrialStatus.STOPPED and record.stop_reason
+        yield record.status.value.lower() + (f" ({record.stop_reason})" if stopped else "")
+        yield str(record.last_epoch)
+        yield f"{value:.4f}" if math.isfinite(value) else "-"
+        values = (record.values or {}).items()
+        yield ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in values)
+
+
+def _html_row(cells: Iterable[str], tag: str) -> str:
+    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def collect(spec: StudySpec, events: Iterable[Event]) -> StudyResult:
+    """The result of a study after these events.
+
+    Raises:
+        ConfigError: as `journal.read` and `StudyState.apply` do.
+    """
+    return StudyResult.of(spec, StudyState.of(events))

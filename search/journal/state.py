@@ -1,0 +1,146 @@
+"""Where a study stands: the one fold of its journal, from which every view and the driver itself are derived."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from search.journal.cost import Spending
+from search.journal.events import (
+    EpochReported,
+    Event,
+    SessionEnded,
+    SessionEvent,
+    SessionStarted,
+    TrialEvent,
+    TrialResumed,
+    TrialStatus,
+    TrialSuggested,
+    WorkerLost,
+)
+from search.journal.records import TrialRecord
+from search.study.spec import StudySpec
+from trainables.config import ConfigError
+
+__all__ = ["SessionRecord", "StudyState"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """One session; times are in seconds since 1970.
+
+    `latest` is when the last of its events was written. `reason` says how it ended, None if no end was written: then
+    it is running, or was killed.
+    """
+
+    number: int
+    started: float
+    latest: float
+    reason: str | None = None
+
+
+@dataclass
+class StudyState:
+    """A study after some of its events: the same events in the same order always give the same state.
+
+    Attributes:
+        records: every trial by number, in the order of their suggestion.
+        sessions: every session in order.
+        spending: what the study has cost.
+        started: the beginning of the last session: versions, git commit and fingerprint; None before the first.
+        last_heartbeat: when each trial was last handed to a worker or reported an epoch, in seconds since 1970.
+        worker_losses: the workers that each trial has lost; trials that lost none are left out.
+    """
+
+    records: dict[int, TrialRecord] = field(default_factory=dict)
+    sessions: list[SessionRecord] = field(default_factory=list)
+    spending: Spending = field(default_factory=Spending)
+    started: SessionStarted | None = None
+    last_heartbeat: dict[int, float] = field(default_factory=dict)
+    worker_losses: dict[int, list[WorkerLost]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> StudyState:
+        """The state after all of these events.
+
+        Raises:
+            ConfigError: as `apply`, and as `journal.read` does.
+        """
+        state = cls()
+        for event in events:
+            state.apply(event)
+        return state
+
+    def apply(self, event: Event) -> None:
+        """Apply the next event.
+
+        A trial that was running when a session begins or ends is PENDING: its worker is gone.
+
+        Raises:
+            ConfigError: for a trial that the journal has not introduced.
+        """
+        self.spending = self.spending.after(event)
+        if isinstance(event, SessionStarted):
+            self.started = event
+            self.sessions.append(SessionRecord(event.session, event.time, event.time))
+        elif self.sessions:
+            last = self.sessions[-1]
+            reason = event.reason if isinstance(event, SessionEnded) else last.reason
+            self.sessions[-1] = replace(last, latest=max(last.latest, event.time), reason=reason)
+        if isinstance(event, SessionEvent):
+            for record in [record for record in self.records.values() if record.status is TrialStatus.RUNNING]:
+                self.records[record.number] = replace(record, status=TrialStatus.PENDING)
+        elif isinstance(event, TrialEvent):
+            self._apply_to_trial(event)
+
+    def _apply_to_trial(self, event: TrialEvent) -> None:
+        record = self.records.get(event.trial)
+        if record is not None:
+            self.records[event.trial] = record.after(event)
+        elif isinstance(event, TrialSuggested):
+            self.records[event.trial] = TrialRecord(
+                event.trial, event.origin, event.values, event.config, TrialStatus.RUNNING, started=event.time
+            )
+        else:
+            rule = "must be suggested before anything else happens to it: a segment of the journal is missing"
+            raise ConfigError.single("journal", f"trial {event.trial}", rule)
+        if isinstance(event, TrialSuggested | TrialResumed | EpochReported):
+            self.last_heartbeat[event.trial] = event.time
+        elif isinstance(event, WorkerLost):
+            self.worker_losses.setdefault(event.trial, []).append(event)
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """Every trial by number."""
+        return [self.records[number] for number in sorted(self.records)]
+
+    @property
+    def open_session(self) -> SessionRecord | None:
+        """The last session if it is running or was killed: its end is not written."""
+        return self.sessions[-1] if self.sessions and self.sessions[-1].reason is None else None
+
+    @property
+    def seconds_used(self) -> float:
+        """How long the study's sessions have run; a killed one ran until the last thing that it wrote."""
+        return sum(session.latest - session.started for session in self.sessions)
+
+    def is_over(self, spec: StudySpec) -> bool:
+        """Whether nothing is left to do: all trials have ended, and the budget of trials, hours or money is used up."""
+        budget = spec.budget
+        if not self.records or not all(record.status.ended for record in self.records.values()):
+            return False
+        out_of_time = budget.hours is not None and self.seconds_used >= budget.hours * 3600
+        out_of_money = budget.max_cost is not None and self.spending.spent >= budget.max_cost
+        return len(self.records) >= budget.trials or out_of_time or out_of_money
+
+    def missing_end(self, spec: StudySpec) -> SessionEnded | None:
+        """The end of the last session that its driver could not write, because it was killed; None if there is one.
+
+        For views of a journal that no driver writes anymore: its trials would look as if they were running forever.
+        """
+        last = self.open_session
+        if last is None:
+            return None
+        return SessionEnded(
+            session=last.number, reason="finished" if self.is_over(spec) else "killed", time=last.latest
+        )
