@@ -20,11 +20,11 @@ from search.journal.cost import UNTYPED, told
 from search.planning.calibration import calibrate
 from search.planning.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
 from search.planning.preflight import check_inputs, possible_configs
-from search.planning.resources import check_prices, check_resources, resolved_execution
+from search.planning.resources import check_prices, check_resources, cluster_address, resolved_execution
 from search.storage.location import kept_in
 from search.storage.mirror import Mirror
 from search.storage.prepared_images import share_prepared
-from search.storage.remote import VARIABLE, RemoteFolder, local_storage
+from search.storage.remote import VARIABLE, RemoteFolder
 from search.study.overrides import override
 from search.study.parse import load_study
 from search.study.smoke import shrink
@@ -113,11 +113,12 @@ def _gpus(text: str | None) -> float | str | None:
 
 def _resources(spec: StudySpec, console: Console) -> dict[str, float]:
     """What there is to run on: the cluster that RAY_ADDRESS names (which is joined for it), else this machine."""
-    if os.environ.get("RAY_ADDRESS"):
-        from search.tune.run import available_resources, connect
+    if cluster_address():
+        from search.tune.nodes import expected_resources
+        from search.tune.run import connect
 
         connect()
-        return available_resources(lambda line: say(console, line))
+        return expected_resources(lambda line: say(console, line))
     gpus = 0
     if spec.resources.gpus_per_trial != 0:
         import torch
@@ -128,7 +129,7 @@ def _resources(spec: StudySpec, console: Console) -> dict[str, float]:
 
 def _node_types() -> Iterable[str]:
     """The types of the nodes that there are, and of those that may come."""
-    if os.environ.get("RAY_ADDRESS"):
+    if cluster_address():
         from search.tune.nodes import possible_types
 
         return possible_types()
@@ -137,7 +138,7 @@ def _node_types() -> Iterable[str]:
 
 def _expected_nodes(spec: StudySpec, concurrent: int) -> Mapping[str, int]:
     """The nodes that will be there while `concurrent` trials run, so many of each type."""
-    if os.environ.get("RAY_ADDRESS"):
+    if cluster_address():
         from search.tune.nodes import expected_nodes
 
         return expected_nodes(spec.resources.of_a_trial, concurrent)
@@ -191,7 +192,7 @@ def _search(
     cache = default_cache()
     with console.status("preparing images"):
         stores = check_inputs(spec, cache)
-        prepared = share_prepared(place, stores) if place is not None and os.environ.get("RAY_ADDRESS") else {}
+        prepared = share_prepared(place, stores) if place is not None and cluster_address() else {}
     if spec.resources.gpus_per_trial == "auto":
         spec, concurrent = _measured(spec, cache, console, prepared, place)
     checkpoint = checkpoint_bytes(spec.trial_config({}), cache)
@@ -209,11 +210,9 @@ def _search(
         from search.tune.run import connect, run_trials
 
         connect()
-        files = local_storage(folder) if mirror is None else mirror.study
         session = TuneContext(
-            driver, folder, files, number, spec.resources, concurrent, cache, reserve, warn, mirror, prepared,
-            on_cluster=bool(os.environ.get("RAY_ADDRESS")),
-        )  # fmt: skip
+            driver, folder, number, spec.resources, concurrent, cache, reserve, warn, mirror, prepared
+        )
         run_trials(session)
         return session.trouble
 
