@@ -39,7 +39,7 @@ from search.tracking.uri import check_reachable, default_uri
 from search.tune.adapters import TuneContext
 from search.tune.nodes import expected_nodes
 from search.tune.run import connect, run_trials
-from search.tune.setup import Setup, on_cluster, resolve, set_up
+from search.tune.setup import Setup, resolve, set_up
 from search.views.console import say
 from search.views.next_commands import shown
 from search.views.progress import Progress
@@ -84,8 +84,8 @@ def run_study(
 ) -> StudyResult:
     """Search until the study's budget is used up, or continue a study that was interrupted.
 
-    The result is complete if `result.finished`; after an interrupt (Ctrl-C, a kernel's stop button, SIGTERM) the running
-    trials are saved, and the same call continues. Works in a script, a notebook and a thread; never ends the process.
+    The result is complete if `result.finished`; after an interrupt (Ctrl-C, a kernel's stop button, SIGTERM) the
+    running trials are saved, and the same call continues. Works in a script, a notebook and a thread; never ends the process.
 
     Args:
         study: the name of a shipped study, the path of a YAML file, or a `StudySpec`.
@@ -173,8 +173,8 @@ def _search(
     with open_session(spec, folder, past, searcher, scheduler, state, listeners, started) as session, progress:
         connect()
         context = TuneContext(
-            session.driver, folder, storage, session.number, spec.resources, setup.concurrent, setup.cache,
-            setup.reserve, warn, mirror, setup.shared, on_cluster=on_cluster(),
+            session.driver, folder, session.number, spec.resources, setup.concurrent, setup.cache, setup.reserve, warn,
+            mirror, setup.shared,
         )  # fmt: skip
         run_trials(context)
         session.trouble = context.trouble

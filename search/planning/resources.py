@@ -11,7 +11,12 @@ from search.study.spec import StudySpec
 from trainables.config import ConfigError
 from trainables.training.cpu import fastest_precision
 
-__all__ = ["check_prices", "check_resources", "resolved_execution"]
+__all__ = ["check_prices", "check_resources", "cluster_address", "resolved_execution"]
+
+
+def cluster_address() -> str | None:
+    """The Ray cluster that this process uses, as RAY_ADDRESS names it; None for a Ray of its own on this machine."""
+    return os.environ.get("RAY_ADDRESS") or None
 
 
 def resolved_execution(spec: StudySpec, cuda: bool, cpus_per_trial: float) -> StudySpec:

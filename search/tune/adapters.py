@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,40 +21,48 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
-from search.engine.driver import StudyDriver
+from search.engine.driver import Leg, StudyDriver
 from search.journal.events import Cause
+from search.planning.resources import cluster_address
 from search.storage.checkpoints import checkpoints, interrupt_file, last_written, leg_folder
 from search.storage.mirror import Mirror
-from search.storage.remote import RemoteFolder, first_line
+from search.storage.remote import RemoteFolder, first_line, local_storage
 from search.study.settings import Resources
 from search.tune.fusion_host import end_hosts
-from search.tune.lost_workers import survive_lost_workers
+from search.tune.leg import LegReport, LegRequest
 from search.tune.nodes import NodeWatch
-from search.tune.patches import keep_workers
+from search.tune.patches import NotPickled, drop_statistics, keep_workers, survive_lost_workers
 from trainables.config import parse_config
+from trainables.config.plugins import allowed_plugins
 from trainables.data.store import Request, request
-from trainables.result import METRICS
 
 __all__ = ["DriverScheduler", "DriverSearcher", "TuneContext"]
 
 LONGEST_ERROR = 4000  # characters; the end of a traceback says most
-UNPLACED_SECONDS = 60.0  # that a search which is over waits for the worker of a trial, whose node may never come
-LOOK_SECONDS = 1.0  # between two looks at silent workers and the disk
+UNPLACED_SECONDS = 60.0  # that a search at its end waits for a trial to be placed, whose node may never come
+LOOK_SECONDS = 1.0  # between two checks of workers, disk and storage
 
 
 @dataclass
 class TuneContext:
-    """What the adapters share: the driver, the study's folder (absolute), and how its trials are run.
+    """What the adapters share: the driver, and how its trials are run.
 
-    `storage` is the study's folder as the workers reach it: `study` itself, or one that `mirror` keeps like it.
-    `prepared` names prepared images in the storage, by the data that they are of. `reserve` is how many bytes must stay
-    free on the study's disk. `on_cluster` tells of its nodes as they come and go. `trouble` says, once it is set, why
-    the session could not go on.
+    Attributes:
+        driver: decides.
+        study: the study's folder on this machine (absolute).
+        number: of this session.
+        resources: what a trial asks for, timeouts and prices.
+        concurrent: most trials at once.
+        cache: folder of prepared images, on each node.
+        reserve: bytes that must stay free on the study's disk.
+        warn: shows the user a line.
+        mirror: keeps a copy of `study` in a storage, if there is one; the workers then write there.
+        prepared: fingerprints of prepared images in the storage, by the data that they are of.
+        trouble: why the session had to be interrupted, once it had to be.
     """
 
     driver: StudyDriver
     study: Path
-    storage: RemoteFolder
     number: int
     resources: Resources
     concurrent: int
@@ -63,40 +71,43 @@ class TuneContext:
     warn: Callable[[str], None]
     mirror: Mirror | None = None
     prepared: Mapping[Request, str] = field(default_factory=dict)
-    on_cluster: bool = False
     trouble: str | None = None
-    heard: dict[int, float] = field(default_factory=dict)
 
-    def leg(self) -> dict[str, Any] | None:
-        """What the next worker is to do, as `ResNetTrial` wants it; None if there is nothing now, or at all."""
-        leg = self.guarded(self.driver.next_leg)
+    @cached_property
+    def storage(self) -> RemoteFolder:
+        """The study's folder as the workers reach it."""
+        return local_storage(self.study) if self.mirror is None else self.mirror.study
+
+    def next_request(self) -> LegRequest | None:
+        """What the next worker is to do; None if there is nothing now, or at all."""
+        leg: Leg | None = self.guarded(self.driver.next_leg)
         if leg is None:
             return None
-        return {
-            "trial": leg.trial,
-            "leg": leg.number,
-            "config": dict(leg.config),
-            "cache": str(self.cache),
-            "storage": self.storage.uri,
-            "folder": leg_folder(leg.trial, leg.number),
-            "reported": self.reported(leg.trial),
-            "prepared": self.prepared.get(request(parse_config(leg.config).data)) if self.prepared else None,
-            "save_at": list(self.driver.rungs),
-            "save_every": self.resources.checkpoint_minutes * 60,
-            "interrupt": interrupt_file(self.number),
-            "gpus": self.resources.gpus,
-            # One that has lost its host may be what ended it, and does not share another one.
-            "fuse": self.resources.fuse and not self.driver.records[leg.trial].worker_losses,
-            "version": metadata.version("resnet-search"),
-        }
+        return LegRequest(
+            trial=leg.trial,
+            number=leg.number,
+            config=dict(leg.config),
+            cache=str(self.cache),
+            storage=self.storage.uri,
+            folder=leg_folder(leg.trial, leg.number),
+            interrupt=interrupt_file(self.number),
+            reported=self.reported(leg.trial),
+            save_at=self.driver.rungs,
+            save_every=self.resources.checkpoint_minutes * 60,
+            gpus=self.resources.gpus,
+            # A trial whose worker was lost may be what broke it: it must not break a shared host, too.
+            fuse=self.resources.fuse and not self.driver.records[leg.trial].worker_losses,
+            prepared=self.prepared.get(request(parse_config(leg.config).data)) if self.prepared else None,
+            plugins=allowed_plugins(),
+        )
 
     def reported(self, trial: int) -> int:
-        """The last epoch of the trial that the driver was told."""
+        """The last epoch of the trial that the driver has received."""
         history = self.driver.records[trial].history
         return history[-1].epoch if history else 0
 
     def newest_checkpoint(self, trial: int) -> str | None:
-        """Where the trial would go on; while the storage is away, the newest that was reported."""
+        """Where the trial would resume; while the storage is unreachable, the newest that was reported."""
         try:
             names = checkpoints(self.storage, trial, self.reported(trial))
         except OSError:
@@ -108,15 +119,15 @@ class TuneContext:
         self.trouble = self.trouble or trouble
         self.driver.interrupt()
         if self.storage.local():
-            self._tell_workers()
-        else:  # a storage that is away answers after minutes, and this may be the handler of a signal
-            threading.Thread(target=self._tell_workers, name="interrupt", daemon=True).start()
+            self._interrupt_workers()
+        else:  # an unreachable storage answers after minutes, and this may be a signal handler
+            threading.Thread(target=self._interrupt_workers, name="interrupt", daemon=True).start()
 
-    def _tell_workers(self) -> None:
+    def _interrupt_workers(self) -> None:
         try:
             self.storage.write(interrupt_file(self.number), b"")
-        except OSError as error:  # the workers end with this process, and go on from their last checkpoint
-            self.warn(f"the workers cannot be told to save their trials ({first_line(error)})")
+        except OSError as error:  # the workers end with this process, and resume from their last checkpoint
+            self.warn(f"the workers cannot be asked to save their trials ({first_line(error)})")
 
     def guarded(self, decide: Callable[..., Any], *arguments: Any) -> Any:
         """Call the driver; a journal that cannot be written interrupts the search."""
@@ -126,34 +137,33 @@ class TuneContext:
             self.interrupt(f"the journal in {self.study} cannot be written ({error.strerror})")
             return None
 
-    def check_ground(self) -> None:
-        """Interrupt the search if its storage is another one's now, or while there still is room to end in order."""
-        if self.mirror is not None and self.mirror.trouble and not self.driver.interrupted:
+    def check_storage(self) -> None:
+        """Interrupt the search if another one has its storage now, or while there still is room to end cleanly."""
+        if self.driver.interrupted:
+            return
+        if self.mirror is not None and self.mirror.trouble:
             self.interrupt(self.mirror.trouble)
-        free = shutil.disk_usage(self.study).free
-        if free < self.reserve and not self.driver.interrupted:
+        elif (free := shutil.disk_usage(self.study).free) < self.reserve:
             left, least = f"{free / 1e6:,.0f} MB", f"{self.reserve / 1e6:,.0f} MB"
             self.interrupt(f"the disk of {self.study} has {left} left, of which {least} must stay free")
 
 
-class DriverSearcher(TuneSearcher):
+class DriverSearcher(NotPickled, TuneSearcher):
     """Hands the driver's legs to Tune, at most `concurrent` at a time."""
 
-    def __init__(self, session: TuneContext | None) -> None:
+    def __init__(self, context: TuneContext) -> None:
         super().__init__()
-        self._session = session
+        self._context = context
 
     def suggest(self, trial_id: str) -> Any:
-        session = self._session
-        if session is None:
-            raise RuntimeError("a searcher read back from Tune's snapshot has no driver")
-        driver = session.driver
-        if driver.running >= session.concurrent:
+        context, driver = self._context, self._context.driver
+        if driver.running >= context.concurrent:
             return None
-        leg = session.leg()
-        if leg is None and (driver.finished or (driver.interrupted and not driver.running)):
-            return TuneSearcher.FINISHED
-        return leg
+        leg = context.next_request()
+        if leg is not None:
+            return leg.to_dict()
+        over = driver.finished or (driver.interrupted and not driver.running)
+        return TuneSearcher.FINISHED if over else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         pass
@@ -164,119 +174,119 @@ class DriverSearcher(TuneSearcher):
     def restore(self, checkpoint_path: str) -> None:
         raise RuntimeError("a study resumes from its journal, not from Ray's snapshot")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Tune pickles its searcher into tuner.pkl, which nobody reads back; open files and threads stay here.
-        return DriverSearcher, (None,)
 
+class DriverScheduler(NotPickled, FIFOScheduler):
+    """Passes results and lost workers to the driver, and its decisions back; kills workers that hang."""
 
-class DriverScheduler(FIFOScheduler):
-    """Brings every result and every loss to the driver, and its decisions back; ends workers that hang."""
-
-    def __init__(self, session: TuneContext | None) -> None:
+    def __init__(self, context: TuneContext) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._open = session
+        self._context = context
         self._live: dict[str, Trial] = {}
-        self._silent: set[str] = set()
-        self._looked = 0.0
-        self._nodes = NodeWatch(session.resources.prices if session is not None else None)
-
-    @property
-    def _session(self) -> TuneContext:
-        if self._open is None:
-            raise RuntimeError("a scheduler read back from Tune's snapshot has no driver")
-        return self._open
+        self._last_heartbeat: dict[int, float] = {}
+        self._timed_out: set[str] = set()
+        self._last_look = 0.0
+        self._watch = NodeWatch(context.resources.prices)
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        if not self._session.heard:
-            keep_workers(tune_controller, trial, self._session.concurrent)
+        if not self._last_heartbeat:
+            keep_workers(tune_controller, trial, self._context.concurrent)
             survive_lost_workers(tune_controller)
         self._live[trial.trial_id] = trial
-        self._session.heard[trial.config["trial"]] = time.monotonic()
+        self._last_heartbeat[_number(trial)] = time.monotonic()
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            self._looked = time.monotonic()
-            self._session.check_ground()
-            self._end_silent()
-            self._end_unplaced(tune_controller)
-            if self._session.on_cluster and (line := self._nodes()):
-                self._session.warn(line)
-            self._session.guarded(self._session.driver.on_nodes, self._nodes.types)
+        if time.monotonic() - self._last_look > LOOK_SECONDS:
+            self._last_look = time.monotonic()
+            self._look(tune_controller)
         # FIFO without a walk through every finished trial at each step.
         for trial_id, trial in list(self._live.items()):
             if trial.status == Trial.PENDING:
                 return trial
             if trial.status in (Trial.TERMINATED, Trial.ERROR):
                 del self._live[trial_id]
-                # Tune keeps every trial, with fifty queues of its metrics that nobody reads: most of what a long study
-                # would grow by.
-                trial.run_metadata.metric_analysis.clear()
-                trial.run_metadata.metric_n_steps.clear()
+                drop_statistics(trial)
         return None
 
+    def _look(self, tune_controller: Any) -> None:
+        context = self._context
+        context.check_storage()
+        self._kill_hung()
+        self._stop_unplaced(tune_controller)
+        if cluster_address() and (line := self._watch()):
+            context.warn(line)
+        context.guarded(context.driver.on_nodes, self._watch.types)
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        session, number = self._session, trial.config["trial"]
-        session.heard[number] = time.monotonic()
-        for line in result["warnings"]:
-            session.warn(line)
-        if result.get("interrupted"):
-            session.driver.release(number)
+        context, number, report = self._context, _number(trial), LegReport.from_dict(result)
+        self._last_heartbeat[number] = time.monotonic()
+        for line in report.warnings:
+            context.warn(line)
+        epoch = report.result
+        if epoch is None:
+            context.driver.release(number)
             return str(TrialScheduler.STOP)
-        ends = session.guarded(
-            session.driver.on_result, number, result["epoch"], {name: result[name] for name in METRICS},
-            result["last"], result["stop_reason"], result["checkpoint"],
+        ends = context.guarded(
+            context.driver.on_result, number, epoch.epoch, epoch.metrics(), epoch.last, epoch.stop_reason,
+            report.checkpoint,
         )  # fmt: skip
-        if ends is None:  # not written: the next session hears it again
-            session.driver.release(number)
+        if ends is None:  # not written: the next session trains it again
+            context.driver.release(number)
         return str(TrialScheduler.CONTINUE if ends is False else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        session, number = self._session, trial.config["trial"]
-        cause, error = self._why(trial)
-        session.guarded(session.driver.on_worker_lost, number, cause, error, session.newest_checkpoint(number))
-        session.driver.release(number)
+        context, number = self._context, _number(trial)
+        cause, error = self._classify_failure(trial)
+        context.guarded(context.driver.on_worker_lost, number, cause, error, context.newest_checkpoint(number))
+        context.driver.release(number)
 
-    def _why(self, trial: Trial) -> tuple[Cause, str]:
-        # Ray copies both files to its storage later; here they lie beside the driver.
-        file = Path(trial.error_file) if trial.error_file else None
-        text = file.read_text(errors="replace").strip() if file is not None and file.exists() else ""
-        if trial.trial_id in self._silent:
-            minutes = self._session.resources.timeout_minutes
+    def _classify_failure(self, trial: Trial) -> tuple[Cause, str]:
+        """Why a leg failed, and the text for the user: a hung worker, one that is gone, or an error of the trial."""
+        if trial.trial_id in self._timed_out:
+            minutes = self._context.resources.timeout_minutes
             return "timeout", f"no epoch and no checkpoint for {minutes:g} min (resources.timeout_minutes)"
-        file = Path(trial.pickled_error_file) if trial.pickled_error_file else None
-        error = cloudpickle.loads(file.read_bytes()) if file is not None and file.exists() else None
-        text = text[-LONGEST_ERROR:] or "no error was recorded"
+        # Ray copies both files to its storage later; here they lie beside the driver.
+        text, pickled = (_content(file) for file in (trial.error_file, trial.pickled_error_file))
+        error = cloudpickle.loads(pickled) if pickled else None
         gone = isinstance(error, RayActorError) and not error.actor_init_failed
-        return ("worker_died" if gone else "error"), text
+        shown = text.decode(errors="replace").strip()[-LONGEST_ERROR:]
+        return ("worker_died" if gone else "error"), shown or "no error was recorded"
 
-    def _end_silent(self) -> None:
-        limit = self._session.resources.timeout_minutes * 60
+    def _kill_hung(self) -> None:
+        limit = self._context.resources.timeout_minutes * 60
         for trial_id, trial in self._live.items():
             worker = trial.temporary_state.ray_actor
-            if trial.status != Trial.RUNNING or worker is None or trial_id in self._silent:
+            if trial.status != Trial.RUNNING or worker is None or trial_id in self._timed_out:
                 continue
-            silent = time.monotonic() - self._session.heard[trial.config["trial"]]
-            if silent > limit and time.time() - self._last_written(trial.config["trial"]) > limit:
-                self._silent.add(trial_id)
+            number = _number(trial)
+            silence = time.monotonic() - self._last_heartbeat[number]
+            if silence > limit and time.time() - self._last_written(number) > limit:
+                self._timed_out.add(trial_id)
                 ray.kill(worker)
-                if self._session.resources.fuse:  # it may be the host that hangs
-                    end_hosts(self._session.storage.uri)
+                if self._context.resources.fuse:  # it may be the host that hangs
+                    end_hosts(self._context.storage.uri)
 
-    def _end_unplaced(self, tune_controller: Any) -> None:
-        """A trial that waits for a node must not keep a search from its end: that node may be sold out for days."""
+    def _stop_unplaced(self, tune_controller: Any) -> None:
+        """A trial that waits for a node must not hold a search up at its end: that node may be sold out for days."""
         for trial in self._live.values():
-            number = trial.config["trial"]
-            waited = time.monotonic() - self._session.heard[number]
+            number = _number(trial)
+            waited = time.monotonic() - self._last_heartbeat[number]
             if trial.status != Trial.PENDING or waited < UNPLACED_SECONDS:
                 continue
-            if self._session.guarded(self._session.driver.should_abandon, number):
+            if self._context.guarded(self._context.driver.should_abandon, number):
                 tune_controller.stop_trial(trial)
 
     def _last_written(self, trial: int) -> float:
         try:
-            return last_written(self._session.storage, trial)
-        except OSError:  # nobody can say: judged at a later look
+            return last_written(self._context.storage, trial)
+        except OSError:  # cannot be known now: decided at a later look
             return time.time()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return DriverScheduler, (None,)
+
+def _number(trial: Trial) -> int:
+    """The number of the trial of ours that a trial of Tune's is a leg of."""
+    return LegRequest.from_dict(trial.config).trial
+
+
+def _content(file: str | None) -> bytes:
+    path = Path(file) if file else None
+    return path.read_bytes() if path is not None and path.exists() else b""

@@ -1,44 +1,128 @@
-"""Workers that outlive their trials, for searches whose trials end sooner than a process starts.
+"""All that is done to Ray and Ray Tune beyond their public interface: patches, environment variables, log levels.
 
-With `reuse_actors` Ray Tune (2.60) keeps one finished worker for sure and gives the others up; and a trial whose own
-worker is starting takes a finished one, whereupon the starting one is given up. A search of short trials then never
-gets past one worker, or starts a new process for most trials: 23 or 33 s for the same hundred trials. There is no
-public setting for either, so that this reaches into the controller; where a version of Ray lacks what it reaches for,
-the search runs as Tune has it.
+Ray is pinned below its next minor version, because these reach for private names. tests/search/tune/test_patches.py has
+a test for each that fails once plain Tune does not need it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.experiment import Trial
 
-__all__ = ["keep_workers"]
+__all__ = [
+    "NotPickled", "drop_statistics", "environment", "keep_workers", "quiet", "ray_settings", "survive_lost_workers",
+    "tune_settings",
+]  # fmt: skip
+
+
+def ray_settings() -> dict[str, str]:
+    """Environment variables for starting or joining Ray, unless the user has set them."""
+    settings = {
+        "RAY_USAGE_STATS_ENABLED": "0",  # else Ray reports to its makers, and says so
+        # else a trial that asks for no GPU sees none, though it may be configured to train on one
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    return {name: os.environ.get(name, value) for name, value in settings.items()}
+
+
+def tune_settings(concurrent: int) -> dict[str, str]:
+    """Environment variables for Tune while it runs at most `concurrent` trials."""
+    return {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # else every result is written thrice more, the journal has it
+        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),  # else snapshots, which nobody reads, are pickled every few seconds
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # else Ctrl-C kills the workers before they have saved their trials
+        # Else one worker starts at a time, and is given up whenever a short trial ends before it is there and hands its
+        # own worker on: the search never gets past one worker.
+        "TUNE_MAX_PENDING_TRIALS_PG": str(concurrent),
+        "RAY_AIR_NEW_OUTPUT": "0",  # else a table is printed whatever `verbose` says
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # else a traceback is printed for each lost worker
+    }
+
+
+LOG_LEVELS = {
+    "ray.tune": logging.ERROR,
+    "ray.tune.tune": logging.CRITICAL,  # "Trials did not complete", which have completed on another worker
+    "ray.tune.execution.experiment_state": logging.CRITICAL,  # a traceback of the snapshot where the disk is full
+}
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and restore them afterwards."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what Tune logs about things that are not wrong here; levels are restored afterwards."""
+    loggers = {logging.getLogger(name): level for name, level in LOG_LEVELS.items()}
+    before = {logger: logger.level for logger in loggers}
+    for logger, level in loggers.items():
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
+
+
+class NotPickled:
+    """Pickles to an empty string.
+
+    Tune pickles its searcher, scheduler and controller into snapshots, which nobody reads back: without this, the open
+    files and threads that ours hold would end the search with a TypeError.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, ()
+
+
+def drop_statistics(trial: Trial) -> None:
+    """Free what Tune has counted about an ended trial.
+
+    Tune holds on to every trial, with queues of each of its metrics: without this, most of what a long study grows by.
+    """
+    trial.run_metadata.metric_analysis.clear()
+    trial.run_metadata.metric_n_steps.clear()
 
 
 def keep_workers(controller: Any, trial: Trial, most: int) -> None:
-    """Let `controller` keep up to `most` finished workers with `trial`'s resources, and let starting ones start.
+    """Let `controller` keep up to `most` idle workers with `trial`'s resources, and let starting ones start.
+
+    With `reuse_actors` Tune keeps one idle worker for sure and ends the others; and a trial whose own worker is
+    starting takes an idle one, whereupon the starting one is ended. Without this, a search whose trials are shorter
+    than the start of a process never gets past one worker, or starts a new process for most trials: 33 s instead of
+    23 s for the same hundred trials.
 
     Args:
         controller: what Tune hands to a scheduler.
         trial: any trial of the study; all ask for the same resources.
         most: how many trials run at once.
     """
-    controller = getattr(controller, "_tune_controller", controller)  # Tune hands out a wrapper
-    try:
-        patient = _ReuseUnlessStarting(controller)
-        increase = controller._actor_cache.increase_max
-    except AttributeError:
-        return
-    increase(trial.placement_group_factory, most)
-    controller._maybe_reuse_cached_actor = patient
+    controller = controller._tune_controller  # Tune hands out a wrapper
+    controller._actor_cache.increase_max(trial.placement_group_factory, most)
+    controller._maybe_reuse_cached_actor = _ReuseUnlessStarting(controller)
 
 
-class _ReuseUnlessStarting:
-    """Gives a finished worker to a waiting trial, unless the trial's own is starting.
+class _ReuseUnlessStarting(NotPickled):
+    """Gives an idle worker to a waiting trial, unless the trial's own is starting.
 
-    One that still waits for resources may wait for those of the finished worker, so that its trial takes that one.
+    A trial whose worker still waits for resources takes the idle one: its worker may be waiting for those of that one.
     """
 
     def __init__(self, controller: Any) -> None:
@@ -50,5 +134,23 @@ class _ReuseUnlessStarting:
         starting = trial in self._own and self._has_resources(self._own[trial])
         return not starting and self._reuse(trial)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return str, ()  # Tune pickles its controller into a snapshot, which nobody reads back
+
+def survive_lost_workers(controller: Any) -> None:
+    """Let `controller`, which Tune hands to a scheduler, treat every error of Ray's about a worker as a lost worker.
+
+    Tune knows two ways in which a call to a worker fails: RayActorError (the worker is gone) and RayTaskError (the
+    trial raised). What Ray raises for a worker that it killed because memory ran out (OutOfMemoryError), or that went
+    with its node, is sometimes neither: without this, it ends the whole search.
+    """
+    workers = controller._tune_controller._actor_manager
+    for name in ("_actor_start_failed", "_actor_task_failed"):
+        setattr(workers, name, _as_actor_error(getattr(workers, name)))
+
+
+def _as_actor_error(handle: Callable[..., None]) -> Callable[..., None]:
+    def translated(*, exception: Exception, **failed: Any) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
+        handle(exception=exception, **failed)
+
+    return translated

@@ -1,7 +1,7 @@
 """Ray: connecting to it, and running a study's trials on it.
 
 Tune's own searcher state, scheduler state and snapshots are not used: the journal is the only state. What Tune's
-OptunaSearch and ASHA do differently, and wrongly for this purpose, is said in `searchers` and `schedulers`.
+OptunaSearch and ASHA do differently, and wrongly for this purpose, is said in `search.algorithms`.
 """
 
 from __future__ import annotations
@@ -9,103 +9,138 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
+from search.planning.resources import cluster_address
 from search.tune.adapters import DriverScheduler, DriverSearcher, TuneContext
 from search.tune.fusion_host import end_hosts
-from search.tune.nodes import expected_resources
+from search.tune.patches import environment, quiet, ray_settings, tune_settings
 from search.tune.trainable import ResNetTrial
+from trainables.config import ConfigError
 
-__all__ = ["available_resources", "connect", "run_trials"]
+__all__ = ["connect", "run_trials"]
+
+LONGEST_FOLDER = 36  # bytes; Ray adds 70 for its sockets, whose paths have at most 103 on macOS and 107 on Linux
+ANSWER_SECONDS = 10.0
 
 
 def connect() -> None:
-    """Start Ray on this machine, or join the cluster that RAY_ADDRESS names. Idempotent."""
+    """Start Ray on this machine, or join the cluster that RAY_ADDRESS names. Idempotent.
+
+    Raises:
+        ConfigError: if that cluster does not answer, or Ray cannot use the folder that RAY_TMPDIR names.
+    """
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # A GPU hidden from trials that ask for none would hide the device they were configured for.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray by itself would join whatever cluster somebody has started on this machine.
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    address = cluster_address()
+    folder = None
+    if address is not None:
+        _check_answer(address)
+    else:
+        folder = _socket_folder()
+    try:
+        with environment(ray_settings()):
+            ray.init(
+                address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
+                _temp_dir=folder,
+            )  # fmt: skip
+    except ConnectionError as error:
+        raise _unreachable(address, error) from None
 
 
-def available_resources(tell: Callable[[str], None]) -> dict[str, float]:
-    """What the connected Ray has in all, by kind (`CPU`, `GPU`), and what it can grow to; `tell` shows a line."""
-    return expected_resources(tell)
+def _check_answer(address: str) -> None:
+    """Ray itself would try for minutes, and not name RAY_ADDRESS."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+        except OSError as error:
+            raise _unreachable(address, error) from None
 
 
-def run_trials(session: TuneContext, trainable: type[tune.Trainable] = ResNetTrial) -> None:
+def _unreachable(address: str | None, error: Exception) -> ConfigError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    rule = f"must be a cluster that answers ({reason}): start it, or unset RAY_ADDRESS to search on this machine"
+    return ConfigError.single("RAY_ADDRESS", address, rule)
+
+
+def _socket_folder() -> str | None:
+    """Where Ray is to make its sockets; None for the folder that it would choose.
+
+    Raises:
+        ConfigError: if RAY_TMPDIR names one that does not do.
+    """
+    asked = os.environ.get("RAY_TMPDIR")
+    chosen = asked or (os.environ.get("TMPDIR") if sys.platform == "linux" else None) or "/tmp"  # noqa: S108 (Ray's)
+    below = Path(chosen, "ray")
+    if len(os.fsencode(chosen)) <= LONGEST_FOLDER and (not below.exists() or os.access(below, os.W_OK)):
+        return None
+    if asked:
+        rule = f"must be a folder that can be written, with a path of at most {LONGEST_FOLDER} bytes"
+        raise ConfigError.single("RAY_TMPDIR", asked, f"{rule}: Ray makes sockets there")
+    return f"/tmp/ray-{os.getuid()}"  # noqa: S108 (a folder of this user's own)
+
+
+def run_trials(context: TuneContext, trainable: type[tune.Trainable] = ResNetTrial) -> None:
     """Run the study's trials on the connected Ray until the driver has finished or was interrupted.
 
-    The first SIGINT or SIGTERM interrupts: running trials are saved and let go of. Ray's files go to `ray/` in the
-    study's folder, below the session's number.
+    In the main thread, the first SIGINT or SIGTERM interrupts: running trials are saved and end. Ray's files go to
+    `ray/` in the study's folder, below the session's number.
 
     Args:
-        session: the driver and how its trials are run.
+        context: the driver and how its trials are run.
         trainable: what runs a leg.
 
     Raises:
         KeyboardInterrupt: at a second signal.
     """
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # the journal holds every result already
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(10**9)  # and every decision
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # ours lets the trials be saved
-    # Workers take seconds to start. One at a time, the second would be given up whenever a short trial ends before it
-    # is there and hands its own worker on: the search would never get past one worker.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(session.concurrent)
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # prints a table whatever `verbose` says
-    os.environ["TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S"] = "60"
-    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # a lost worker is told in a line, an error is in the journal
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    # It says at the end that trials did not complete, which have completed on another worker.
-    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
-    # Tune's snapshot fails with a traceback where the disk is full; nobody reads it back.
-    logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
-    resources = {"cpu": session.resources.cpus_per_trial, "gpu": session.resources.gpus}
     tuner = tune.Tuner(
-        tune.with_resources(trainable, resources),
+        tune.with_resources(trainable, {"cpu": context.resources.cpus_per_trial, "gpu": context.resources.gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=DriverSearcher(session), scheduler=DriverScheduler(session), num_samples=-1, reuse_actors=True
+            search_alg=DriverSearcher(context), scheduler=DriverScheduler(context), num_samples=-1, reuse_actors=True
         ),
         run_config=tune.RunConfig(
-            name=f"session-{session.number:04d}",
-            storage_path=str(session.study / "ray"),
+            name=f"session-{context.number:04d}",
+            storage_path=str(context.study / "ray"),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the trials' own are in `checkpoints/`
             verbose=0,
         ),
     )
-    if session.resources.fuse:
-        end_hosts(session.storage.uri)  # of a session that was killed: they hold what the GPU has
+    if context.resources.fuse:
+        end_hosts(context.storage.uri)  # of a session that was killed: they hold GPU memory
     try:
-        with _interruptible(session):
+        with _interruptible(context), environment(tune_settings(context.concurrent)), quiet():
             tuner.fit()
     finally:
-        if session.resources.fuse:
-            end_hosts(session.storage.uri)
+        if context.resources.fuse:
+            end_hosts(context.storage.uri)
 
 
 @contextmanager
-def _interruptible(session: TuneContext) -> Iterator[None]:
+def _interruptible(context: TuneContext) -> Iterator[None]:
     """The first signal interrupts the session, a second one raises KeyboardInterrupt."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may do this
+    if threading.current_thread() is not threading.main_thread():  # only that one may set signal handlers
         yield
         return
 
     def interrupt(number: int, frame: Any) -> None:
-        if session.driver.interrupted:
+        if context.driver.interrupted:
             raise KeyboardInterrupt
-        session.warn("interrupted: saving the running trials; once more stops at once")
-        session.interrupt()
+        context.warn("interrupted: saving the running trials; once more stops at once")
+        context.interrupt()
 
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous[signal.SIGUSR1] = signal.getsignal(signal.SIGUSR1)  # which Tune sets
     try:
         yield
     finally:

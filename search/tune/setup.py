@@ -14,13 +14,13 @@ from search.algorithms.schedulers.registry import build_scheduler
 from search.journal.cost import UNTYPED
 from search.planning.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
 from search.planning.preflight import check_inputs, possible_configs
-from search.planning.resources import check_prices, check_resources, resolved_execution
+from search.planning.resources import check_prices, check_resources, cluster_address, resolved_execution
 from search.storage.prepared_images import share_prepared
 from search.storage.remote import RemoteFolder
 from search.study.spec import StudySpec
 from search.tune.gpu_share import calibrated
-from search.tune.nodes import possible_types
-from search.tune.run import available_resources, connect
+from search.tune.nodes import expected_resources, possible_types
+from search.tune.run import connect
 from search.views.console import say
 from trainables.data.store import PreparedData, Request, default_cache
 
@@ -43,7 +43,7 @@ class Setup:
     spec: StudySpec
     concurrent: int
     cache: Path
-    images: Mapping[Request, PreparedData]
+    images: dict[Request, PreparedData]
     shared: Mapping[Request, str]
     reserve: int
 
@@ -51,11 +51,6 @@ class Setup:
     def fingerprint(self) -> str | None:
         """That of the trial defaults' images; None if the study has none."""
         return next((images.fingerprint for images in reversed(self.images.values())), None)
-
-
-def on_cluster() -> bool:
-    """Whether RAY_ADDRESS names a cluster to join."""
-    return bool(os.environ.get("RAY_ADDRESS"))
 
 
 def resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
@@ -67,7 +62,7 @@ def resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
     resources = _resources(spec, lambda line: say(console, line))
     concurrent = check_resources(spec, resources)
     if spec.resources.prices is not None:
-        types: Iterable[str] = possible_types() if on_cluster() else [UNTYPED]
+        types: Iterable[str] = possible_types() if cluster_address() else [UNTYPED]
         check_prices(spec.resources.prices, types)
     return resolved_execution(spec, resources.get("GPU", 0) > 0, spec.resources.cpus_per_trial), concurrent
 
@@ -91,7 +86,7 @@ def set_up(spec: StudySpec, out: Path, storage: RemoteFolder | None, console: Co
     cache = default_cache()
     with console.status("preparing images"):
         images = check_inputs(spec, cache)
-        shared = share_prepared(storage, images) if storage is not None and on_cluster() else {}
+        shared = share_prepared(storage, images) if storage is not None and cluster_address() else {}
     if spec.resources.gpus_per_trial == "auto":
         spec, concurrent = _measured(spec, cache, shared, storage, console)
     checkpoint = checkpoint_bytes(spec.trial_config({}), cache)
@@ -103,9 +98,9 @@ def set_up(spec: StudySpec, out: Path, storage: RemoteFolder | None, console: Co
 
 def _resources(spec: StudySpec, report: Callable[[str], None]) -> dict[str, float]:
     """What there is to run on: the cluster that RAY_ADDRESS names (which is joined for it), else this machine."""
-    if on_cluster():
+    if cluster_address():
         connect()
-        return available_resources(report)
+        return expected_resources(report)
     gpus = 0
     if spec.resources.gpus_per_trial != 0:
         import torch  # takes seconds, which a search on the CPU alone need not wait for

@@ -13,12 +13,14 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import search.tune.run
 from search.run import run
 from search.tune.adapters import TuneContext
+from search.tune.leg import LegReport
 from search.tune.trainable import ResNetTrial
 from trainables.cli import run_verb
 
@@ -32,8 +34,11 @@ class FaultyTrial(ResNetTrial):
     def step(self) -> dict[str, Any]:
         fault, trial, epoch, times, folder = os.environ["FAULT"].split(":")
         result: dict[str, Any] = super().step()
+        report = LegReport.from_dict(result)
         happened = len(list(Path(folder).iterdir()))
-        if self._leg["trial"] != int(trial) or result.get("epoch") != int(epoch) or happened >= int(times):
+        if (self._leg.trial, report.result and report.result.epoch) != (int(trial), int(epoch)) or happened >= int(
+            times
+        ):
             return result
         (Path(folder) / str(happened)).touch()
         match fault:
@@ -50,7 +55,7 @@ class FaultyTrial(ResNetTrial):
                     time.sleep(0.02)
                 time.sleep(600)
             case "infinity":
-                result["val_accuracy"] = math.inf
+                return replace(report, result=replace(report.result, val_accuracy=math.inf)).to_dict()
         return result
 
 
@@ -58,12 +63,12 @@ def main() -> None:
     fault, trial, epoch, times, folder = sys.argv[1:6]
     os.environ["FAULT"] = ":".join((fault, trial, epoch, times, folder))  # for the workers, which inherit it
     del sys.argv[1:6]
-    with_faults = search.tuner.run_trials
+    with_faults = search.tune.run.run_trials
 
     def run_trials(session: TuneContext) -> None:
         with_faults(session, FaultyTrial)
 
-    search.tuner.run_trials = run_trials  # type: ignore[assignment]
+    search.tune.run.run_trials = run_trials  # type: ignore[assignment]
     run_verb(run)
 
 

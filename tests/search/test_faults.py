@@ -192,7 +192,7 @@ def test_a_checkpoint_that_cannot_be_used_costs_the_epochs_since_the_one_before(
             newest.write_text("nothing of the kind")
     before = result(out).trials[number]
     text = run(out / "killed" / "study.yaml", out)
-    assert f"trial {number} goes on from an earlier checkpoint" in text
+    assert f"trial {number} resumes from an earlier checkpoint" in text
     assert newest.name in text
     after = result(out).trials[number]
     assert after.status is TrialStatus.COMPLETED
@@ -238,7 +238,7 @@ def test_a_full_disk_interrupts_the_search_and_loses_nothing(small_disk: Path, t
     assert process.returncode == 1, text
     assert "Traceback" not in text
     assert "No space left on device" in text or "must stay free" in text
-    assert "goes on without a checkpoint" in text
+    assert "continues without a checkpoint" in text
     kept = list(trials(result(out)))
     assert kept
     filler.unlink()
