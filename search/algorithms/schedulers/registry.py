@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from search.algorithms.plugins import build_plugin
 from search.algorithms.schedulers.asha import Asha
 from search.algorithms.schedulers.asha_promote import AshaPromote
 from search.algorithms.schedulers.base import Scheduler
@@ -57,6 +58,14 @@ SCHEDULERS: dict[str, SchedulerInfo] = {
 }
 
 
-def build_scheduler(spec: StudySpec) -> Scheduler:
-    """The scheduler that a study names."""
-    return SCHEDULERS[spec.scheduler.kind].build(spec, spec.scheduler)
+def build_scheduler(spec: StudySpec, given: Scheduler | None = None) -> Scheduler:
+    """The scheduler that a study names: one of the table, a plug-in, or `given`, if the study was begun with an object.
+
+    Raises:
+        ConfigError: if a plug-in cannot be loaded, or `given` is not of the class that the study was begun with.
+    """
+    info = SCHEDULERS.get(spec.scheduler.kind)
+    if info is not None:
+        return info.build(spec, spec.scheduler)
+    built: Scheduler = build_plugin("scheduler", spec, given, Scheduler)
+    return built
