@@ -68,7 +68,7 @@ class _History:
 
     def __init__(self, spec: StudySpec) -> None:
         self._spec = spec
-        self._rungs = build_scheduler(spec).rungs.keys()
+        self._scheduler = build_scheduler(spec)
         self._records: dict[int, TrialRecord] = {}
         self._epochs: dict[int, int] = {}  # that each trial was to train
         self._finished: set[int] = set()  # trials that reported their last epoch
@@ -92,7 +92,7 @@ class _History:
             if event.last:
                 self._finished.add(event.trial)
             has_diverged = diverged(event, self._spec.objective.metric)
-            if not has_diverged and event.epoch in self._rungs:
+            if not has_diverged and event.epoch in self._scheduler.rungs(event.trial):
                 self.due.append("decision")
             if has_diverged or event.last:
                 self.due.append("end")

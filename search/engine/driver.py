@@ -100,10 +100,9 @@ class StudyDriver:
         """How many trials have a worker, or are about to."""
         return len(self._under_way)
 
-    @property
-    def rungs(self) -> tuple[int, ...]:
-        """The epochs at which a trial may be paused, and so must have a checkpoint."""
-        return tuple(self._scheduler.rungs) if self._scheduler.pauses else ()
+    def rungs(self, trial: int) -> tuple[int, ...]:
+        """The epochs at which the trial may be paused, and so must have a checkpoint."""
+        return self._scheduler.rungs(trial) if self._scheduler.pauses else ()
 
     @property
     def spending(self) -> Spending:
@@ -327,13 +326,8 @@ class StudyDriver:
             case Decided(action="pause"):
                 self._searcher.tell(record)
             case Decided(rung=int(rung)):  # what the journal says counts, whatever the scheduler would say today
-                self._leaves(event.trial, rung)
+                self._scheduler.leave(event.trial, rung)
             case TrialEnded():
                 self._searcher.tell(record)
                 if record.history:
-                    self._leaves(event.trial, record.history[-1].epoch)
-
-    def _leaves(self, trial: int, rung: int) -> None:
-        """A trial that goes on, or has ended, does not wait at its rung any more."""
-        if self._scheduler.pauses and trial in self._scheduler.rungs.get(rung, {}):
-            self._scheduler.leave(trial, rung)
+                    self._scheduler.leave(event.trial, record.history[-1].epoch)

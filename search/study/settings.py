@@ -19,9 +19,9 @@ from trainables.config.plugins import (
 from trainables.result import METRICS
 
 __all__ = [
-    "ASHAPromoteSettings", "ASHASettings", "Budget", "GridSettings", "HalvingSettings", "InstanceSettings",
-    "NoSchedulerSettings", "Objective", "PluginSettings", "RandomSettings", "Recipe", "Resources", "SchedulerSettings",
-    "SearcherSettings", "TPESettings",
+    "ASHAPromoteSettings", "ASHASettings", "Budget", "GridSettings", "HalvingSettings", "HyperbandSettings",
+    "InstanceSettings", "NoSchedulerSettings", "Objective", "PluginSettings", "RandomSettings", "Recipe", "Resources",
+    "SchedulerSettings", "SearcherSettings", "TPESettings",
 ]  # fmt: skip
 
 Mode = Literal["max", "min"]
@@ -179,7 +179,7 @@ class NoSchedulerSettings(Section):
 
 
 class HalvingSettings(Section):
-    """What both variants of ASHA share.
+    """What the variants of successive halving share.
 
     Rungs lie at `grace_period` epochs and each `reduction_factor` times the one before.
     """
@@ -203,16 +203,24 @@ class ASHAPromoteSettings(HalvingSettings):
     kind: Literal["asha_promote"] = "asha_promote"
 
 
+class HyperbandSettings(HalvingSettings):
+    """Hyperband (Li et al. 2018), asynchronously: brackets of ASHA, of which each next one lacks the lowest rung of the
+    one before; `grace_period` is that of the first.
+    """
+
+    kind: Literal["hyperband"] = "hyperband"
+
+
 class SchedulerPlugin(PluginSettings):
     """A scheduler of another package; see `search.algorithms.schedulers.base`."""
 
     plugin = "scheduler"
-    known = ("none", "asha", "asha_promote")
+    known = ("none", "asha", "asha_promote", "hyperband")
 
 
 SchedulerSettings = Annotated[
     Annotated[NoSchedulerSettings, Tag("none")] | Annotated[ASHASettings, Tag("asha")]
-    | Annotated[ASHAPromoteSettings, Tag("asha_promote")]
+    | Annotated[ASHAPromoteSettings, Tag("asha_promote")] | Annotated[HyperbandSettings, Tag("hyperband")]
     | Annotated[InstanceSettings, Tag("instance")] | Annotated[SchedulerPlugin, Tag("SchedulerPlugin")],
     _by_kind(SchedulerPlugin),
 ]  # fmt: skip

@@ -80,7 +80,7 @@ class TuneContext:
             "folder": leg_folder(leg.trial, leg.number),
             "reported": self.reported(leg.trial),
             "prepared": self.prepared.get(request(parse_config(leg.config).data)) if self.prepared else None,
-            "save_at": list(self.driver.rungs),
+            "save_at": list(self.driver.rungs(leg.trial)),
             "save_every": self.resources.checkpoint_minutes * 60,
             "interrupt": interrupt_file(self.number),
             "gpus": self.resources.gpus,

@@ -10,6 +10,7 @@ from search.algorithms.plugins import build_plugin
 from search.algorithms.schedulers.asha import Asha
 from search.algorithms.schedulers.asha_promote import AshaPromote
 from search.algorithms.schedulers.base import Scheduler
+from search.algorithms.schedulers.hyperband import Hyperband
 from search.algorithms.schedulers.none import NoStopping
 from search.study import settings as sections
 from search.study.spec import StudySpec
@@ -38,6 +39,10 @@ def _asha_promote(spec: StudySpec, settings: sections.ASHAPromoteSettings) -> Sc
     return AshaPromote(**_halving(spec, settings))
 
 
+def _hyperband(spec: StudySpec, settings: sections.HyperbandSettings) -> Scheduler:
+    return Hyperband(**_halving(spec, settings))
+
+
 def _halving(spec: StudySpec, settings: sections.HalvingSettings) -> dict[str, Any]:
     return {
         "epochs": spec.budget.epochs,
@@ -54,6 +59,7 @@ SCHEDULERS: dict[str, SchedulerInfo] = {
         SchedulerInfo("none", "every trial runs to the end", _none),
         SchedulerInfo("asha", "asynchronous successive halving, stopping at the rungs", _asha),
         SchedulerInfo("asha_promote", "asynchronous successive halving, pausing at the rungs", _asha_promote),
+        SchedulerInfo("hyperband", "brackets of successive halving that start later and later", _hyperband),
     )
 }
 

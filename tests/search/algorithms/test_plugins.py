@@ -111,7 +111,7 @@ def test_a_plug_in_that_is_gone_when_the_study_is_resumed_is_named(monkeypatch: 
 
 
 def test_what_is_no_searcher_is_refused() -> None:
-    with pytest.raises(ConfigError, match="must be a Searcher, but has no tell, got 'plugged_in.Useless'"):
+    with pytest.raises(ConfigError, match=r"must be a Searcher, but has no tell, got 'plugged_in\.Useless'"):
         build_searcher(study(searcher={"kind": f"{PACKAGE}:Useless"}))
 
 
