@@ -32,6 +32,7 @@ from search.storage.mirror import Mirror
 from search.storage.remote import VARIABLE, local_storage
 from search.study.overrides import Overrides, override
 from search.study.parse import load_study
+from search.study.settings import InstanceSettings
 from search.study.smoke import shrink
 from search.study.spec import StudySpec
 from search.tracking.tracker import MLflowTracker
@@ -85,7 +86,8 @@ def run_study(
     """Search until the study's budget is used up, or continue a study that was interrupted.
 
     The result is complete if `result.finished`; after an interrupt (Ctrl-C, a kernel's stop button, SIGTERM) the
-    running trials are saved, and the same call continues. Works in a script, a notebook and a thread; never ends the process.
+    running trials are saved, and the same call continues. Works in a script, a notebook and a thread; never ends the
+    process.
 
     Args:
         study: the name of a shipped study, the path of a YAML file, or a `StudySpec`.
@@ -114,6 +116,10 @@ def run_study(
     console = Console(quiet=not progress)
     out = Path(out).absolute()
     spec = read_spec(study, smoke=smoke, plugins=plugins, **overrides)
+    if searcher is not None:
+        spec = spec.model_copy(update={"searcher": InstanceSettings.of(searcher)})
+    if scheduler is not None:
+        spec = spec.model_copy(update={"scheduler": InstanceSettings.of(scheduler)})
     place = kept_in(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
     spec, resumed = study_folder(spec, out, fresh, place)
     uri = tracking_uri or default_uri(out)

@@ -11,6 +11,10 @@ from hypothesis import HealthCheck, settings
 # Before torch is loaded: the batches of tests are so small that more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+pytest.register_assert_rewrite(
+    "search.testing.searchers", "search.testing.schedulers", "tests.trainables.trainable_suite"
+)
+
 
 # Property tests draw the same examples in every run; `--hypothesis-profile=slow` draws more, `hunt` others each time.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}

@@ -19,6 +19,7 @@ PACKAGES = ("trainables", "spaces", "search")
 ORDER = {
     "search": (
         "study", "journal", "algorithms", "storage", "tracking", "planning", "views", "engine", "tune", "cluster",
+        "testing",
     ),
     "trainables": (
         "config", "seeds", "files", "locking", "result", "checkpoints", "data", "augment", "models", "training",

@@ -1,4 +1,4 @@
-"""What a scheduler is expected to let through, told before a search starts."""
+"""What a scheduler is expected to let through, estimated before a search starts."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ __all__ = ["Survival", "expected_survivors"]
 class Survival:
     """What a scheduler is expected to let through.
 
-    `reached` holds, by the epoch of the rung, the mean number of trials that get there; `finished` is the mean number
-    that run all their epochs, `epochs` the mean number of epochs trained in all.
+    `reached` holds, by the epoch of the rung, the mean number of trials that reach it; `finished` is the mean number
+    that run all their epochs, `epochs` the mean number of epochs trained in all. `pauses` is the scheduler's.
     """
 
     reached: dict[int, float]
     finished: float
     epochs: float
+    pauses: bool
 
 
 def expected_survivors(scheduler: Callable[[], Scheduler], trials: int, epochs: int) -> Survival:
@@ -38,21 +39,23 @@ def expected_survivors(scheduler: Callable[[], Scheduler], trials: int, epochs: 
     """
     draws = np.random.default_rng(0)
     repeats = max(20, min(500, 20_000 // max(trials, 1)))
-    levels = list(scheduler().rungs)
-    reached, finished = dict.fromkeys(levels, 0), 0
-    total = 0
+    first = scheduler()
+    rungs = [first.rungs(trial) for trial in range(trials)]
+    reached = dict.fromkeys(sorted({level for levels in rungs for level in levels}), 0)
+    finished = total = 0
     for _ in range(repeats):
         fresh, values = scheduler(), draws.random(trials).tolist()
         for trial, start in _handed_out(fresh, trials):
             ended = epochs
-            for level in (level for level in levels if level > start):
+            for level in (level for level in rungs[trial] if level > start):
                 reached[level] += 1
                 if fresh.on_result(trial, level, values[trial]).action != "continue":
                     ended = level
                     break
             total += ended - start
             finished += ended == epochs
-    return Survival({level: n / repeats for level, n in reached.items()}, finished / repeats, total / repeats)
+    mean = {level: count / repeats for level, count in reached.items()}
+    return Survival(mean, finished / repeats, total / repeats, first.pauses)
 
 
 def _handed_out(scheduler: Scheduler, trials: int) -> Iterator[tuple[int, int]]:

@@ -96,10 +96,9 @@ class StudyDriver:
         """How many trials have a worker, or are about to."""
         return len(self._active)
 
-    @property
-    def rungs(self) -> tuple[int, ...]:
-        """The epochs at which a trial may be paused, and so must have a checkpoint."""
-        return tuple(self._scheduler.rungs) if self._scheduler.pauses else ()
+    def rungs(self, trial: int) -> tuple[int, ...]:
+        """The epochs at which the trial may be paused, and so must have a checkpoint."""
+        return self._scheduler.rungs(trial) if self._scheduler.pauses else ()
 
     def replay(self, events: Iterable[Event]) -> None:
         """Apply what happened in earlier sessions: nothing is written, and no listener is called."""
@@ -301,12 +300,8 @@ class StudyDriver:
             case Decided(action="pause"):
                 self._searcher.tell(record)
             case Decided(rung=int(rung)):  # what the journal says counts, whatever the scheduler would say today
-                self._leave_rung(event.trial, rung)
+                self._scheduler.leave(event.trial, rung)
             case TrialEnded():
                 self._searcher.tell(record)
-                self._leave_rung(event.trial, record.last_epoch)
-
-    def _leave_rung(self, trial: int, rung: int) -> None:
-        """A trial that continues, or has ended, does not wait at its rung anymore."""
-        if self._scheduler.pauses and trial in self._scheduler.rungs.get(rung, {}):
-            self._scheduler.leave(trial, rung)
+                if record.history:
+                    self._scheduler.leave(event.trial, record.last_epoch)

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 from search.algorithms.forecast import Survival
-from search.algorithms.schedulers.registry import build_scheduler
 from search.study.spec import StudySpec
 from trainables.config import ConfigError, SyntheticCurve, TrialConfig
 
@@ -36,7 +35,7 @@ def checkpoint_bytes(config: TrialConfig, cache: Path) -> int:
 def needed_bytes(spec: StudySpec, survival: Survival, concurrent: int, checkpoint: int) -> int:
     """What a whole search will hold on disk at its end, when trials that were stopped have let go of theirs."""
     # What is paused may go on until the end.
-    kept = spec.budget.trials if build_scheduler(spec).pauses else survival.finished
+    kept = spec.budget.trials if survival.pauses else survival.finished
     return RESERVE + round((PER_KEPT_TRIAL * kept + PER_LIVE_TRIAL * concurrent) * checkpoint)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from search.study.parse import parse_study
-from search.study.settings import ASHAPromoteSettings, ASHASettings, HalvingSettings
+from search.study.settings import ASHAPromoteSettings, ASHASettings, HalvingSettings, HyperbandSettings
 from search.study.spec import StudySpec
 from search.study.trial_tree import comparability_rule
 from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_yaml, unflatten
@@ -43,7 +43,7 @@ PATHS = {
     "cpus_per_trial": "resources.cpus_per_trial", "gpus_per_trial": "resources.gpus_per_trial", "seed": "seed",
 }  # fmt: skip
 OPTIONS = {"--price" if name == "prices" else f"--{name.replace('_', '-')}": path for name, path in PATHS.items()}
-HALVING = (ASHASettings().kind, ASHAPromoteSettings().kind)
+HALVING = (ASHASettings().kind, ASHAPromoteSettings().kind, HyperbandSettings().kind)
 INSTEAD = {path.removeprefix("trial."): option for option, path in OPTIONS.items()} | {"epochs": "--epochs"}
 
 
@@ -95,7 +95,7 @@ def _overridden(spec: StudySpec, options: Mapping[str, Any], sets: Sequence[str]
     if "objective.metric" in changes and "objective.mode" not in changes:
         tree["objective"]["mode"] = None  # it follows from the metric
     if isinstance(spec.scheduler, HalvingSettings) and changes.get("scheduler.kind") in HALVING:
-        tree["scheduler"]["kind"] = changes["scheduler.kind"]  # its rungs stay: they mean the same to both variants
+        tree["scheduler"]["kind"] = changes["scheduler.kind"]  # its rungs stay: they mean the same to all variants
     try:
         changed = parse_study({**merge(tree, unflatten(changes)), "fixed": fixed})
     except ConfigError as error:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from trainables.config.part import Count, Part, Positive
+from trainables.config.plugins import (
+    PluginKind,
+    is_dotted_path,
+    load_plugin,
+    plugin_names,
+    plugin_settings,
+)
 from trainables.result import METRICS
 
 __all__ = [
-    "ASHAPromoteSettings", "ASHASettings", "Budget", "GridSettings", "HalvingSettings", "NoSchedulerSettings",
-    "Objective", "RandomSettings", "Recipe", "Resources", "SchedulerSettings", "SearcherSettings", "TPESettings",
+    "ASHAPromoteSettings", "ASHASettings", "Budget", "GridSettings", "HalvingSettings", "HyperbandSettings",
+    "InstanceSettings", "NoSchedulerSettings", "Objective", "PluginSettings", "RandomSettings", "Recipe", "Resources",
+    "SchedulerSettings", "SearcherSettings", "TPESettings",
 ]  # fmt: skip
 
 Mode = Literal["max", "min"]
@@ -62,6 +72,73 @@ class Objective(Section):
         return mode or better
 
 
+class InstanceSettings(Section):
+    """A searcher or scheduler that was passed as an object. Only its class is recorded: whoever resumes the study must
+    pass one again.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    kind: Literal["instance"]
+    class_name: str = Field(alias="class")  # package.module.Name
+
+    @classmethod
+    def of(cls, instance: object) -> InstanceSettings:
+        """What a study records about `instance`."""
+        kind = type(instance)
+        return cls.model_validate({"kind": "instance", "class": f"{kind.__module__}.{kind.__qualname__}"})
+
+
+class PluginSettings(Section):
+    """A searcher or scheduler of another package, by entry point or `package.module:Name`, with settings of its own.
+
+    The settings are recorded in full, defaults included, as the plug-in's `Settings` checked them.
+    """
+
+    plugin: ClassVar[PluginKind]
+    known: ClassVar[tuple[str, ...]]  # the kinds that need no plug-in
+
+    kind: str
+    settings: dict[str, Any] = {}  # noqa: RUF012 (pydantic copies it)
+
+    @field_validator("kind")
+    @classmethod
+    def _loads(cls, kind: str) -> str:
+        installed = plugin_names(cls.plugin)
+        if kind not in installed and not is_dotted_path(kind):
+            close = difflib.get_close_matches(kind, [*cls.known, *installed], n=1, cutoff=0.5)
+            hint = f"did you mean `{close[0]}`? " if close else ""
+            raise ValueError(
+                f"{hint}must be one of {', '.join(map(repr, cls.known))}, or a plug-in: an entry point "
+                f"({', '.join(installed) or 'none is installed'}) or package.module:Name"
+            )
+        load_plugin(cls.plugin, kind)
+        return kind
+
+    @field_validator("settings")
+    @classmethod
+    def _checked(cls, settings: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "kind" not in info.data:  # already reported
+            return settings
+        checked = plugin_settings(load_plugin(cls.plugin, info.data["kind"]), settings)
+        return {} if checked is None else checked.model_dump(mode="json")
+
+
+def _by_kind(plugin: type[PluginSettings]) -> Discriminator:
+    """Choose by `kind`; one that is not known names a plug-in."""
+
+    def tag(value: object) -> str | None:
+        if isinstance(value, Mapping):
+            if "kind" not in value:
+                return None
+            kind = value["kind"]
+        else:
+            kind = getattr(value, "kind", "")
+        return str(kind) if kind in (*plugin.known, "instance") else plugin.__name__
+
+    return Discriminator(tag)
+
+
 class RandomSettings(Section):
     """Independent draws."""
 
@@ -81,7 +158,18 @@ class TPESettings(Section):
     startup_trials: Count = 10
 
 
-SearcherSettings = Annotated[RandomSettings | GridSettings | TPESettings, Field(discriminator="kind")]
+class SearcherPlugin(PluginSettings):
+    """A searcher of another package; see `search.algorithms.searchers.base`."""
+
+    plugin = "searcher"
+    known = ("random", "grid", "tpe")
+
+
+SearcherSettings = Annotated[
+    Annotated[RandomSettings, Tag("random")] | Annotated[GridSettings, Tag("grid")] | Annotated[TPESettings, Tag("tpe")]
+    | Annotated[InstanceSettings, Tag("instance")] | Annotated[SearcherPlugin, Tag("SearcherPlugin")],
+    _by_kind(SearcherPlugin),
+]  # fmt: skip
 
 
 class NoSchedulerSettings(Section):
@@ -91,7 +179,7 @@ class NoSchedulerSettings(Section):
 
 
 class HalvingSettings(Section):
-    """What both variants of ASHA share.
+    """What the variants of successive halving share.
 
     Rungs lie at `grace_period` epochs and each `reduction_factor` times the one before.
     """
@@ -115,7 +203,27 @@ class ASHAPromoteSettings(HalvingSettings):
     kind: Literal["asha_promote"] = "asha_promote"
 
 
-SchedulerSettings = Annotated[NoSchedulerSettings | ASHASettings | ASHAPromoteSettings, Field(discriminator="kind")]
+class HyperbandSettings(HalvingSettings):
+    """Hyperband (Li et al. 2018), asynchronously: brackets of ASHA, of which each next one lacks the lowest rung of the
+    one before; `grace_period` is that of the first.
+    """
+
+    kind: Literal["hyperband"] = "hyperband"
+
+
+class SchedulerPlugin(PluginSettings):
+    """A scheduler of another package; see `search.algorithms.schedulers.base`."""
+
+    plugin = "scheduler"
+    known = ("none", "asha", "asha_promote", "hyperband")
+
+
+SchedulerSettings = Annotated[
+    Annotated[NoSchedulerSettings, Tag("none")] | Annotated[ASHASettings, Tag("asha")]
+    | Annotated[ASHAPromoteSettings, Tag("asha_promote")] | Annotated[HyperbandSettings, Tag("hyperband")]
+    | Annotated[InstanceSettings, Tag("instance")] | Annotated[SchedulerPlugin, Tag("SchedulerPlugin")],
+    _by_kind(SchedulerPlugin),
+]  # fmt: skip
 
 
 class Budget(Section):

@@ -92,7 +92,7 @@ class TuneContext:
             folder=leg_folder(leg.trial, leg.number),
             interrupt=interrupt_file(self.number),
             reported=self.reported(leg.trial),
-            save_at=self.driver.rungs,
+            save_at=self.driver.rungs(leg.trial),
             save_every=self.resources.checkpoint_minutes * 60,
             gpus=self.resources.gpus,
             # A trial whose worker was lost may be what broke it: it must not break a shared host, too.

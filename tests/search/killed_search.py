@@ -163,7 +163,7 @@ def rungs(found: StudyResult, spec: StudySpec) -> dict[int, dict[int, float]]:
             for epoch in record.history
             if epoch.epoch == level
         }
-        for level in build_scheduler(spec).rungs
+        for level in build_scheduler(spec).rungs(0)
     }
 
 

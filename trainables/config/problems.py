@@ -112,7 +112,7 @@ def valid_keys(model: type[BaseModel], location: Iterable[object]) -> list[str]:
             models = [found for field in fields for found in _models_in(field.annotation)]
         else:  # a tag of a union
             models = [
-                m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == item
+                m for m in models if "kind" in m.model_fields and item in (m.model_fields["kind"].default, m.__name__)
             ] or models
     return sorted({key for m in models for key in m.model_fields})
 
@@ -120,7 +120,8 @@ def valid_keys(model: type[BaseModel], location: Iterable[object]) -> list[str]:
 def _tags(model: type[BaseModel], location: Iterable[object]) -> str:
     for item in location:
         models = _models_in(model.model_fields[str(item)].annotation)
-    return ", ".join(repr(m.model_fields["kind"].default) for m in models)
+    kinds = (m.model_fields["kind"].default for m in models)
+    return ", ".join(repr(kind) for kind in kinds if isinstance(kind, str))
 
 
 def nearest(key: str, keys: Iterable[str]) -> str:
@@ -134,6 +135,14 @@ def _holds(node: object, item: object) -> bool:
     if isinstance(node, list | tuple):
         return isinstance(item, int) and 0 <= item < len(node)
     return isinstance(node, Mapping) and item in node
+
+
+def _problems(model: type[BaseModel], tree: object, error: Mapping[str, Any]) -> tuple[Problem, ...]:
+    cause = error.get("ctx", {}).get("error")
+    if not isinstance(cause, ConfigError):
+        return (_problem(model, tree, error),)
+    place = _problem(model, tree, {**error, "type": "missing"}).path  # of a part that a model of its own has checked
+    return tuple(Problem(f"{place}.{p.path}" if p.path else place, p.value, p.rule) for p in cause.problems)
 
 
 def _problem(model: type[BaseModel], tree: object, error: Mapping[str, Any]) -> Problem:
@@ -174,11 +183,11 @@ def validate(model: type[M], tree: object) -> M:
         problems: dict[tuple[str, str], Problem] = {}
         errors = invalid.errors(include_url=False)
         for error in errors[:MOST_TOLD]:
-            problem = _problem(model, tree, error)
             of_union = str(error["loc"][-1:]).startswith("('literal[")
             if of_union and error["type"] == "literal_error" and isinstance(error["input"], Mapping):
                 continue  # the mapping's own mistakes follow: the union's other member is not what was meant
-            problems.setdefault((problem.path, problem.rule), problem)
+            for problem in _problems(model, tree, error):
+                problems.setdefault((problem.path, problem.rule), problem)
         told = list(problems.values())
         if len(errors) > MOST_TOLD:
             told.append(Problem("", f"{len(errors)} mistakes", f"only the first {MOST_TOLD} are listed"))

@@ -13,15 +13,15 @@ __all__ = ["AshaPromote"]
 
 class AshaPromote(Halving):
     """Asynchronous successive halving as published (Li et al. 2020, "A System for Massively Parallel Hyperparameter
-    Tuning", Algorithm 2): a trial pauses at each rung, and goes on once it is promoted.
+    Tuning", Algorithm 2): a trial pauses at each rung, and continues once it is promoted.
 
     A free worker takes, from the highest rung down, the best trial among the top floor(n / reduction_factor) of the
-    rung that was not promoted yet, n being all trials that came there; of equals the lower number counts as better.
-    Only where there is none it takes a new trial. A trial that would be taken at the very moment in which it comes to
-    its rung goes on in place, without the pause.
+    rung that was not promoted yet, n being all trials that reached it; of equals the lower number counts as better.
+    Only where there is none it takes a new trial. A trial that would be taken at the very moment in which it reaches
+    its rung continues in place, without the pause.
 
-    At the end of a search the top max(1, floor(n / reduction_factor)) are promotable, so that each rung sends somebody
-    on and at least one trial is trained to the end, however few there are.
+    At the end of a search the top max(1, floor(n / reduction_factor)) are promotable, so that each rung promotes a
+    trial and at least one is trained to the end, however few there are.
 
     A value that is not finite stops the trial at its rung. Settings: see `Halving`; protected trials count as promoted.
     """
@@ -32,7 +32,7 @@ class AshaPromote(Halving):
         return True
 
     def promotion(self, final: bool = False) -> Promotion | None:
-        """The paused trial to train on now; see the class for the rule."""
+        """The paused trial to train now; see the class for the rule."""
         for epoch, rung in reversed(self._rungs.items()):
             kept = self._kept(rung, final)
             if rung.waiting and bisect_left(rung.ranked, rung.waiting[0]) < kept:
@@ -40,17 +40,9 @@ class AshaPromote(Halving):
         return None
 
     def leave(self, trial: int, rung: int) -> None:
-        """Learn that `trial` does not wait at `rung` any more.
-
-        Raises:
-            ValueError: if the trial never came there.
-        """
-        level = self._rungs.get(rung)
-        if level is None or trial not in level.values:
-            raise ValueError(f"trial {trial} is not paused at epoch {rung}: it has no value there")
-        place = self._place(trial, level.values[trial])
-        if place in level.waiting:
-            level.waiting.remove(place)
+        """Take `trial` from those paused at `rung`, if it is one of them."""
+        if (level := self._rungs.get(rung)) is not None:
+            level.waiting = [place for place in level.waiting if place[1] != trial]
 
     def _judge(self, trial: int, epoch: int, value: float) -> Decision:
         rung = self._rungs[epoch]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from bisect import insort
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -43,9 +43,8 @@ Place = tuple[float, int]  # (loss, trial): sorts the better first, and of equal
 
 @dataclass(slots=True)
 class Rung:
-    """Who came to a rung: by trial and in the order of their coming, ranked, and those that are paused there."""
+    """Trials that reached a rung, and those of them that are paused there; the best first."""
 
-    values: dict[int, float] = field(default_factory=dict)
     ranked: list[Place] = field(default_factory=list)
     waiting: list[Place] = field(default_factory=list)
 
@@ -84,10 +83,9 @@ class Halving(ABC):
         self._rungs = {epoch: Rung() for epoch in rung_levels(grace_period, reduction_factor, epochs)}
         self._decisions: dict[tuple[int, int], Decision] = {}
 
-    @property
-    def rungs(self) -> Mapping[int, Mapping[int, float]]:
-        """Every rung, by its epoch, lowest first: the value that each trial had there."""
-        return {epoch: rung.values for epoch, rung in self._rungs.items()}
+    def rungs(self, trial: int) -> tuple[int, ...]:
+        """The same for every trial."""
+        return tuple(self._rungs)
 
     def on_result(self, trial: int, epoch: int, value: float) -> Decision:
         """Enter a result and decide; see the class for the rule."""
@@ -96,14 +94,13 @@ class Halving(ABC):
         if (trial, epoch) not in self._decisions:
             rung = self._rungs[epoch]
             if math.isfinite(value):
-                rung.values[trial] = value
                 insort(rung.ranked, self._place(trial, value))
             self._decisions[trial, epoch] = self._judge(trial, epoch, value)
         return self._decisions[trial, epoch]
 
     @abstractmethod
     def _judge(self, trial: int, epoch: int, value: float) -> Decision:
-        """Decide about a trial that has just come to the rung of `epoch`."""
+        """Decide about a trial that has just reached the rung of `epoch`."""
 
     def _place(self, trial: int, value: float) -> Place:
         return self._sign * value, trial

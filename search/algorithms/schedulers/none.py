@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from search.algorithms.schedulers.base import Decision, NeverPausing
 
 __all__ = ["NoStopping"]
@@ -12,11 +10,10 @@ __all__ = ["NoStopping"]
 class NoStopping(NeverPausing):
     """Every trial runs to the end."""
 
-    @property
-    def rungs(self) -> Mapping[int, Mapping[int, float]]:
+    def rungs(self, trial: int) -> tuple[int, ...]:
         """None at all."""
-        return {}
+        return ()
 
     def on_result(self, trial: int, epoch: int, value: float) -> Decision:
-        """Go on."""
+        """Continue."""
         return Decision()

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from search.algorithms.plugins import build_plugin
 from search.algorithms.schedulers.asha import Asha
 from search.algorithms.schedulers.asha_promote import AshaPromote
 from search.algorithms.schedulers.base import Scheduler
+from search.algorithms.schedulers.hyperband import Hyperband
 from search.algorithms.schedulers.none import NoStopping
 from search.study import settings as sections
 from search.study.spec import StudySpec
@@ -37,6 +39,10 @@ def _asha_promote(spec: StudySpec, settings: sections.ASHAPromoteSettings) -> Sc
     return AshaPromote(**_halving(spec, settings))
 
 
+def _hyperband(spec: StudySpec, settings: sections.HyperbandSettings) -> Scheduler:
+    return Hyperband(**_halving(spec, settings))
+
+
 def _halving(spec: StudySpec, settings: sections.HalvingSettings) -> dict[str, Any]:
     return {
         "epochs": spec.budget.epochs,
@@ -53,10 +59,19 @@ SCHEDULERS: dict[str, SchedulerInfo] = {
         SchedulerInfo("none", "every trial runs to the end", _none),
         SchedulerInfo("asha", "asynchronous successive halving, stopping at the rungs", _asha),
         SchedulerInfo("asha_promote", "asynchronous successive halving, pausing at the rungs", _asha_promote),
+        SchedulerInfo("hyperband", "brackets of successive halving that start later and later", _hyperband),
     )
 }
 
 
-def build_scheduler(spec: StudySpec) -> Scheduler:
-    """The scheduler that a study names."""
-    return SCHEDULERS[spec.scheduler.kind].build(spec, spec.scheduler)
+def build_scheduler(spec: StudySpec, given: Scheduler | None = None) -> Scheduler:
+    """The scheduler that a study names: one of the table, a plug-in, or `given`, if the study was begun with an object.
+
+    Raises:
+        ConfigError: if a plug-in cannot be loaded, or `given` is not of the class that the study was begun with.
+    """
+    info = SCHEDULERS.get(spec.scheduler.kind)
+    if info is not None:
+        return info.build(spec, spec.scheduler)
+    built: Scheduler = build_plugin("scheduler", spec, given, Scheduler)
+    return built

@@ -1,7 +1,13 @@
-"""Searchers: what to try next. Pure functions of the study's seed and of the trials they are told; no Ray.
+"""Searchers: what to try next. Pure functions of the study's seed and of its trials so far; no Ray.
 
-A searcher that is told a study's records again suggests what it would have suggested without the interruption: nothing
+A searcher that is given a study's records again suggests what it would have suggested without the interruption: nothing
 depends on the order in which records come, on time, or on a random state that lives on.
+
+A searcher of your own is any class with these two methods. A study names it as a plug-in, by an entry point of the
+group `resnet_search.searchers` or as `kind: my_pkg:MySearcher`, and it is built as `MySearcher(study, settings)`: the
+StudySpec (`study.parsed_space`, `study.objective`, `study.seed`), and an object of its class attribute `Settings`, a
+pydantic model that has checked the study's `searcher.settings`; None if it has no such attribute. Or pass an object in
+Python, `run_study(..., searcher=MySearcher(...))`. `search.testing` has the tests that it should pass.
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ class Searcher(Protocol):
         ...
 
     def tell(self, record: TrialRecord) -> None:
-        """Learn of a trial when it starts, when it is paused and when it ends; the later record replaces the earlier.
+        """Take a trial's record when it starts, when it is paused and when it ends; a later one replaces an earlier.
 
         Trials may come from here, from a recipe or from an earlier session.
         """

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from search.algorithms.plugins import build_plugin
 from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.grid import GridSearcher
 from search.algorithms.searchers.random import RandomSearcher
@@ -54,6 +55,14 @@ SEARCHERS: dict[str, SearcherInfo] = {
 }
 
 
-def build_searcher(spec: StudySpec) -> Searcher:
-    """The searcher that a study names."""
-    return SEARCHERS[spec.searcher.kind].build(spec, spec.searcher)
+def build_searcher(spec: StudySpec, given: Searcher | None = None) -> Searcher:
+    """The searcher that a study names: one of the table, a plug-in, or `given`, if the study was begun with an object.
+
+    Raises:
+        ConfigError: if a plug-in cannot be loaded, or `given` is not of the class that the study was begun with.
+    """
+    info = SEARCHERS.get(spec.searcher.kind)
+    if info is not None:
+        return info.build(spec, spec.searcher)
+    built: Searcher = build_plugin("searcher", spec, given, Searcher)
+    return built

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
 import pytest
 
 from search.algorithms.schedulers.asha_promote import AshaPromote
-from search.algorithms.schedulers.base import Decision, Promotion
-from search.study.overrides import override
-from search.study.parse import load_study
-from search.study.settings import ASHAPromoteSettings
-from search.study.smoke import shrink
-from tests.contracts.scheduler_suite import EPOCHS, Make, SchedulerSuite, curves, results
-from trainables.config import ConfigError
+from search.algorithms.schedulers.base import Decision, Promotion, Scheduler
+from search.testing.schedulers import EPOCHS, Mode, SchedulerSuite, curves
 
 
 def promoting(**changes: Any) -> AshaPromote:
@@ -24,15 +19,13 @@ def promoting(**changes: Any) -> AshaPromote:
 
 
 class TestAshaPromote(SchedulerSuite):
-    @pytest.fixture
-    def make(self) -> Make:
-        return lambda mode, protected: promoting(mode=mode, protected=protected)
+    def make(self, mode: Mode, protected: Container[int]) -> Scheduler:
+        return promoting(mode=mode, protected=protected)
 
 
 class TestAshaPromoteWithALateStart(SchedulerSuite):
-    @pytest.fixture
-    def make(self) -> Make:
-        return lambda mode, protected: promoting(mode=mode, protected=protected, grace_period=4, reduction_factor=2)
+    def make(self, mode: Mode, protected: Container[int]) -> Scheduler:
+        return promoting(mode=mode, protected=protected, grace_period=4, reduction_factor=2)
 
 
 class Algorithm2:
@@ -87,7 +80,7 @@ class Algorithm2:
 
 def jobs_of(scheduler: AshaPromote, values: np.ndarray, workers: int) -> list[tuple[int, int]]:
     """What a search makes of the scheduler's decisions, told as the jobs of the paper; without the final phase."""
-    targets = [*scheduler.rungs, EPOCHS]
+    targets = [*scheduler.rungs(0), EPOCHS]
     jobs: list[tuple[int, int]] = []
     new = iter(range(len(values)))
     busy: list[list[int] | None] = [None] * workers
@@ -125,9 +118,9 @@ def jobs_of(scheduler: AshaPromote, values: np.ndarray, workers: int) -> list[tu
 @pytest.mark.parametrize(("grace", "eta"), [(1, 3), (2, 2), (3, 4)])
 def test_it_hands_out_the_jobs_of_algorithm_2(grace: int, eta: int, seed: int, workers: int) -> None:
     scheduler, values = promoting(grace_period=grace, reduction_factor=eta), curves(60, seed)
-    expected = Algorithm2(list(scheduler.rungs), eta, len(values)).run(values, workers)
+    expected = Algorithm2(list(scheduler.rungs(0)), eta, len(values)).run(values, workers)
     assert jobs_of(scheduler, values, workers) == expected
-    assert max(k for _, k in expected) == len(scheduler.rungs), "nobody was trained to the end"
+    assert max(k for _, k in expected) == len(scheduler.rungs(0)), "nobody was trained to the end"
 
 
 def test_a_trial_pauses_until_it_is_among_the_best_third() -> None:
@@ -195,36 +188,3 @@ def test_a_trial_that_ended_at_a_rung_is_not_promoted() -> None:
     scheduler.leave(0, 1)
     assert scheduler.promotion() is None
     assert scheduler.promotion(final=True) is None
-
-
-def test_it_depends_on_the_order_of_values_only() -> None:
-    plain, warped = promoting(), promoting()
-    values = curves(50)
-    assert [(told.trial, told.epoch, told.decision.action) for told in results(plain, values, concurrent=4)] == [
-        (told.trial, told.epoch, told.decision.action) for told in results(warped, np.exp(9 * values), concurrent=4)
-    ]
-
-
-def test_it_refuses_what_makes_no_sense() -> None:
-    with pytest.raises(ConfigError) as refused:
-        promoting(grace_period=0, reduction_factor=math.nan, mode="best")
-    assert [p.path for p in refused.value.problems] == [
-        "scheduler.grace_period", "scheduler.reduction_factor", "objective.mode",
-    ]  # fmt: skip
-
-
-def test_a_study_that_switches_variants_keeps_its_rungs() -> None:
-    spec = load_study("cifar10_resnet110")
-    switched = override(spec, sets=["scheduler.kind=asha_promote"])
-    assert switched.scheduler == ASHAPromoteSettings(grace_period=9, reduction_factor=3)
-    assert override(switched, sets=["scheduler.kind=asha"]) == spec
-    again = override(spec, sets=["scheduler.kind=asha_promote", "scheduler.grace_period=4"])
-    assert again.scheduler == ASHAPromoteSettings(grace_period=4, reduction_factor=3)
-
-
-def test_its_rungs_must_lie_below_the_last_epoch_and_shrink_with_a_smoke_run() -> None:
-    with pytest.raises(ConfigError, match=r"must be below budget\.epochs"):
-        override(load_study("digits_resnet8"), sets=["scheduler.kind=asha_promote"], epochs=1)
-    shrunk = shrink(override(load_study("digits_resnet8"), sets=["scheduler.kind=asha_promote"]))
-    assert isinstance(shrunk.scheduler, ASHAPromoteSettings)
-    assert shrunk.scheduler.grace_period == 1

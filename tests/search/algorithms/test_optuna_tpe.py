@@ -21,8 +21,8 @@ from search.algorithms.searchers.registry import SEARCHERS, build_searcher
 from search.journal.records import TrialRecord, TrialStatus
 from search.study.overrides import override
 from search.study.parse import load_study
+from search.testing.searchers import METRIC, SPACE, quality, record, run_trials
 from spaces.space import Choice, Entry, Float, Space
-from tests.contracts.searcher_suite import METRIC, SPACE, quality, record, search
 
 
 def tpe(space: Space = SPACE, seed: int = 0, mode: Any = "max", startup_trials: int = 10) -> TpeSearcher:
@@ -148,7 +148,7 @@ def test_tpe_keeps_concurrent_trials_apart() -> None:
 
 def test_tpe_draws_each_branch_from_its_own_range() -> None:
     searcher = tpe()
-    done, _ = search(searcher, 60)
+    done, _ = run_trials(searcher, 60)
     lrs = {
         kind: [t.values[key] for t in done if t.values and (key := f"optimizer.kind={kind}/optimizer.lr") in t.values]
         for kind in ("sgd", "adamw")
@@ -175,7 +175,7 @@ def test_tpe_learns_which_values_of_a_branch_go_together() -> None:
 
 
 def test_optuna_reports_nothing_of_its_own() -> None:
-    program = "from tests.search.test_tpe import *; search(tpe(), 12)"
+    program = "from tests.search.algorithms.test_optuna_tpe import *; run_trials(tpe(), 12)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 

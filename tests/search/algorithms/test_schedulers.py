@@ -3,49 +3,56 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Container
 from typing import Any
 
+import numpy as np
 import pytest
 
 from search.algorithms.schedulers.asha import Asha
 from search.algorithms.schedulers.asha_promote import AshaPromote
-from search.algorithms.schedulers.base import Decision
-from search.algorithms.schedulers.halving import rung_levels
+from search.algorithms.schedulers.base import Decision, Scheduler
+from search.algorithms.schedulers.halving import Halving, rung_levels
+from search.algorithms.schedulers.hyperband import Hyperband
 from search.algorithms.schedulers.none import NoStopping
 from search.algorithms.schedulers.registry import SCHEDULERS, build_scheduler
 from search.study.overrides import override
 from search.study.parse import load_study
-from tests.contracts.scheduler_suite import EPOCHS, Make, SchedulerSuite, curves, results
+from search.study.settings import HyperbandSettings
+from search.study.smoke import shrink
+from search.testing.schedulers import EPOCHS, Mode, SchedulerSuite, curves, results
 from trainables.config import ConfigError
+
+SETTINGS: dict[str, Any] = {"epochs": EPOCHS, "grace_period": 1, "reduction_factor": 3, "mode": "max"}
 
 
 def asha(**changes: Any) -> Asha:
-    settings: dict[str, Any] = {"epochs": EPOCHS, "grace_period": 1, "reduction_factor": 3, "mode": "max"}
-    return Asha(**{**settings, **changes})
+    return Asha(**{**SETTINGS, **changes})
+
+
+def hyperband(**changes: Any) -> Hyperband:
+    return Hyperband(**{**SETTINGS, **changes})
 
 
 class TestNoStopping(SchedulerSuite):
-    @pytest.fixture
-    def make(self) -> Make:
-        return lambda mode, protected: NoStopping()
+    def make(self, mode: Mode, protected: Container[int]) -> Scheduler:
+        return NoStopping()
 
 
 class TestAsha(SchedulerSuite):
-    @pytest.fixture
-    def make(self) -> Make:
-        return lambda mode, protected: asha(mode=mode, protected=protected)
+    def make(self, mode: Mode, protected: Container[int]) -> Scheduler:
+        return asha(mode=mode, protected=protected)
 
 
 class TestAshaWithALateStart(SchedulerSuite):
-    @pytest.fixture
-    def make(self) -> Make:
-        return lambda mode, protected: asha(mode=mode, protected=protected, grace_period=4, reduction_factor=2)
+    def make(self, mode: Mode, protected: Container[int]) -> Scheduler:
+        return asha(mode=mode, protected=protected, grace_period=4, reduction_factor=2)
 
 
-def test_without_a_scheduler_nothing_stops() -> None:
-    scheduler = NoStopping()
-    assert all(told.decision == Decision() for told in results(scheduler, curves(10)))
-    assert scheduler.rungs == {}
+class TestHyperband(SchedulerSuite):
+    def make(self, mode: Mode, protected: Container[int]) -> Scheduler:
+        return hyperband(mode=mode, protected=protected)
 
 
 @pytest.mark.parametrize(
@@ -62,20 +69,22 @@ def test_without_a_scheduler_nothing_stops() -> None:
 )
 def test_rungs_lie_at_powers_below_the_last_epoch(grace: int, eta: float, epochs: int, levels: tuple[int, ...]) -> None:
     assert rung_levels(grace, eta, epochs) == levels
-    assert tuple(asha(grace_period=grace, reduction_factor=eta, epochs=epochs).rungs) == levels
+    assert asha(grace_period=grace, reduction_factor=eta, epochs=epochs).rungs(0) == levels
 
 
 def decide(scheduler: Asha, *values: float) -> str:
-    """Trials that reach the first rung one after another: `+` goes on, `-` stops."""
+    """Trials that reach the first rung one after another: `+` continues, `-` stops."""
     return "".join("-" if scheduler.on_result(trial, 1, value).stop else "+" for trial, value in enumerate(values))
 
 
 def test_asha_keeps_the_best_of_the_values_seen_so_far() -> None:
     # With eta 3 two are kept of two and three values, three of four and five, four of six and seven, five of eight.
     assert decide(asha(), 0.5, 0.4, 0.3, 0.35, 0.45, 0.36, 0.355, 0.46) == "++-+++-+"
+    assert decide(asha(), 0.5, 0.5, 0.5, 0.5) == "++++"
+    assert decide(asha(), 0.6, 0.5, 0.4, 0.5, 0.5) == "++-++"
 
 
-def test_asha_tells_the_value_that_had_to_be_reached() -> None:
+def test_asha_reports_the_value_that_had_to_be_reached() -> None:
     scheduler = asha()
     assert scheduler.on_result(0, 1, 0.5) == Decision("continue", rung=1, cutoff=0.5)
     assert scheduler.on_result(1, 1, 0.4) == Decision("continue", rung=1, cutoff=0.4)
@@ -85,65 +94,96 @@ def test_asha_tells_the_value_that_had_to_be_reached() -> None:
     assert asha().on_result(0, 1, math.nan) == Decision("stop", rung=1, cutoff=None)
 
 
-def test_asha_lets_ties_with_the_kept_go_on() -> None:
-    assert decide(asha(), 0.5, 0.5, 0.5, 0.5) == "++++"
-    assert decide(asha(), 0.6, 0.5, 0.4, 0.5, 0.5) == "++-++"
-
-
 @pytest.mark.parametrize("eta", [2, 3, 4])
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 6, 9, 16, 50, 200])
-def test_asha_stops_where_more_are_better_than_one_standard_error_above_the_share(n: int, eta: int) -> None:
-    share = 1 / eta
-    bound = n * share + math.sqrt(n * share * (1 - share))
-    for better in range(n):
-        scheduler = asha(reduction_factor=eta)
-        others = [1.0] * better + [0.0] * (n - 1 - better)
-        for trial, value in enumerate(others):
-            scheduler.on_result(trial, 1, value)
-        assert scheduler.on_result(n, 1, 0.5).stop == (better >= bound), (better, bound)
+def test_asha_stops_where_more_are_better_than_one_standard_error_above_the_share(eta: int) -> None:
+    for n in (1, 2, 3, 4, 5, 6, 9, 16, 50, 200):
+        bound = n / eta + math.sqrt(n / eta * (1 - 1 / eta))
+        for better in range(n):
+            scheduler = asha(reduction_factor=eta)
+            for trial, value in enumerate([1.0] * better + [0.0] * (n - 1 - better)):
+                scheduler.on_result(trial, 1, value)
+            assert scheduler.on_result(n, 1, 0.5).stop == (better >= bound), (n, better, bound)
 
 
-def test_asha_depends_on_the_order_of_values_only() -> None:
-    plain, warped = asha(), asha()
-    for told in results(plain, curves(50), concurrent=4):
-        assert warped.on_result(told.trial, told.epoch, math.exp(9 * told.value)).stop == told.decision.stop
+@pytest.mark.parametrize("kind", [Asha, AshaPromote, Hyperband])
+def test_only_the_order_of_values_counts(kind: type[Halving]) -> None:
+    plain, warped = (
+        [(told.trial, told.epoch, told.decision.action) for told in results(kind(**SETTINGS), values, concurrent=4)]
+        for values in (curves(50), np.exp(9 * curves(50)))
+    )
+    assert plain == warped
 
 
 def test_asha_keeps_a_third_in_the_long_run() -> None:
-    scheduler = asha()
     values = [(number * 0.6180339887498949) % 1 for number in range(3000)]
-    assert decide(scheduler, *values).count("+") / 3000 == pytest.approx(1 / 3, abs=0.02)
+    assert decide(asha(), *values).count("+") / 3000 == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_asha_refuses_what_makes_no_sense() -> None:
-    with pytest.raises(ConfigError) as refused:
-        asha(grace_period=0, reduction_factor=1, mode="best")
-    assert [p.path for p in refused.value.problems] == [
-        "scheduler.grace_period",
-        "scheduler.reduction_factor",
-        "objective.mode",
-    ]
-    with pytest.raises(ConfigError):
-        asha(reduction_factor=math.nan)
+@pytest.mark.parametrize("kind", [Asha, AshaPromote, Hyperband])
+def test_what_makes_no_sense_is_refused(kind: type[Halving]) -> None:
+    for eta in (1, math.nan):
+        with pytest.raises(ConfigError) as refused:
+            kind(**{**SETTINGS, "grace_period": 0, "reduction_factor": eta, "mode": "best"})
+        paths = [problem.path for problem in refused.value.problems]
+        assert paths == ["scheduler.grace_period", "scheduler.reduction_factor", "objective.mode"]
 
 
-def test_every_row_of_the_table_builds_what_a_study_names() -> None:
-    built = {"none": NoStopping, "asha": Asha, "asha_promote": AshaPromote}
+# --- Hyperband
+
+
+def test_brackets_lack_one_rung_after_the_other_and_share_trials_as_in_the_paper() -> None:
+    scheduler = hyperband()
+    shares = {(1, 3, 9): 27, (3, 9): 12, (9,): 6, (): 4}  # Li et al. 2018, table 1: s = 3, 2, 1, 0 with R = 27
+    for first in (0, 49, 1000):
+        for trials in (49, 490):
+            counted = Counter(scheduler.rungs(trial) for trial in range(first, first + trials))
+            assert counted.keys() == shares.keys()
+            for rungs, share in shares.items():
+                assert abs(counted[rungs] - share * trials / 49) < 3
+    assert {hyperband(grace_period=27).rungs(trial) for trial in range(20)} == {()}
+
+
+def test_a_bracket_is_an_asha_of_its_own_trials() -> None:
+    values = curves(60)
+    told = list(results(hyperband(), values, concurrent=4))
+    for grace in (1, 3, 9):
+        alone = asha(grace_period=grace)
+        members = [t for t in told if hyperband().rungs(t.trial) == alone.rungs(0)]
+        assert len({t.trial for t in members}) > 3
+        assert [alone.on_result(t.trial, t.epoch, t.value) for t in members] == [t.decision for t in members]
+        assert any(t.decision.stop for t in members)
+
+
+def test_a_study_that_switches_between_variants_keeps_its_rungs_also_in_a_smoke_run() -> None:
+    spec = load_study("cifar10_resnet110")
+    switched = override(spec, sets=["scheduler.kind=hyperband"])
+    assert switched.scheduler == HyperbandSettings(grace_period=9, reduction_factor=3)
+    assert override(switched, sets=["scheduler.kind=asha"]) == spec
+    again = override(switched, sets=["scheduler.kind=asha_promote", "scheduler.grace_period=4"])
+    assert again.scheduler.model_dump() == {"kind": "asha_promote", "grace_period": 4, "reduction_factor": 3}
+    assert shrink(switched).scheduler == HyperbandSettings(grace_period=1, reduction_factor=3)
+    with pytest.raises(ConfigError, match=r"must be below budget\.epochs"):
+        override(switched, epochs=9)
+
+
+# --- from a study
+
+
+def test_every_row_of_the_table_builds_what_a_study_names_and_spares_its_recipes() -> None:
+    built = {"none": NoStopping, "asha": Asha, "asha_promote": AshaPromote, "hyperband": Hyperband}
     assert set(SCHEDULERS) == set(built)
     for kind, info in SCHEDULERS.items():
         assert info.kind == kind
-        assert type(build_scheduler(override(load_study("synthetic"), sets=[f"scheduler.kind={kind}"]))) is built[kind]
-
-
-@pytest.mark.parametrize("kind", ["asha", "asha_promote"])
-def test_a_study_s_recipes_always_go_on(kind: str) -> None:
-    spec = override(load_study("synthetic"), sets=[f"scheduler.kind={kind}"])
-    scheduler = build_scheduler(spec)
-    first = next(iter(scheduler.rungs))
-    count = len(spec.recipes)
-    assert count > 0
-    worse = -1.0 if spec.objective.mode == "max" else 1.0
-    for trial in range(count + 1, count + 5):
-        scheduler.on_result(trial, first, 0.0)
-    decisions = [scheduler.on_result(trial, first, worse) for trial in range(count + 1)]
-    assert [decision.action == "continue" for decision in decisions] == [True] * count + [False]
+        spec = override(load_study("synthetic"), sets=[f"scheduler.kind={kind}"])
+        scheduler = build_scheduler(spec)
+        assert type(scheduler) is built[kind]
+        if kind == "none":
+            continue
+        count = len(spec.recipes)
+        assert count > 0
+        worse = -1.0 if spec.objective.mode == "max" else 1.0
+        trials = [trial for trial in range(count, 50) if 1 in scheduler.rungs(trial)]
+        for trial in trials[1:]:
+            scheduler.on_result(trial, 1, 0.0)
+        decisions = [scheduler.on_result(trial, 1, worse) for trial in (*range(count), trials[0])]
+        assert [decision.action == "continue" for decision in decisions] == [True] * count + [False]

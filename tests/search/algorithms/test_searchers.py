@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.grid import GRID_POINTS, GridSearcher
 from search.algorithms.searchers.optuna_tpe import TpeSearcher
 from search.algorithms.searchers.random import RandomSearcher
@@ -17,28 +18,25 @@ from search.algorithms.searchers.registry import SEARCHERS, build_searcher
 from search.journal.records import TrialStatus
 from search.study.overrides import override
 from search.study.parse import load_study
+from search.testing.searchers import METRIC, SPACE, Mode, SearcherSuite, ended, record
 from spaces.space import Choice, Entry, Float, Int, Space
-from tests.contracts.searcher_suite import METRIC, SPACE, Make, SearcherSuite, ended, record
 
 
 class TestRandomSearcher(SearcherSuite):
-    @pytest.fixture
-    def make(self) -> Make:
-        return lambda space, seed, mode: RandomSearcher(space, seed)
+    def make(self, space: Space, seed: int, mode: Mode) -> Searcher:
+        return RandomSearcher(space, seed)
 
 
 class TestGridSearcher(SearcherSuite):
     seeded = False
 
-    @pytest.fixture
-    def make(self) -> Make:
-        return lambda space, seed, mode: GridSearcher(space)
+    def make(self, space: Space, seed: int, mode: Mode) -> Searcher:
+        return GridSearcher(space)
 
 
 class TestTpeSearcher(SearcherSuite):
-    @pytest.fixture
-    def make(self) -> Make:
-        return lambda space, seed, mode: TpeSearcher(space, metric=METRIC, mode=mode, seed=seed)
+    def make(self, space: Space, seed: int, mode: Mode) -> Searcher:
+        return TpeSearcher(space, metric=METRIC, mode=mode, seed=seed)
 
 
 def drawn(domain: Float | Int | Choice, count: int = 3000) -> list[Any]:

@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contracts.trainable_suite import same
+from tests.trainables.trainable_suite import same
 from trainables.checkpoints.checkpoint import config_of, load_checkpoint, save_checkpoint
 from trainables.config import ConfigError, TrialConfig, merge, parse_config
 from trainables.data.images import load_splits

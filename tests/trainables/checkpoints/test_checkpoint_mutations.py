@@ -21,8 +21,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.contracts.trainable_suite import same
 from tests.mutations import COSTLY, ODD, check_clear, damaged, mutated, read_or_refused
+from tests.trainables.trainable_suite import same
 from trainables.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from trainables.config import CifarResNet, ConfigError, parse_config
 from trainables.data.images import load_splits

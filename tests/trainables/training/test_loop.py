@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.contracts.trainable_suite import Build, TrainableSuite, numbers, train_in_legs
+from tests.trainables.trainable_suite import Build, TrainableSuite, numbers, train_in_legs
 from trainables.config import TrialConfig, merge, parse_config
 from trainables.data.images import load_splits
 from trainables.synthetic import SyntheticRun
@@ -84,7 +84,7 @@ def test_a_reused_process_computes_what_a_fresh_one_does(cache: Path, tmp_path: 
     program = (
         "import json, sys; from pathlib import Path; from trainables.config import parse_config;"
         "from trainables.data import load_splits; from trainables.loop import Run;"
-        "from tests.contracts.trainable_suite import numbers;"
+        "from tests.trainables.trainable_suite import numbers;"
         "c = parse_config(json.loads(sys.argv[1]));"
         "print(json.dumps([numbers(r) for r in Run(c, load_splits(c.data, Path(sys.argv[2]))).epochs()]))"
     )

@@ -1,4 +1,4 @@
-"""What every trainable must do; a new one inherits this suite and gives one fixture."""
+"""What every trainable must do; a test class inherits `TrainableSuite` and gives its two fixtures."""
 
 from __future__ import annotations
 
