@@ -125,7 +125,7 @@ def run_study(
     uri = tracking_uri or default_uri(out)
     if not (tracking_later or resumed):  # a study that is continued does not wait: MLflow catches up
         check_reachable(uri)
-    setup = set_up(spec, out, place, console)
+    setup = set_up(spec, out, place, scheduler, console)
     warn = partial(say, console, style="yellow") if progress else logging.getLogger("search").warning
     folder = out / setup.spec.study
     mirror = None if place is None else Mirror(place.child(setup.spec.study), folder, warn)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from search.algorithms.forecast import expected_survivors
+from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.schedulers.registry import build_scheduler
 from search.journal.cost import UNTYPED
 from search.planning.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
@@ -67,13 +69,16 @@ def resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
     return resolved_execution(spec, resources.get("GPU", 0) > 0, spec.resources.cpus_per_trial), concurrent
 
 
-def set_up(spec: StudySpec, out: Path, storage: RemoteFolder | None, console: Console) -> Setup:
+def set_up(
+    spec: StudySpec, out: Path, storage: RemoteFolder | None, scheduler: Scheduler | None, console: Console
+) -> Setup:
     """Decide what is left to the machine, prepare the images, and check that everything is there.
 
     Args:
         spec: the study.
         out: absolute; where its folder is.
         storage: where the study is stored beside this machine, if anywhere.
+        scheduler: what the user passed instead of the study's own, unused so far.
         console: for messages.
 
     Raises:
@@ -90,7 +95,9 @@ def set_up(spec: StudySpec, out: Path, storage: RemoteFolder | None, console: Co
     if spec.resources.gpus_per_trial == "auto":
         spec, concurrent = _measured(spec, cache, shared, storage, console)
     checkpoint = checkpoint_bytes(spec.trial_config({}), cache)
-    survival = expected_survivors(lambda: build_scheduler(spec), spec.budget.trials, spec.budget.epochs)
+    survival = expected_survivors(
+        lambda: build_scheduler(spec, deepcopy(scheduler)), spec.budget.trials, spec.budget.epochs
+    )
     reserve = reserve_bytes(concurrent, checkpoint)
     check_space(out, reserve if storage is not None else needed_bytes(spec, survival, concurrent, checkpoint))
     return Setup(spec, concurrent, cache, images, shared, reserve)

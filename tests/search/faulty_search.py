@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import search.tune.run
+import search.api
 from search.run import run
 from search.tune.adapters import TuneContext
 from search.tune.leg import LegReport
@@ -63,12 +63,12 @@ def main() -> None:
     fault, trial, epoch, times, folder = sys.argv[1:6]
     os.environ["FAULT"] = ":".join((fault, trial, epoch, times, folder))  # for the workers, which inherit it
     del sys.argv[1:6]
-    with_faults = search.tune.run.run_trials
+    with_faults = search.api.run_trials
 
-    def run_trials(session: TuneContext) -> None:
-        with_faults(session, FaultyTrial)
+    def run_trials(context: TuneContext) -> None:
+        with_faults(context, FaultyTrial)
 
-    search.tune.run.run_trials = run_trials  # type: ignore[assignment]
+    search.api.run_trials = run_trials  # type: ignore[assignment]
     run_verb(run)
 
 

@@ -1,0 +1,138 @@
+"""The Python API, as a notebook or a script uses it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+import search
+import search.api
+from search.algorithms.schedulers.none import NoStopping
+from search.algorithms.searchers.random import RandomSearcher
+from search.journal.events import EpochReported, Event, SessionEnded
+from search.journal.log import read
+from search.study.overrides import override
+from search.tune.adapters import TuneContext
+
+ROOT = Path(__file__).parents[2]
+METRICS = {"val_accuracy": 0.5, "train_loss": 1.0}
+
+
+def three_trials(context: TuneContext) -> None:
+    """Stands for Ray: an interrupt comes when the last trial has been suggested and the first one has ended."""
+    for _ in range(3):
+        context.driver.next_leg()
+    context.driver.on_result(0, 1, METRICS)
+    context.driver.on_result(0, 2, METRICS, last=True, stop_reason="epochs")
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search.api, "connect", lambda: None)
+    monkeypatch.setattr(search.api, "run_trials", three_trials)
+
+
+def started(tmp_path: Path, **options: object) -> search.StudyResult:
+    spec = override(search.load_study("synthetic"), trials=3, epochs=4)
+    return search.run_study(spec, out=tmp_path, progress=False, **options)  # type: ignore[arg-type]
+
+
+def test_an_interrupted_study_is_reported_as_such_by_every_view(tmp_path: Path, without_ray: None) -> None:
+    result = started(tmp_path)
+    assert (result.finished, result.trouble, result.folder) == (False, None, tmp_path / "synthetic")
+    events = list(read(tmp_path / "synthetic" / "journal"))
+    assert isinstance(events[-1], SessionEnded)
+    assert events[-1].reason == "interrupted"
+    states = ["COMPLETED", "PENDING", "PENDING"]
+    assert [record.status.value for record in result.trials] == states
+    assert search.open_study("synthetic", out=tmp_path) == result
+    rows = result.table().to_pydict()
+    assert set(zip(rows["trial_id"], rows["status"], strict=True)) == set(enumerate(states))
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("synthetic")
+    assert experiment is not None
+    assert "RUNNING" not in {run.info.status for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_a_study_that_differs_is_not_continued(tmp_path: Path, without_ray: None) -> None:
+    started(tmp_path)
+    before = [path.read_bytes() for path in sorted((tmp_path / "synthetic" / "journal").glob("*.jsonl"))]
+    with pytest.raises(search.ConfigError, match=r"seed: 0 -> 7.*--fresh"):
+        started(tmp_path, seed=7)
+    with pytest.raises(search.ConfigError, match=r"searcher\.kind: tpe -> instance"):
+        started(tmp_path, searcher=RandomSearcher(search.load_study("synthetic").parsed_space, 0))
+    assert [path.read_bytes() for path in sorted((tmp_path / "synthetic" / "journal").glob("*.jsonl"))] == before
+
+
+def test_objects_are_used_and_recorded_by_their_class(tmp_path: Path, without_ray: None) -> None:
+    space = search.load_study("synthetic").parsed_space
+    result = started(tmp_path, searcher=RandomSearcher(space, 5), scheduler=NoStopping())
+    assert result.trials[2].values == RandomSearcher(space, 5).suggest(2).values
+    assert "class: search.algorithms.searchers.random.RandomSearcher" in (result.folder / "study.yaml").read_text()  # type: ignore[operator]
+    with pytest.raises(search.ConfigError, match="instance -> tpe"):
+        started(tmp_path)
+    again = started(tmp_path, searcher=RandomSearcher(space, 5), scheduler=NoStopping())
+    assert len(again.trials) == 3
+
+
+def test_bad_input_raises_before_anything_starts(tmp_path: Path) -> None:
+    for study, options in (
+        ("sinthetic", {}), ("synthetic", {"trials": 0}), ("synthetic", {"sets": ["optimizer.lrr=1"]}),
+        ("synthetic", {"tracking_uri": "http://127.0.0.1:9"}),
+    ):  # fmt: skip
+        with pytest.raises(search.ConfigError):
+            search.run_study(study, out=tmp_path, progress=False, **options)  # type: ignore[arg-type]
+    with pytest.raises(search.ConfigError, match="there is none"):
+        search.open_study("synthetic", out=tmp_path)
+
+
+def test_importing_it_loads_no_library_and_every_name_is_there() -> None:
+    program = (
+        "import sys, search; print(sorted(m for m in sys.modules if m in ('ray','torch','mlflow','optuna','numpy')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert all(getattr(search, name) is not None for name in search.__all__)
+    assert dir(search) == sorted(search.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Session'"):
+        _ = search.Session  # type: ignore[attr-defined]
+
+
+def test_from_a_thread_it_searches_listens_and_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = dict(os.environ)
+    events: list[Event] = []
+    results: list[search.StudyResult] = []
+
+    def work(trials: int) -> None:
+        options = {"epochs": 3, "trials": trials, "concurrent": 2}
+        found = search.run_study("synthetic", out=tmp_path, listeners=[events.append], progress=False, **options)  # type: ignore[arg-type]
+        results.append(found)
+
+    for trials in (3, 5):
+        thread = threading.Thread(target=work, args=(trials,))
+        thread.start()
+        thread.join()
+    assert [len(result.trials) for result in results] == [3, 5]
+    assert all(result.finished for result in results)
+    reported = sum(isinstance(event, EpochReported) for event in events)
+    assert reported == results[1].table().num_rows == sum(map(len, results[1].curves().values()))
+    assert results[1]._repr_html_().count("<tr>") == 6
+    assert search.open_study("synthetic", out=tmp_path) == results[1]
+    assert capsys.readouterr().out == ""
+    assert dict(os.environ) == before  # a notebook's own
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
+    known = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    example = ROOT / "docs" / "api_example.py"
+    done = subprocess.run(
+        [sys.executable, "-P", str(example)], cwd=tmp_path, env=known, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "trial_id" in done.stdout
