@@ -13,16 +13,16 @@ from rich.console import Console
 from search.algorithms.schedulers.registry import build_scheduler
 from search.algorithms.searchers.optuna_tpe import optuna_study
 from search.algorithms.searchers.registry import build_searcher
-from search.engine.consistency import checked
 from search.engine.driver import StudyDriver
 from search.engine.study_folder import continued
 from search.journal.cost import Spending
 from search.journal.events import Event, SessionEnded, SessionStarted
-from search.journal.log import Journal, lock, next_session, read_places
+from search.journal.locks import lock
+from search.journal.log import Journal, next_session, read
 from search.journal.provenance import git_commit, version_changes, versions
 from search.journal.records import TrialRecord
 from search.journal.result import StudyResult
-from search.journal.state import StudyState
+from search.journal.state import StudyState, identity_checksum
 from search.storage.checkpoints import Retention
 from search.storage.mirror import Mirror
 from search.storage.remote import first_line, local_storage
@@ -85,11 +85,11 @@ def run_session(
     """
     study = out / spec.study
     with lock(study / "journal"), mirror or nullcontext():
-        told = list(read_places(study / "journal"))
-        if told:
+        past = list(read(study / "journal"))
+        if past:
             spec = continued(spec, study)  # since it was checked, another driver may have come and gone
-        past = checked(spec, told)
         earlier = StudyState.of(past)
+        earlier.check_identity(spec)
         before = StudyResult.of(spec, earlier)
         for event in past:
             tracker.submit(event)
@@ -100,7 +100,12 @@ def run_session(
             _copy_study(mirror)
         number = next_session(study / "journal")
         started = SessionStarted(
-            session=number, time=time.time(), versions=versions(), git=git_commit(), fingerprint=fingerprint
+            session=number,
+            time=time.time(),
+            versions=versions(),
+            git=git_commit(),
+            fingerprint=fingerprint,
+            identity=identity_checksum(spec),
         )
         if past:
             _tell_resumed(before, started, console)

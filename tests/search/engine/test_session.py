@@ -39,7 +39,7 @@ def session(tmp_path: Path, spec: StudySpec) -> SessionOutcome:
     return run_session(spec, tmp_path, run_trials, fingerprint=None, tracker=tracker, console=console)
 
 
-def test_an_interrupt_after_the_last_suggestion_is_told_as_one(tmp_path: Path) -> None:
+def test_an_interrupt_after_the_last_suggestion_is_reported_as_one(tmp_path: Path) -> None:
     spec = override(load_study("synthetic"), trials=3, epochs=4)
     outcome = session(tmp_path, spec)
     assert not outcome.finished
@@ -59,10 +59,14 @@ def test_an_interrupt_after_the_last_suggestion_is_told_as_one(tmp_path: Path) -
     assert "RUNNING" not in {run.info.status for run in client.search_runs([experiment.experiment_id])}
 
 
-def test_a_study_that_differs_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_study_that_differs_is_not_continued(tmp_path: Path) -> None:
     spec = override(load_study("synthetic"), trials=3, epochs=4)
     session(tmp_path, spec)
     before = [path.read_bytes() for path in sorted((tmp_path / "synthetic" / "journal").glob("*.jsonl"))]
     with pytest.raises(ConfigError, match=r"seed: 0 -> 7.*--fresh"):
+        session(tmp_path, override(spec, seed=7))
+    edited = tmp_path / "synthetic" / "study.yaml"
+    edited.write_text(edited.read_text().replace("\nseed: 0\n", "\nseed: 7\n"))
+    with pytest.raises(ConfigError, match=r"study.yaml: was edited after its search started.*--fresh"):
         session(tmp_path, override(spec, seed=7))
     assert [path.read_bytes() for path in sorted((tmp_path / "synthetic" / "journal").glob("*.jsonl"))] == before
