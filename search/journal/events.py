@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 __all__ = [
-    "EVENTS", "MOST_MONEY", "RECIPE", "TOGETHER", "Cause", "CostCounted", "Decided", "EpochReported", "Event",
+    "EVENTS", "MOST_MONEY", "RECIPE", "TOGETHER", "Action", "Cause", "CostCounted", "Decided", "EpochReported", "Event",
     "SessionEnded", "SessionEvent", "SessionStarted", "TrialEnded", "TrialEvent", "TrialResumed", "TrialStatus",
     "TrialSuggested", "WorkerLost",
 ]  # fmt: skip
@@ -32,6 +32,7 @@ def _writable(text: object) -> object:
 
 ErrorText = Annotated[str, BeforeValidator(_writable)]
 Cause = Literal["worker_died", "error", "timeout"]
+Action = Literal["stop", "continue", "pause", "promote"]
 
 
 class TrialStatus(StrEnum):
@@ -148,10 +149,9 @@ class Decided(TrialEvent):
 
     event: Literal["decided"] = "decided"
     epoch: Epoch
-    action: Literal["stop", "continue", "pause", "promote"]
+    action: Action
     rung: Number | None = None
     cutoff: float | None = None
-    reason: str
 
 
 class TrialEnded(TrialEvent):
