@@ -26,7 +26,7 @@ STUDY = "synthetic"
 def begun_and_reported(folder: Path) -> tuple[int, int]:
     """How many trials have begun and how many results were written, counted in the journal's bytes."""
     text = b"".join(path.read_bytes() for path in sorted((folder / "journal").glob("*.jsonl")))
-    return text.count(b'"event":"suggest"'), text.count(b'"event":"result"')
+    return text.count(b'"event":"trial_suggested"'), text.count(b'"event":"epoch_reported"')
 
 
 def resident(process: int) -> float:

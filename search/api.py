@@ -20,7 +20,8 @@ from search.algorithms.searchers.registry import build_searcher
 from search.engine.session import conclude, open_session, resumption, session_start
 from search.engine.study_folder import continued, study_folder
 from search.journal.events import Event
-from search.journal.log import lock, read
+from search.journal.locks import lock
+from search.journal.log import read
 from search.journal.result import StudyResult
 from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
@@ -153,7 +154,9 @@ def _search(
     spec, past = setup.spec, list(read(folder / "journal"))
     if past:
         spec = continued(spec, folder)  # another driver may have come and gone since it was checked
-    before = StudyResult.of(spec, StudyState.of(past), folder)
+    earlier = StudyState.of(past)
+    earlier.check_identity(spec)
+    before = StudyResult.of(spec, earlier, folder)
     for event in past:
         tracker.submit(event)
     if before.finished:
@@ -161,7 +164,7 @@ def _search(
     write_text(folder / "study.yaml", spec.dump())
     if mirror is not None:
         mirror.copy_study()
-    started = session_start(folder, setup.fingerprint)
+    started = session_start(spec, folder, setup.fingerprint)
     if past:
         for line in resumption(before, started):
             say(console, line)

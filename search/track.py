@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from search.journal.events import Event
-from search.journal.log import holder
+from search.journal.locks import holder
 from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
 from search.study.spec import StudySpec

@@ -14,14 +14,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
 from search.journal.cost import cost_due, final_cost
 from search.journal.events import (
     RECIPE,
+    Action,
     Cause,
     Decided,
     EpochReported,
@@ -45,8 +45,7 @@ __all__ = ["MAX_WORKER_LOSSES", "Leg", "StudyDriver"]
 MAX_WORKER_LOSSES = 3  # in a row without a newer checkpoint: a trial that kills its worker will do so again
 
 
-@dataclass(frozen=True, slots=True)
-class Leg:
+class Leg(NamedTuple):
     """A trial, or what is left of it, for one worker. `number` counts the trial's legs from 1."""
 
     trial: int
@@ -60,14 +59,13 @@ class StudyDriver:
     Args:
         spec: the study.
         journal: where each event goes first.
-        searcher, scheduler: built from the spec, without anything of the study yet.
+        searcher, scheduler: new ones, as the spec says.
         state: empty; filled here, and read by whoever shows it.
         listeners: called with every event after it is on disk, in order (MLflow, progress).
         now: seconds since 1970; the time budget counts from the construction of the driver.
 
     Attributes:
         finished: true once every trial has ended and no new one will come (budget or space used up).
-        interrupted: true once `interrupt` was called.
     """
 
     def __init__(
@@ -113,9 +111,7 @@ class StudyDriver:
 
     def on_nodes(self, nodes: Mapping[str, int]) -> None:
         """These nodes are alive now, by type; call it often: what they cost is recorded once a minute."""
-        due = cost_due(self.state.spending, self._spec.resources.prices, nodes, self._now())
-        if due is not None:
-            self._write(due)
+        self._write(*cost_due(self.state.spending, self._spec.resources.prices, nodes, self._now()))
 
     def interrupt(self) -> None:
         """Hand out nothing more; what is running may report or be released."""
@@ -130,14 +126,14 @@ class StudyDriver:
         """
         if self.interrupted or self.finished:
             return None
-        if (limit := self._limit_reached()) is not None:
+        if limit := self._limit_reached():
             self._stop_waiting(limit)
             self.finished = not self.running
             return None
         waiting = next((r for r in self.records.values() if r.status is TrialStatus.PENDING), None)
-        if waiting is not None:
+        if waiting:
             cause = self._lost.get(waiting.number)
-            return self._resume(waiting, "interrupted" if cause is None else f"worker lost: {cause}")
+            return self._resume(waiting, f"worker lost: {cause}" if cause else "interrupted")
         return self._promote() or self._new_trial() or self._last_promotion()
 
     def _limit_reached(self) -> str | None:
@@ -151,12 +147,9 @@ class StudyDriver:
         promotion = self._scheduler.promotion(final=final)
         if promotion is None:
             return None
-        rung = promotion.rung
-        decided = Decided(
-            trial=promotion.trial, epoch=rung, action="promote", rung=rung, cutoff=promotion.cutoff,
-            reason=f"rung {rung}", time=self._now(),
-        )  # fmt: skip
-        return self._resume(self.records[promotion.trial], f"promoted at rung {rung}", decided)
+        trial, rung = promotion.trial, promotion.rung
+        decided = self._decided(trial, rung, "promote", rung, promotion.cutoff)
+        return self._resume(self.records[trial], f"promoted at rung {rung}", decided)
 
     def _resume(self, record: TrialRecord, reason: str, *before: Event) -> Leg:
         trial, leg = record.number, record.leg + 1
@@ -218,29 +211,22 @@ class StudyDriver:
         if diverged(reported, self._metric):
             self._write(reported, self._ending(trial, TrialStatus.DIVERGED, "diverged"))
             return True
-        decision = self._scheduler.on_result(trial, epoch, self._value(reported))
+        decision = self._scheduler.on_result(trial, epoch, metrics[self._metric])
         action = "continue" if last else decision.action
         events: list[Event] = [reported]
         if decision.rung is not None:
-            decided = Decided(
-                trial=trial, epoch=epoch, action=action, rung=decision.rung, cutoff=decision.cutoff,
-                reason=f"rung {decision.rung}", time=self._now(),
-            )  # fmt: skip
-            events.append(decided)
+            events.append(self._decided(trial, epoch, action, decision.rung, decision.cutoff))
         if last:
             events.append(self._ending(trial, TrialStatus.COMPLETED, stop_reason or "epochs"))
         elif action == "stop":
             events.append(self._ending(trial, TrialStatus.STOPPED, f"rung {decision.rung}"))
-        elif (limit := self._limit_reached()) is not None:
+        elif limit := self._limit_reached():
             events.append(self._ending(trial, TrialStatus.STOPPED, limit))
         self._write(*events)
         return self.records[trial].status is not TrialStatus.RUNNING
 
     def on_worker_lost(self, trial: int, cause: Cause, error: str, checkpoint: str | None) -> None:
-        """The trial lost its worker: it gets another one, unless that has been tried often enough.
-
-        `error` says why, for the user; `checkpoint` is the newest on disk.
-        """
+        """The trial lost its worker: it gets another one, unless that was tried often enough; `error` says why."""
         record = self.records[trial]
         if record.status is not TrialStatus.RUNNING:
             return
@@ -263,12 +249,12 @@ class StudyDriver:
         """Whether a trial that still waits for its worker need not wait anymore, because the search is at its end."""
         if self.interrupted:
             self.release(trial)
-        elif (limit := self._limit_reached()) is not None:
+        elif limit := self._limit_reached():
             self._write(self._ending(trial, TrialStatus.STOPPED, limit))
         return trial not in self._active
 
-    def _value(self, result: EpochReported) -> float:
-        return result.metrics.get(self._metric, math.nan)
+    def _decided(self, trial: int, epoch: int, action: Action, rung: int, cutoff: float | None) -> Decided:
+        return Decided(trial=trial, epoch=epoch, action=action, rung=rung, cutoff=cutoff, time=self._now())
 
     def _ending(self, trial: int, status: TrialStatus, reason: str, error: str | None = None) -> TrialEnded:
         return TrialEnded(trial=trial, status=status, stop_reason=reason, error=error, time=self._now())
@@ -283,9 +269,9 @@ class StudyDriver:
     def _apply(self, event: Event) -> None:
         """Everything that an event changes, when it happens and when it is replayed."""
         self.state.apply(event)
-        if isinstance(event, SessionEvent):
-            self._active.clear()
         if not isinstance(event, TrialEvent):
+            if isinstance(event, SessionEvent):
+                self._active.clear()
             return
         record = self.records[event.trial]
         if record.status is TrialStatus.RUNNING:
@@ -296,7 +282,7 @@ class StudyDriver:
             case TrialSuggested():
                 self._searcher.tell(record)
             case EpochReported() if not diverged(event, self._metric):
-                self._scheduler.on_result(event.trial, event.epoch, self._value(event))
+                self._scheduler.on_result(event.trial, event.epoch, event.metrics[self._metric])
             case Decided(action="pause"):
                 self._searcher.tell(record)
             case Decided(rung=int(rung)):  # what the journal says counts, whatever the scheduler would say today

@@ -16,7 +16,7 @@ from search.journal.events import Event, SessionEnded, SessionStarted
 from search.journal.log import Journal, next_session
 from search.journal.provenance import git_commit, version_changes, versions
 from search.journal.result import StudyResult
-from search.journal.state import StudyState
+from search.journal.state import StudyState, identity_checksum
 from search.storage.mirror import Mirror
 from search.storage.remote import first_line
 from search.study.spec import StudySpec
@@ -83,11 +83,11 @@ def open_session(
         journal.close()
 
 
-def session_start(folder: Path, fingerprint: str | None) -> SessionStarted:
+def session_start(spec: StudySpec, folder: Path, fingerprint: str | None) -> SessionStarted:
     """The event that begins the next session of the study in `folder`, with what it runs on."""
     return SessionStarted(
         session=next_session(folder / "journal"), time=time.time(), versions=versions(), git=git_commit(),
-        fingerprint=fingerprint,
+        fingerprint=fingerprint, identity=identity_checksum(spec),
     )  # fmt: skip
 
 

@@ -81,19 +81,19 @@ class Spending:
         return self if latest == self.latest else replace(self, latest=latest)
 
 
-def cost_due(spending: Spending, prices: Prices | None, nodes: Mapping[str, int], now: float) -> CostCounted | None:
-    """What to write down now that these nodes are there; None without prices, or while the last count still holds."""
+def cost_due(spending: Spending, prices: Prices | None, nodes: Mapping[str, int], now: float) -> list[CostCounted]:
+    """What to record now that these nodes are alive: nothing without prices, or while the last count still holds."""
     if prices is None:
-        return None
+        return []
     rate = hourly(prices, nodes)
     holds = nodes == spending.nodes and rate == spending.rate
     if holds and 0 <= now - spending.since < INTERVAL:  # below 0 the clock was set back
-        return None
-    return CostCounted(total=spending.at(now), rate=rate, nodes=dict(nodes), time=now)
+        return []
+    return [CostCounted(total=spending.at(now), rate=rate, nodes=dict(nodes), time=now)]
 
 
 def final_cost(spending: Spending, now: float) -> list[CostCounted]:
-    """What to write down at the end of a session: nothing if it counted no nodes."""
+    """What to record at the end of a session: nothing if it counted no nodes."""
     if not spending.nodes:
         return []
     return [CostCounted(total=spending.at(now), rate=spending.rate, nodes=dict(spending.nodes), time=now)]

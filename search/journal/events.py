@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 __all__ = [
-    "EVENTS", "MOST_MONEY", "RECIPE", "TOGETHER", "Cause", "CostCounted", "Decided", "EpochReported", "Event",
+    "EVENTS", "MOST_MONEY", "RECIPE", "TOGETHER", "Action", "Cause", "CostCounted", "Decided", "EpochReported", "Event",
     "SessionEnded", "SessionEvent", "SessionStarted", "TrialEnded", "TrialEvent", "TrialResumed", "TrialStatus",
     "TrialSuggested", "WorkerLost",
 ]  # fmt: skip
@@ -32,6 +32,7 @@ def _writable(text: object) -> object:
 
 ErrorText = Annotated[str, BeforeValidator(_writable)]
 Cause = Literal["worker_died", "error", "timeout"]
+Action = Literal["stop", "continue", "pause", "promote"]
 
 
 class TrialStatus(StrEnum):
@@ -78,12 +79,17 @@ class TrialEvent(_Event):
 
 
 class SessionStarted(SessionEvent):
-    """A driver started to work on the study. `fingerprint` is that of the prepared images, None without images."""
+    """A driver started to work on the study.
 
-    event: Literal["session"] = "session"
+    `fingerprint` is that of the prepared images, None without images; `identity` is `state.identity_checksum` of what
+    the study is.
+    """
+
+    event: Literal["session_started"] = "session_started"
     versions: dict[str, str]
     git: str | None = None
     fingerprint: str | None = None
+    identity: str | None = None
 
 
 class TrialSuggested(TrialEvent):
@@ -93,7 +99,7 @@ class TrialSuggested(TrialEvent):
     `config` is a whole TrialConfig.
     """
 
-    event: Literal["suggest"] = "suggest"
+    event: Literal["trial_suggested"] = "trial_suggested"
     origin: str
     values: dict[str, Any] | None
     config: dict[str, Any]
@@ -102,7 +108,7 @@ class TrialSuggested(TrialEvent):
 class EpochReported(TrialEvent):
     """The trial finished `epoch` (1 is the first). `checkpoint` is the newest one's path."""
 
-    event: Literal["result"] = "result"
+    event: Literal["epoch_reported"] = "epoch_reported"
     epoch: Epoch
     metrics: dict[str, float]
     last: bool = False
@@ -116,7 +122,7 @@ class TrialResumed(TrialEvent):
     `reason` says after what: an interruption, a lost worker or a promotion. `checkpoint` is the newest known.
     """
 
-    event: Literal["resume"] = "resume"
+    event: Literal["trial_resumed"] = "trial_resumed"
     leg: Annotated[int, Field(ge=2, lt=2**31)]
     reason: str
     checkpoint: str | None = None
@@ -141,18 +147,17 @@ class Decided(TrialEvent):
     A paused trial releases its worker; `promote` is decided later, about a paused one.
     """
 
-    event: Literal["decision"] = "decision"
+    event: Literal["decided"] = "decided"
     epoch: Epoch
-    action: Literal["stop", "continue", "pause", "promote"]
+    action: Action
     rung: Number | None = None
     cutoff: float | None = None
-    reason: str
 
 
 class TrialEnded(TrialEvent):
     """Nothing more will come from the trial; FAILED says in `error` why."""
 
-    event: Literal["end"] = "end"
+    event: Literal["trial_ended"] = "trial_ended"
     status: TrialStatus
     stop_reason: str | None = None
     error: ErrorText | None = None
@@ -174,7 +179,7 @@ class TrialEnded(TrialEvent):
 class SessionEnded(SessionEvent):
     """The driver closed the study properly: `reason` is "finished" or what interrupted it."""
 
-    event: Literal["close"] = "close"
+    event: Literal["session_ended"] = "session_ended"
     reason: str
 
 
@@ -184,7 +189,7 @@ class CostCounted(_Event):
     `nodes` says for how many nodes of which type. Amounts are in the currency of the study's prices at that time.
     """
 
-    event: Literal["cost"] = "cost"
+    event: Literal["cost_counted"] = "cost_counted"
     total: Money
     rate: Money
     nodes: dict[str, Annotated[int, Field(ge=1, lt=2**31)]]

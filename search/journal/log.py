@@ -1,34 +1,40 @@
 """The journal: the one record of a search, from which everything else is rebuilt.
 
-`<study>/journal/` holds a segment a session (`000001.jsonl`, ...). A line is one event as a JSON object, or a list of
-events that belong together, so that a crash leaves all of them or none. A line is on disk before what it tells takes
-effect, so that a search that was killed at any moment can go on as if it had not been: a line without its newline was
-never finished, and is no event. NaN and the infinities are written as Python's `json` writes
-them (`NaN`, `Infinity`). No database does this with less: appending and fsyncing a line is all that is needed.
+`<study>/journal/` holds a segment per session (`000001.jsonl`, ...). A line is a JSON object with the events that
+belong together, so that a crash leaves all of them or none:
+
+    {"chain":"00c0ffee","format":1}                               the first line of a segment
+    {"chain":"8badf00d","events":[{"event":"trial_suggested", ...}]}
+
+`chain` is a running CRC-32 over everything that follows it in its line, continued from the line before and from one
+segment to the next: a line that was changed, removed, doubled or moved, and a missing segment, are refused by name.
+A line is on disk before what it says takes effect, so that a search that was killed at any moment can resume as if
+it had not been; a last line without its newline was never finished, and is ignored. NaN and the infinities are written
+as Python's `json` writes them (`NaN`, `Infinity`). No database does this with less: appending and fsyncing a line is
+all that is needed.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import platform
 import re
-import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
 from pydantic import ValidationError
 
-from search.journal.events import EVENTS, TOGETHER, Event
+from search.journal.events import TOGETHER, Event
 from trainables.config import ConfigError
 
-__all__ = ["Journal", "holder", "lock", "next_session", "read", "read_places", "segments"]
+__all__ = ["FORMAT", "Journal", "next_session", "read", "segments"]
 
-MAX_LINE_BYTES = 1_000_000  # a config and its values take a few thousand
-ASKING = 0.1  # seconds, of which `holder` takes a thousandth
+FORMAT = 1  # of the lines; to be counted up when an older version would misread them
 SEGMENT = re.compile(r"\d{6}\.jsonl")
+LINE = re.compile(rb'\{"chain":"([0-9a-f]{8})",(.*)\n', re.DOTALL)
+HEADER = re.compile(rb'"format":(\d+)\}')
+EVENTS_START, EVENTS_END = b'"events":[', b"]}"
 
 
 class Journal:
@@ -36,7 +42,7 @@ class Journal:
 
     Args:
         directory: `<study>/journal`; made if it is missing.
-        session: the session's number, from 1; its segment must not exist yet.
+        session: the session's number, from 1, after those of all earlier ones; its segment must not exist yet.
 
     Raises:
         ConfigError: if the segment exists or cannot be made.
@@ -44,16 +50,18 @@ class Journal:
 
     def __init__(self, directory: Path, session: int) -> None:
         self.path = directory / f"{session:06d}.jsonl"
+        self._size, self._torn = 0, False
+        self._writing = Lock()
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            self._chain = _end_of_chain(directory)
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+            self._append(b'"format":%d}' % FORMAT)
         except FileExistsError:
-            rule = "must be a new segment: this session's was already begun"
+            rule = "must be a new segment: this session has started before"
             raise ConfigError.single(str(self.path), session, rule) from None
         except OSError as error:
             raise ConfigError.single(str(directory), error.strerror, "must be a writable folder") from None
-        self._size, self._torn = 0, False
-        self._writing = Lock()
         self._sync_folder(directory)
 
     @staticmethod
@@ -70,19 +78,18 @@ class Journal:
 
         Raises:
             OSError: if the disk is full or gone; then none of them is in the journal.
-            ValueError: if they are too long to be read back.
         """
-        if not events:
-            return
-        texts = [event.model_dump_json().encode() for event in events]
-        data = (texts[0] if len(texts) == 1 else b"[" + b",".join(texts) + b"]") + b"\n"
-        if len(data) > MAX_LINE_BYTES:
-            raise ValueError(f"events must take fewer than {MAX_LINE_BYTES:,} bytes as JSON, got {len(data):,}")
+        if events:
+            self._append(EVENTS_START + b",".join(event.model_dump_json().encode() for event in events) + EVENTS_END)
+
+    def _append(self, body: bytes) -> None:
         with self._writing:
             if self._torn:
                 self._cut()
+            chain = zlib.crc32(body, self._chain)
+            line = b'{"chain":"%08x",%s\n' % (chain, body)
             try:
-                view = memoryview(data)
+                view = memoryview(line)
                 while view:
                     view = view[os.write(self._file, view) :]
                 os.fsync(self._file)
@@ -90,15 +97,16 @@ class Journal:
                 self._torn = True
                 self._cut()
                 raise
-            self._size += len(data)
+            self._size += len(line)
+            self._chain = chain
 
     def _cut(self) -> None:
-        # Half a line must not stay: the next event would be glued to it.
+        # Half a line must not stay: the next one would be glued to it.
         os.ftruncate(self._file, self._size)
         self._torn = False
 
     def close(self) -> None:
-        """Let go of the file; appending again raises OSError."""
+        """Close the file; appending again raises OSError."""
         os.close(self._file)
 
 
@@ -118,101 +126,68 @@ def next_session(directory: Path) -> int:
 def read(directory: Path) -> Iterator[Event]:
     """Every event of every session in order; nothing if there is no journal. Safe while a driver is writing.
 
-    The last line of a segment is ignored when its newline is missing: it was never finished.
-
     Raises:
-        ConfigError: naming file and line, for any other line that is no event.
+        ConfigError: naming file and line, if the journal is damaged or of another format.
     """
-    return (event for _, event in read_places(directory))
-
-
-def read_places(directory: Path) -> Iterator[tuple[str, Event]]:
-    """As `read`, each event with its place: file and line, for `history.checked` to name.
-
-    Raises:
-        ConfigError: as `read`.
-    """
+    chain = 0
     for path in segments(directory):
         try:
-            if not path.is_file():  # a pipe may never end
-                raise IsADirectoryError(0, "a folder, pipe or device")
             with path.open("rb") as file:
-                for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
+                for number, line in enumerate(file, 1):
                     if not line.endswith(b"\n"):
-                        if len(line) == MAX_LINE_BYTES:
-                            rule = f"must be shorter than {MAX_LINE_BYTES:,} bytes"
-                            raise ConfigError.single(f"{path}, line {number}", line[:40], rule)
                         break
-                    for event in _parse(line, path, number):
-                        yield f"{path}, line {number}", event
+                    place = f"{path}, line {number}"
+                    if number == 1:
+                        _check_format(line, place)
+                    chain, body = _check_chain(line, chain, place)
+                    if number > 1:
+                        yield from _parse(body, place)
         except OSError as error:
             raise ConfigError.single(str(path), error.strerror, "must be a readable journal segment") from None
 
 
-def _parse(line: bytes, path: Path, number: int) -> list[Event]:
+def _check_format(line: bytes, place: str) -> None:
+    parts = LINE.fullmatch(line)
+    header = parts and HEADER.fullmatch(parts[2])
+    if not header and line.startswith((b'{"event":', b'[{"event":')):
+        rule = (
+            "was written by resnet-search before journal format 1, which this version cannot read: use the version "
+            "that wrote it, or start another study with --fresh"
+        )
+        raise ConfigError.single(place, "no format", rule)
+    if not header:
+        raise ConfigError.single(place, line[:40], "must name the journal's format; the file was changed or is damaged")
+    if int(header[1]) != FORMAT:
+        rule = f"must be {FORMAT}, the format that this version of resnet-search reads: use the version that wrote it"
+        raise ConfigError.single(f"{place}, format", int(header[1]), rule)
+
+
+def _check_chain(line: bytes, chain: int, place: str) -> tuple[int, bytes]:
+    """The chain's value after the line, and what the line holds."""
+    parts = LINE.fullmatch(line)
+    if parts is None or int(parts[1], 16) != (after := zlib.crc32(parts[2], chain)):
+        rule = (
+            "does not continue the line before (its checksum is another): a line or a segment was changed, removed, "
+            "doubled or moved"
+        )
+        raise ConfigError.single(place, line[:40], rule)
+    return after, parts[2]
+
+
+def _parse(body: bytes, place: str) -> list[Event]:
     try:
-        return TOGETHER.validate_json(line) if line.startswith(b"[") else [EVENTS.validate_json(line)]
-    except ValidationError as invalid:
+        return TOGETHER.validate_json(body.removeprefix(b'"events":').removesuffix(b"}"))
+    except ValidationError as invalid:  # its checksum is right, so that it was written like this
         error = invalid.errors(include_url=False)[0]
-        among, *parts = error["loc"] or ("",)
-        field = ".".join(str(part) for part in (parts[1:] if isinstance(among, int) else parts))  # behind the tag
-        where = f"{path}, line {number}" + (f", {field}" if field else "")
-        rule = f"is no journal event ({error['msg']}); the file was changed or is damaged"
-        raise ConfigError.single(where, line[:40], rule) from None
+        field = ".".join(str(part) for part in error["loc"])
+        rule = f"is no event that this version of resnet-search knows ({field}: {error['msg']})"
+        raise ConfigError.single(place, body[:40], rule) from None
 
 
-@contextmanager
-def lock(directory: Path) -> Iterator[None]:
-    """Hold the study: a second driver on the same journal is refused. Ends with the process, however it ends.
-
-    Raises:
-        ConfigError: naming process and machine of the driver that holds it.
-    """
-    path = directory / "lock"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise ConfigError.single(str(directory), error.strerror, "must be a writable folder") from None
-    try:
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(ASKING)
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            rule = "is held by a running search: wait for it, stop it, or choose another --out"
-            raise ConfigError.single(str(directory), _named(handle), rule) from None
-        except OSError as error:
-            raise ConfigError.single(str(path), error.strerror, "must be on a file system with locks") from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(handle)
-
-
-def holder(directory: Path) -> str | None:
-    """Process and machine of the driver that holds the study; None if nobody does.
-
-    Asking takes the lock for a moment: shared, so that several that ask do not see each other, and `lock` waits for
-    it.
-    """
-    try:
-        handle = os.open(directory / "lock", os.O_RDONLY)
-    except OSError:
-        return None  # no driver has been here
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _named(handle)
-    except OSError:
-        return None  # a file system without locks, on which no driver can run
-    finally:
-        os.close(handle)
-    return None
-
-
-def _named(handle: int) -> str:
-    return os.pread(handle, 200, 0).decode(errors="replace").strip() or "another process"
+def _end_of_chain(directory: Path) -> int:
+    """The chain's value after the last whole line."""
+    for path in reversed(segments(directory)):
+        whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        if whole and (parts := LINE.fullmatch(whole[-1])):
+            return int(parts[1], 16)
+    return 0

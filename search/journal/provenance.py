@@ -28,7 +28,7 @@ def versions() -> dict[str, str]:
 
 
 def version_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """A line for every package (and Python, and the platform) that is another now."""
+    """A line for every package (and Python, and the platform) that has changed."""
     return [
         f"{name} was {before.get(name, 'not there')} and is {now.get(name, 'not there')}"
         for name in dict.fromkeys([*before, *now])
@@ -43,10 +43,11 @@ def git_commit(folder: Path | None = None) -> str | None:
     checkout's code), where there is no commit yet, or no git. `folder` asks about another checkout of this code.
     """
     here = Path(__file__).resolve()
-    folder = folder or here.parent.parent
+    root = here.parents[2]
+    folder = folder or root
     # Fails unless this very file is under version control there.
     commands = (
-        ("ls-files", "--error-unmatch", "--", f"{here.parent.name}/{here.name}"),
+        ("ls-files", "--error-unmatch", "--", str(here.relative_to(root))),
         ("rev-parse", "HEAD"),
         ("status", "--porcelain", "--untracked-files=no"),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -18,11 +20,19 @@ from search.journal.events import (
     TrialSuggested,
     WorkerLost,
 )
+from search.journal.provenance import versions
 from search.journal.records import TrialRecord
 from search.study.spec import StudySpec
 from trainables.config import ConfigError
 
-__all__ = ["SessionRecord", "StudyState"]
+__all__ = ["SessionRecord", "StudyState", "identity_checksum"]
+
+
+def identity_checksum(spec: StudySpec) -> str:
+    """A checksum of what the study is, but for its execution, which the first machine decides."""
+    identity = spec.identity()
+    identity["trial"] = {**identity["trial"], "execution": None}
+    return f"{zlib.crc32(json.dumps(identity, sort_keys=True, default=str).encode()):08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +142,24 @@ class StudyState:
         out_of_time = budget.hours is not None and self.seconds_used >= budget.hours * 3600
         out_of_money = budget.max_cost is not None and self.spending.spent >= budget.max_cost
         return len(self.records) >= budget.trials or out_of_time or out_of_money
+
+    def check_identity(self, spec: StudySpec) -> None:
+        """Refuse a study whose study.yaml was edited after its first trials: they would not fit the rest.
+
+        Another version of the package may have other defaults, and so other checksums: it is not judged.
+
+        Raises:
+            ConfigError: if it was.
+        """
+        started, package = self.started, "resnet-search"
+        if started is None or started.identity is None or versions().get(package) != started.versions.get(package):
+            return
+        if started.identity != identity_checksum(spec):
+            rule = (
+                "was edited after its search started, and its trials would not fit together: undo that, or start "
+                "another study with --fresh"
+            )
+            raise ConfigError.single(f"{spec.study}/study.yaml", "another study", rule)
 
     def missing_end(self, spec: StudySpec) -> SessionEnded | None:
         """The end of the last session that its driver could not write, because it was killed; None if there is one.

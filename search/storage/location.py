@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search.journal.log import lock, segments
+from search.journal.locks import lock
+from search.journal.log import segments
 from search.storage.remote import RemoteFolder, first_line, usable_storage
 from trainables.config import ConfigError
 

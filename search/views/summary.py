@@ -12,7 +12,7 @@ from pathlib import Path
 
 from search.journal.error_text import error_summary
 from search.journal.events import TrialStatus
-from search.journal.log import holder
+from search.journal.locks import holder
 from search.journal.records import TrialRecord, best_of
 from search.journal.state import StudyState
 from search.journal.study_folder import read_study

@@ -70,9 +70,7 @@ def trial_events(spec: StudySpec, trial: int, status: TrialStatus) -> Iterator[E
         now = START + trial + epoch / 10
         yield EpochReported(trial=trial, epoch=epoch, metrics=values, last=epoch == EPOCHS, time=now)
     if status is TrialStatus.STOPPED:
-        yield Decided(
-            trial=trial, epoch=2, action="stop", rung=2, cutoff=0.7, reason="rung 2", time=START + trial + 0.2
-        )
+        yield Decided(trial=trial, epoch=2, action="stop", rung=2, cutoff=0.7, time=START + trial + 0.2)
     if status.ended:
         error = "RuntimeError: boom" if status is TrialStatus.FAILED else None
         yield TrialEnded(
@@ -116,7 +114,7 @@ def troubled_events(spec: StudySpec) -> list[Event]:
             )  # fmt: skip
 
     def decided(trial: int, action: Literal["pause", "promote"]) -> Event:
-        return Decided(trial=trial, epoch=2, action=action, rung=2, cutoff=0.5, reason="rung 2", time=now())
+        return Decided(trial=trial, epoch=2, action=action, rung=2, cutoff=0.5, time=now())
 
     def resumed(trial: int, leg: int, reason: str) -> Event:
         return TrialResumed(trial=trial, leg=leg, reason=reason, time=now())

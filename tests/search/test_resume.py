@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from search.journal.events import SessionStarted, TrialResumed
-from search.journal.log import read
+from search.journal.log import Journal, read
 from search.journal.records import TrialStatus
 from search.study.parse import load_study
 from tests.search.killed_search import (
@@ -178,11 +177,12 @@ def test_a_second_driver_is_refused_while_the_first_goes_on(tmp_path: Path) -> N
     assert first.wait(timeout=120) == 0
 
 
-def made_with_another_torch(segment: Path) -> None:
-    first, rest = segment.read_bytes().split(b"\n", 1)
-    event = json.loads(first)
-    event["versions"]["torch"] = "1.0.0"
-    segment.write_bytes(json.dumps(event).encode() + b"\n" + rest)
+def made_with_another_torch(folder: Path) -> None:
+    started, *events = read(folder)
+    assert isinstance(started, SessionStarted)
+    (folder / "000001.jsonl").unlink()
+    versions = started.versions | {"torch": "1.0.0"}
+    Journal(folder, 1).append(started.model_copy(update={"versions": versions}), *events)
 
 
 @pytest.mark.slow
@@ -194,7 +194,7 @@ def test_a_finished_study_grows_by_more_trials_and_keeps_what_it_has(tmp_path: P
     assert journal_lines(tmp_path / "killed") == lines
     assert "best config" in text
     before = list(trials(result(tmp_path)))
-    made_with_another_torch(tmp_path / "killed" / "journal" / "000001.jsonl")
+    made_with_another_torch(tmp_path / "killed" / "journal")
     text = run(study, tmp_path, "--trials", "6", "--concurrent", "1")
     assert "torch was 1.0.0 and is " in text
     assert list(trials(result(tmp_path)))[:4] == before

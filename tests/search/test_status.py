@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from search.journal.events import EpochReported, Event, SessionStarted, TrialStatus, WorkerLost
-from search.journal.log import lock
+from search.journal.locks import lock
 from search.status import print_status
 from search.study.overrides import override
 from search.study.parse import load_study
@@ -180,4 +180,4 @@ def test_what_cannot_be_told_is_an_error_of_a_line(tmp_path: Path) -> None:
         file.write("{}\n")
     done = run("runs/sample", cwd=tmp_path)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
-    assert "runs/sample/journal/000001.jsonl, line 6" in done.stderr
+    assert "runs/sample/journal/000001.jsonl, line 7" in done.stderr

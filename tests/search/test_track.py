@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from search.journal.events import EpochReported, Event
-from search.journal.log import lock
+from search.journal.locks import lock
 from search.track import track_study
 from search.tracking.lock import WriterLock
 from search.tracking.projection import RunProjection

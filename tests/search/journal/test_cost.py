@@ -95,10 +95,10 @@ def test_a_clock_that_was_set_back_gives_no_money_back() -> None:
 def counts(
     prices: Prices | None, *steps: tuple[dict[str, int], float], events: Sequence[Event] = ()
 ) -> list[CostCounted]:
-    """What is written down while these nodes are seen at these times."""
+    """What is recorded while these nodes are seen at these times."""
     spent, written = spending([started(1, 0.0), *events]), []
     for nodes, now in steps:
-        if (event := cost_due(spent, prices, nodes, now)) is not None:
+        for event in cost_due(spent, prices, nodes, now):
             written.append(event)
             spent = spent.after(event)
     return written

@@ -24,15 +24,15 @@ def test_versions_are_those_installed_and_nothing_is_imported_for_them() -> None
     assert {"python", "platform", "resnet-search", "torchvision", "ray", "optuna", "mlflow", "numpy", "pyarrow"} <= set(
         found
     )
-    code = "import sys; from search.provenance import versions; versions(); print('torch' in sys.modules)"
+    code = "import sys; from search.journal.provenance import versions; versions(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
 
 def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:
-    (tmp_path / "search").mkdir()
-    copied = tmp_path / "search" / "provenance.py"
-    shutil.copy(search.provenance.__file__, copied)
+    copied = tmp_path / "search" / "journal" / "provenance.py"
+    copied.parent.mkdir(parents=True)
+    shutil.copy(search.journal.provenance.__file__, copied)
     assert git_commit(tmp_path) is None
     git(tmp_path, "init")
     git(tmp_path, "add", ".")

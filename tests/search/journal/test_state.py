@@ -197,8 +197,8 @@ def test_a_notebook_shows_the_best_trials_and_no_markup_of_theirs() -> None:
     assert shown.tags == {"table", "caption", "thead", "tbody", "tr", "th", "td"}
     assert shown.rows[0] == ["trial", "from", "status", "epochs", "val_accuracy", "hyperparameters"]
     assert shown.rows[1] == ["0", "naive", "completed", "4", "0.6000", f"{LR} 0.001"]
-    assert shown.rows[2][:4] == ["1", "random", "stopped (rung 2)", "2"]
-    assert shown.rows[3] == ["4", "<script>alert(1)</script>", "pending", "2", "0.5900", f"{LR} 0.1, <b> <img>"]
+    assert shown.rows[2] == ["4", "<script>alert(1)</script>", "pending", "2", "0.5900", f"{LR} 0.1, <b> <img>"]
+    assert shown.rows[3][:4] == ["1", "random", "stopped (rung 2)", "2"]
     assert repr(found) == "<StudyResult sample: 5 trials, best val_accuracy 0.6000 (0)>"
     many = StudyResult(SPEC, [replace(found.trials[0], number=n) for n in range(30)])
     assert len(Cells(many._repr_html_()).rows) == 21

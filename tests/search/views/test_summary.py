@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from search.journal.events import Event, SessionEnded, TrialStatus
-from search.journal.log import holder, lock
+from search.journal.locks import holder, lock
+from search.journal.log import Journal
 from search.views.summary import look
 from tests.search.sample_study import START, priced_events, sample_spec, troubled_events, write_study
 from trainables.config import ConfigError
@@ -98,13 +99,14 @@ def test_nothing_is_written_by_looking(tmp_path: Path) -> None:
 def test_a_driver_that_ends_while_one_looks_is_not_told_as_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = written(tmp_path / "sample", EVENTS[:5])
+    folder = write_study(tmp_path / "sample", SPEC, [])
+    journal = Journal(folder / "journal", 1)
+    journal.append(*EVENTS[:5])
     driver = ExitStack()
     driver.enter_context(lock(folder / "journal"))
 
     def ask_after_its_end(directory: Path) -> str | None:
-        with (folder / "journal" / "000001.jsonl").open("a") as file:
-            file.write(SessionEnded(session=1, reason="interrupted", time=START + 9).model_dump_json() + "\n")
+        journal.append(SessionEnded(session=1, reason="interrupted", time=START + 9))
         driver.close()
         monkeypatch.undo()
         return holder(directory)
@@ -118,5 +120,5 @@ def test_damage_is_told_with_file_and_line(tmp_path: Path) -> None:
     folder = written(tmp_path / "sample", EVENTS[:3])
     with (folder / "journal" / "000001.jsonl").open("a") as file:
         file.write("{}\n")
-    with pytest.raises(ConfigError, match=r"000001\.jsonl, line 4"):
+    with pytest.raises(ConfigError, match=r"000001\.jsonl, line 5"):
         look(folder)
