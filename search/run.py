@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,7 @@ from search.views.plan import print_plan
 from search.views.progress import print_leaderboard
 from trainables.cli import run_verb
 from trainables.data.store import Request
+from trainables.training.cpu import Precision, fastest_precision
 
 __all__ = ["run"]
 
@@ -136,13 +138,22 @@ def _node_types() -> Iterable[str]:
     return [UNTYPED]
 
 
-def _expected_nodes(spec: StudySpec, concurrent: int) -> Mapping[str, int]:
-    """The nodes that will be there while `concurrent` trials run, so many of each type."""
+def _nodes() -> Mapping[str, int]:
+    """How many nodes of each type are there now."""
     if cluster_address():
-        from search.tune.nodes import expected_nodes
+        from search.tune.nodes import alive_nodes
 
-        return expected_nodes(spec.resources.of_a_trial, concurrent)
+        return alive_nodes()
     return {UNTYPED: 1}
+
+
+def _fastest_precision(spec: StudySpec) -> Callable[[str], Precision]:
+    """What decides the precision where trials run: the cluster's nodes, or this machine."""
+    if cluster_address():
+        from search.tune.nodes import fastest_precision_on_nodes
+
+        return partial(fastest_precision_on_nodes, spec.resources.of_a_trial)
+    return fastest_precision
 
 
 def _resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
@@ -151,7 +162,8 @@ def _resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
     concurrent = check_resources(spec, resources)
     if spec.resources.prices is not None:
         check_prices(spec.resources.prices, _node_types())
-    return resolved_execution(spec, resources.get("GPU", 0) > 0, spec.resources.cpus_per_trial), concurrent
+    cuda, cpus = resources.get("GPU", 0) > 0, spec.resources.cpus_per_trial
+    return resolved_execution(spec, cuda, cpus, _fastest_precision(spec)), concurrent
 
 
 def _dry_run(spec: StudySpec, console: Console) -> None:
@@ -160,7 +172,7 @@ def _dry_run(spec: StudySpec, console: Console) -> None:
     spec, concurrent = _resolve(spec, console)
     check_inputs(spec, default_cache())
     calibration = calibrate(spec.trial_config({}), default_cache())
-    nodes = _expected_nodes(spec, concurrent) if spec.resources.prices is not None else {}
+    nodes = _nodes() if spec.resources.prices is not None else {}
     print_plan(spec, concurrent, calibration, nodes, console)
 
 

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -117,13 +116,6 @@ def run(folder: Path, patched: bool) -> tuple[Counted, Watching]:
 
 class Idle:
     pass
-
-
-@pytest.fixture(scope="module")
-def two_cpus() -> Iterator[None]:
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.slow
