@@ -39,9 +39,8 @@ from search.study.spec import StudySpec
 from search.tracking.tracker import MLflowTracker
 from search.tracking.uri import check_reachable, default_uri
 from search.tune.adapters import TuneContext
-from search.tune.nodes import expected_nodes
 from search.tune.run import connect, run_trials
-from search.tune.setup import Setup, resolve, set_up
+from search.tune.setup import Setup, nodes_now, resolve, set_up
 from search.views.console import say
 from search.views.next_commands import shown
 from search.views.progress import Progress
@@ -202,7 +201,7 @@ def plan_study(
     spec, concurrent = resolve(read_spec(study, smoke=smoke, plugins=plugins, **overrides), Console(quiet=True))
     check_inputs(spec, default_cache())
     calibration = calibrate(spec.trial_config({}), default_cache())
-    nodes = expected_nodes(spec.resources.of_a_trial, concurrent) if spec.resources.prices is not None else {}
+    nodes = nodes_now() if spec.resources.prices is not None else {}
     return Plan(spec, concurrent, calibration, nodes)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from search.journal.cost import UNTYPED, Prices, unpriced
 from search.study.parse import parse_study
 from search.study.spec import StudySpec
 from trainables.config import ConfigError
-from trainables.training.cpu import fastest_precision
+from trainables.training.cpu import Precision, fastest_precision
 
 __all__ = ["check_prices", "check_resources", "cluster_address", "resolved_execution"]
 
@@ -19,8 +19,12 @@ def cluster_address() -> str | None:
     return os.environ.get("RAY_ADDRESS") or None
 
 
-def resolved_execution(spec: StudySpec, cuda: bool, cpus_per_trial: float) -> StudySpec:
+def resolved_execution(
+    spec: StudySpec, cuda: bool, cpus_per_trial: float, fastest: Callable[[str], Precision] = fastest_precision
+) -> StudySpec:
     """The study with what it leaves to the machine decided: device, threads, layout, precision and GPUs a trial.
+
+    `fastest` maps a device to its fastest precision where trials run: on a cluster, not this machine's processor.
 
     Raises:
         ConfigError: if it asks for CUDA and there is none, or for a GPU a trial and the CPU.
@@ -40,7 +44,7 @@ def resolved_execution(spec: StudySpec, cuda: bool, cpus_per_trial: float) -> St
         "device": device,
         "threads": asked["threads"] or max(1, int(cpus_per_trial)),
         "memory_format": "channels_last" if asked["memory_format"] == "auto" else asked["memory_format"],
-        "precision": fastest_precision(device) if asked["precision"] == "auto" else asked["precision"],
+        "precision": fastest(device) if asked["precision"] == "auto" else asked["precision"],
     }
     tree = spec.model_dump()
     tree["trial"]["execution"] = asked

@@ -9,7 +9,6 @@ v2 is on. Autoscaler v1 (the local provider needs it) sets nothing: there the he
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import subprocess
@@ -22,11 +21,14 @@ from typing import Any
 
 import ray
 import yaml
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.journal.cost import UNTYPED, Prices, unpriced
+from trainables.training.cpu import Precision, fastest_precision
 
 __all__ = [
-    "NodeWatch", "at_most", "expected_nodes", "expected_resources", "needed_nodes", "node_type", "possible_types",
+    "NodeWatch", "alive_nodes", "at_most", "expected_resources", "fastest_precision_on_nodes", "node_type",
+    "possible_types",
 ]  # fmt: skip
 
 VARIABLE = "RESNET_SEARCH_CLUSTER"  # the file that `ray up` leaves on the head
@@ -124,45 +126,29 @@ def possible_types() -> set[str]:
     return allowed | set(_types(_alive()))
 
 
-def expected_nodes(trial: Mapping[str, float], concurrent: int) -> Mapping[str, int]:
-    """How many nodes of each type there will be while `concurrent` trials run, each of which asks for `trial`."""
-    config, there = _cluster_config(), _types(_alive())
-    if config is None:
-        return there
-    types = config["available_node_types"]
-    if all(node_type.get("resources") for node_type in types.values()):
-        return needed_nodes(config, trial, concurrent)
-    # Machines of one's own: all of them are there, or come later, whether they are needed or not.
-    return {name: max(1 + config.get("max_workers", 0), there[name]) for name in types} if len(types) == 1 else there
+def alive_nodes() -> Mapping[str, int]:
+    """How many nodes of each type are alive now."""
+    return _types(_alive())
 
 
-def needed_nodes(config: Mapping[str, Any], trial: Mapping[str, float], concurrent: int) -> dict[str, int]:
-    """The head, the least of each type, and as many more as the trials need: types in the order of their priority.
+def fastest_precision_on_nodes(trial: Mapping[str, float], device: str) -> Precision:
+    """What `execution.precision: auto` comes to on a `cpu` or `cuda` device: bf16 if every node multiplies it.
+
+    Nodes that have no room for a trial are left out, and those that may come later are not waited for.
 
     Args:
-        config: Ray's cluster file, whose `available_node_types` say what a node has.
-        trial: what one trial asks for.
-        concurrent: how many trials run at once.
+        trial: what one trial asks for, by kind (`CPU`, `GPU`).
+        device: where trials run.
     """
-    types, head, left = config["available_node_types"], config["head_node_type"], config.get("max_workers", 0)
-    workers = sorted(types.keys() - {head}, key=lambda name: (-types[name].get("priority", 0), list(types).index(name)))
-    nodes = {head: 1}
-    for name in workers:
-        nodes[name] = min(types[name].get("min_workers", 0), left)
-        left -= nodes[name]
-    missing = concurrent - sum(count * _places(types[name], trial) for name, count in nodes.items())
-    for name in workers:
-        if (places := _places(types[name], trial)) and missing > 0:
-            room = min(types[name].get("max_workers", left) - nodes[name], left)
-            more = max(min(math.ceil(missing / places), room), 0)
-            nodes[name], left, missing = nodes[name] + more, left - more, missing - more * places
-    return {name: count for name, count in nodes.items() if count}
-
-
-def _places(node_type: Mapping[str, Any], trial: Mapping[str, float]) -> int:
-    """How many trials a node has room for."""
-    has = node_type.get("resources", {})
-    return min(int(has.get(kind, 0) / amount + 1e-9) for kind, amount in trial.items() if amount > 0)
+    if device != "cpu":
+        return fastest_precision(device)
+    ask = ray.remote(num_cpus=0)(fastest_precision)
+    answers = [
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(device)
+        for node in _alive()
+        if all(node["Resources"].get(kind, 0) >= amount for kind, amount in trial.items())
+    ]
+    return "bf16" if answers and set(ray.get(answers)) == {"bf16"} else "fp32"
 
 
 def node_type(node: Mapping[str, Any], config: Mapping[str, Any] | None) -> str:

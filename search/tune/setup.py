@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,12 +22,13 @@ from search.storage.prepared_images import share_prepared
 from search.storage.remote import RemoteFolder
 from search.study.spec import StudySpec
 from search.tune.gpu_share import calibrated
-from search.tune.nodes import expected_resources, possible_types
+from search.tune.nodes import alive_nodes, expected_resources, fastest_precision_on_nodes, possible_types
 from search.tune.run import connect
 from search.views.console import say
 from trainables.data.store import PreparedData, Request, default_cache
+from trainables.training.cpu import fastest_precision
 
-__all__ = ["Setup", "resolve", "set_up"]
+__all__ = ["Setup", "nodes_now", "resolve", "set_up"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class Setup:
         return next((images.fingerprint for images in reversed(self.images.values())), None)
 
 
+def nodes_now() -> Mapping[str, int]:
+    """How many nodes of each type are there: those of the cluster, or this machine alone."""
+    return alive_nodes() if cluster_address() else {UNTYPED: 1}
+
+
 def resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
     """The study with device, threads and precision decided, and how many of its trials run at once.
 
@@ -66,7 +73,9 @@ def resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
     if spec.resources.prices is not None:
         types: Iterable[str] = possible_types() if cluster_address() else [UNTYPED]
         check_prices(spec.resources.prices, types)
-    return resolved_execution(spec, resources.get("GPU", 0) > 0, spec.resources.cpus_per_trial), concurrent
+    fastest = partial(fastest_precision_on_nodes, spec.resources.of_a_trial) if cluster_address() else fastest_precision
+    cuda = resources.get("GPU", 0) > 0
+    return resolved_execution(spec, cuda, spec.resources.cpus_per_trial, fastest), concurrent
 
 
 def set_up(

@@ -58,7 +58,7 @@ def print_plan(plan: Plan, console: Console) -> None:
 
 
 def cost_line(spec: StudySpec, seconds: float | None, nodes: Mapping[str, int]) -> str:
-    """What a search of so many seconds (None: not known) on these nodes costs, and where its limit would end it.
+    """What a search of so many seconds (None: not known) on the nodes of now costs, and where its limit would end it.
 
     Raises:
         ValueError: if the study has no prices.
@@ -67,12 +67,12 @@ def cost_line(spec: StudySpec, seconds: float | None, nodes: Mapping[str, int]) 
     if prices is None:
         raise ValueError("a study without prices has no cost")
     rate = hourly(prices, nodes)
-    which = ", ".join(f"{count} {name}" for name, count in nodes.items())
+    which = ", ".join(f"{count} {name}" for name, count in nodes.items()) + " up now"
     if seconds is None:
         line = f"cost: {amount(rate)} an hour, with {which}"
         return line if most is None else f"{line}; cut off at {amount(most)}, after {duration(most / rate * 3600)}"
     cost = rate * min(seconds / 3600, hours if hours is not None else seconds / 3600)
-    line = f"cost: about {amount(cost)}, with {which} for {amount(rate)} an hour together"
+    line = f"cost: about {amount(cost)}, with {which}, for {amount(rate)} an hour together"
     if most is None:
         return line
     if cost <= most:

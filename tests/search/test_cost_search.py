@@ -65,7 +65,10 @@ def test_what_a_killed_search_has_cost_is_neither_lost_nor_spent_again(tmp_path:
     assert journal_lines(folder) == 0
     planned = search(*limit, *PRICES, "--dry-run")
     assert planned.returncode == 0, planned.stderr
-    assert "with 1 gpu_spot, 1 head for 600.00 an hour together; cut off at 20.00, after about 2 min" in planned.stdout
+    assert (
+        "with 1 gpu_spot, 1 head up now, for 600.00 an hour together; cut off at 20.00, after about 2 min"
+        in planned.stdout
+    )
 
     first = subprocess.Popen(command(study, tmp_path, *limit, *PRICES), env=there, stdout=subprocess.DEVNULL)
     ends = time.monotonic() + TIMEOUT

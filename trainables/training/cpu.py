@@ -6,7 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["fastest_precision", "multiplies_bf16"]
+__all__ = ["Precision", "fastest_precision", "multiplies_bf16"]
+
+Precision = Literal["fp32", "bf16"]
 
 
 @cache
@@ -22,6 +24,6 @@ def multiplies_bf16() -> bool:
         return False
 
 
-def fastest_precision(device: str) -> Literal["fp32", "bf16"]:
+def fastest_precision(device: str) -> Precision:
     """What `execution.precision: auto` comes to on a `cpu` or `cuda` device: bf16 on CPUs that multiply it."""
     return "bf16" if device == "cpu" and multiplies_bf16() else "fp32"

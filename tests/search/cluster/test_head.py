@@ -44,6 +44,24 @@ def test_a_cluster_that_is_not_up_is_told_with_the_command_that_starts_it(
     assert not any(capfd.readouterr())  # Ray talks; the user is told once
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("RAY_TMPDIR", "/tmp/a/path/that/is/too/long/for/sockets", "at most 36 bytes"),  # noqa: S108 (not made)
+        ("RAY_ADDRESS", "127.0.0.1:9", "must be a cluster that answers"),
+    ],
+)
+def test_what_ray_cannot_use_is_refused_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, rule: str
+) -> None:
+    from search.tune.run import connect
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=f"{name}: .*{rule}"):
+        connect()
+
+
 def test_aws_grows_to_as_many_gpus_as_its_file_allows() -> None:
     from search.tune.nodes import at_most
 
@@ -52,22 +70,6 @@ def test_aws_grows_to_as_many_gpus_as_its_file_allows() -> None:
     assert at_most(config | {"max_workers": 3}) == {"CPU": 12.0, "GPU": 3.0}
     assert at_most(config | {"max_workers": 10}) == {"CPU": 40.0, "GPU": 10.0}
     assert at_most(config | {"max_workers": 20}) == {"CPU": 40.0, "GPU": 10.0}
-
-
-def test_the_nodes_that_trials_need() -> None:
-    from search.tune.nodes import needed_nodes
-
-    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
-    alone = {"CPU": 1.0, "GPU": 1.0}
-    assert needed_nodes(config, alone, 3) == {"head": 1, "gpu_spot": 3}
-    assert needed_nodes(config, alone, 100) == {"head": 1, "gpu_spot": 8}
-    assert needed_nodes(config | {"max_workers": 20}, alone, 100) == {"head": 1, "gpu_spot": 8, "gpu_on_demand": 2}
-    assert needed_nodes(config, {"CPU": 1.0, "GPU": 0.25}, 9) == {"head": 1, "gpu_spot": 3}
-    assert needed_nodes(config, {"CPU": 2.0, "GPU": 0.0}, 9) == {"head": 1, "gpu_spot": 5}
-    types = config["available_node_types"]
-    kept = config | {"available_node_types": types | {"gpu_on_demand": types["gpu_on_demand"] | {"min_workers": 1}}}
-    assert needed_nodes(kept, alone, 1) == {"head": 1, "gpu_on_demand": 1}
-    assert needed_nodes(kept, alone, 3) == {"head": 1, "gpu_spot": 2, "gpu_on_demand": 1}
 
 
 def ray_node(label: str | None = None, head: bool = False) -> dict[str, Any]:

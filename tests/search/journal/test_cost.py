@@ -136,7 +136,7 @@ def test_a_study_that_goes_on_keeps_its_prices_and_its_limit_may_grow(tmp_path: 
 
 def test_a_dry_run_says_what_it_would_cost_and_where_it_would_be_cut_off() -> None:
     spec, nodes = override(sample_spec(), prices=["head=0.1", "spot=0.45"]), {"head": 1, "spot": 2}
-    assert cost_line(spec, 7200.0, nodes) == "cost: about 2.00, with 1 head, 2 spot for 1.00 an hour together"
+    assert cost_line(spec, 7200.0, nodes) == "cost: about 2.00, with 1 head, 2 spot up now, for 1.00 an hour together"
     assert cost_line(override(spec, max_cost=3), 7200.0, nodes).endswith("together; at most 3.00")
     cut = cost_line(override(spec, max_cost=0.5), 7200.0, nodes)
     assert cut.endswith("together; cut off at 0.50, after about 30 min and 25 % of it")

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.algorithms.schedulers.registry import build_scheduler
+from search.algorithms.searchers.registry import build_searcher
+from search.engine.driver import StudyDriver
+from search.journal.events import SessionStarted
+from search.journal.log import Journal
+from search.planning.resources import resolved_execution
+from search.study.parse import parse_study
+from search.tune.adapters import TuneContext
+from search.tune.nodes import fastest_precision_on_nodes
+from search.tune.run import run_trials
+from tests.search.killed_search import synthetic_study
+from trainables.files import write_text
+from trainables.training.cpu import fastest_precision
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_cpus")
+def test_a_search_runs_in_a_thread_and_leaves_nothing_changed(tmp_path: Path) -> None:
+    def state() -> tuple[Any, ...]:
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+        return dict(os.environ), handlers, logging.getLogger("ray.tune").level
+
+    spec = resolved_execution(parse_study(synthetic_study("asha", trials=3, epochs=3)), False, 1)
+    write_text(tmp_path / "study.yaml", spec.dump())
+    journal = Journal(tmp_path / "journal", 1)
+    driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), {})
+    driver.record(SessionStarted(session=1, time=0.0, versions={}))
+    lines: list[str] = []
+    context = TuneContext(driver, tmp_path, 1, spec.resources, 2, tmp_path / "cache", 0, lines.append)
+    before = state()
+    thread = threading.Thread(target=run_trials, args=(context,))
+    thread.start()
+    thread.join(120)
+    journal.close()
+    assert (driver.finished, context.trouble, lines) == (True, None, [])
+    assert [record.status.ended for record in driver.records.values()] == [True] * 3
+    assert state() == before
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_cpus")
+def test_precision_is_that_of_the_nodes_that_have_room_for_a_trial() -> None:
+    assert fastest_precision_on_nodes({"CPU": 1}, "cpu") == fastest_precision("cpu")
+    assert fastest_precision_on_nodes({"CPU": 3}, "cpu") == "fp32"  # no such node yet
+    assert fastest_precision_on_nodes({"CPU": 1, "GPU": 1}, "cuda") == "fp32"
