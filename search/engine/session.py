@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from search.algorithms.optuna_export import optuna_study
 from search.algorithms.schedulers.registry import build_scheduler
-from search.algorithms.searchers.optuna_tpe import optuna_study
 from search.algorithms.searchers.registry import build_searcher
 from search.engine.consistency import checked
 from search.engine.driver import StudyDriver
@@ -185,7 +185,7 @@ def _write_outputs(
     spec: StudySpec, result: StudyResult, best: TrialRecord | None, study: Path, tracker: MLflowTracker
 ) -> Path | None:
     write_trials(result.trials, study / "trials.parquet")
-    write_optuna(optuna_study(spec, result.trials), study / "optuna.db")
+    write_optuna(optuna_study(spec, result.trials), study / "optuna_journal.log")
     if best is None:
         return None
     path = study / "best_config.yaml"

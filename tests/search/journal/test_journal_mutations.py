@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search.algorithms.optuna_export import optuna_study
 from search.algorithms.schedulers.registry import build_scheduler
-from search.algorithms.searchers.optuna_tpe import optuna_study
 from search.algorithms.searchers.registry import build_searcher
 from search.engine.consistency import checked
 from search.engine.driver import StudyDriver
