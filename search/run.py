@@ -26,7 +26,7 @@ from search.storage.mirror import Mirror
 from search.storage.prepared_images import share_prepared
 from search.storage.remote import VARIABLE, RemoteFolder, local_storage
 from search.study.overrides import override
-from search.study.parse import load_study
+from search.study.parse import study_tree
 from search.study.smoke import shrink
 from search.study.spec import StudySpec
 from search.tracking.tracker import MLflowTracker, check_reachable, default_uri
@@ -78,7 +78,7 @@ def run(
 ) -> None:
     """Search hyperparameters: recipes first, then suggestions, bad trials stopped early by ASHA."""
     spec = override(
-        load_study(study), data=data, trials=trials, epochs=epochs, hours=hours, max_cost=max_cost, prices=price or [],
+        study_tree(study), data=data, trials=trials, epochs=epochs, hours=hours, max_cost=max_cost, prices=price or [],
         concurrent=concurrent, cpus_per_trial=cpus_per_trial, gpus_per_trial=_gpus(gpus_per_trial), seed=seed,
         sets=sets or [],
     )  # fmt: skip
