@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from search.study.parse import parse_study
 from search.study.settings import ASHAPromoteSettings, ASHASettings, HyperbandSettings
@@ -12,44 +12,59 @@ from search.study.trial_tree import comparability_rule
 from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_yaml, unflatten
 from trainables.config.problems import nearest
 
-__all__ = ["override"]
+__all__ = ["Overrides", "override"]
 
 SECTIONS = ("searcher", "scheduler", "budget", "objective", "resources")
-OPTIONS = {
-    "--trials": "budget.trials", "--epochs": "budget.epochs", "--hours": "budget.hours",
-    "--max-cost": "budget.max_cost", "--price": "resources.prices", "--concurrent": "resources.concurrent",
-    "--cpus-per-trial": "resources.cpus_per_trial", "--gpus-per-trial": "resources.gpus_per_trial", "--seed": "seed",
-    "--data": "trial.data.source",
+
+
+class Overrides(TypedDict, total=False):
+    """What the command line and `search.run_study` change in a study: the one list of these options.
+
+    `data` names the images, `prices` are `"0.4"` for each node an hour or `"TYPE=0.4"` for each type, `gpus_per_trial`
+    may be `"auto"`, and each of `sets` is `"a.b=value"` for any key of the trial or study. None changes nothing.
+    """
+
+    data: str | None
+    trials: int | None
+    epochs: int | None
+    hours: float | None
+    max_cost: float | None
+    prices: Sequence[str]
+    concurrent: int | None
+    cpus_per_trial: float | None
+    gpus_per_trial: float | str | None
+    seed: int | None
+    sets: Sequence[str]
+
+
+PATHS = {
+    "data": "trial.data.source", "trials": "budget.trials", "epochs": "budget.epochs", "hours": "budget.hours",
+    "max_cost": "budget.max_cost", "prices": "resources.prices", "concurrent": "resources.concurrent",
+    "cpus_per_trial": "resources.cpus_per_trial", "gpus_per_trial": "resources.gpus_per_trial", "seed": "seed",
 }  # fmt: skip
+OPTIONS = {"--price" if name == "prices" else f"--{name.replace('_', '-')}": path for name, path in PATHS.items()}
 HALVING = (ASHASettings().kind, ASHAPromoteSettings().kind, HyperbandSettings().kind)
 INSTEAD = {path.removeprefix("trial."): option for option, path in OPTIONS.items()} | {"epochs": "--epochs"}
 
 
-def override(
-    study: object, *, trials: int | None = None, epochs: int | None = None, hours: float | None = None,
-    max_cost: float | None = None, prices: Sequence[str] = (), concurrent: int | None = None,
-    cpus_per_trial: float | None = None, gpus_per_trial: float | str | None = None, seed: int | None = None,
-    data: str | None = None, sets: Sequence[str] = (),
-) -> StudySpec:  # fmt: skip
-    """The study with what the command line says; None leaves a value as it is.
+def override(study: object, **overrides: Unpack[Overrides]) -> StudySpec:
+    """The study with what the command line says laid over it.
 
-    Each of `sets` is `a.b=value`, value in YAML: a path of the trial, or one below `searcher`, `scheduler`,
-    `budget`, `objective` or `resources`. A path of the trial wins over space and recipes too, and is searched no
-    more. `prices` are one number, for each node, or any number of `TYPE=NUMBER`.
+    A path of the trial in `sets` wins over space and recipes, too, and is searched no more; a path may also lie below
+    `searcher`, `scheduler`, `budget`, `objective` or `resources`.
 
     Args:
         study: a StudySpec; or what `study_tree` read, so that options may mend what would be refused in the file.
+        **overrides: see `Overrides`.
 
     Raises:
         ConfigError: with every mistake, each named by its option.
     """
-    options = {
-        "--trials": trials, "--epochs": epochs, "--hours": hours, "--max-cost": max_cost,
-        "--price": tuple(prices) or None, "--concurrent": concurrent, "--cpus-per-trial": cpus_per_trial,
-        "--gpus-per-trial": gpus_per_trial, "--seed": seed, "--data": data,
-    }  # fmt: skip
+    sets = overrides.pop("sets", ())
+    values = {path: overrides.get(name) for name, path in PATHS.items()}
+    options = {option: values[path] for option, path in OPTIONS.items() if values[path] not in (None, (), [])}
     tree = study.model_dump() if isinstance(study, StudySpec) else study
-    return _overridden(tree, {name: value for name, value in options.items() if value is not None}, sets)
+    return _overridden(tree, options, sets)
 
 
 def _overridden(tree: object, options: Mapping[str, Any], sets: Sequence[str]) -> StudySpec:
