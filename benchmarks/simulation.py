@@ -17,7 +17,7 @@ from search.algorithms.schedulers.asha import Asha
 from search.algorithms.schedulers.asha_promote import AshaPromote
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
-from search.algorithms.searchers.optuna_tpe import TpeSearcher
+from search.algorithms.searchers.optuna_tpe import OptunaSearcher
 from search.algorithms.searchers.random import RandomSearcher
 from search.journal.records import Epoch, TrialRecord, TrialStatus
 from spaces import Scalar
@@ -154,7 +154,7 @@ class OurSearch:
         }  # fmt: skip
         searchers: dict[str, Searcher] = {
             "random": RandomSearcher(family.space, seed),
-            "tpe": TpeSearcher(family.space, metric=METRIC, mode="max", seed=seed),
+            "tpe": OptunaSearcher(family.space, metric=METRIC, mode="max", seed=seed),
         }
         schedulers: dict[str, Scheduler] = {"asha": Asha(**halving), "asha_promote": AshaPromote(**halving)}
         return cls(searchers[searcher], schedulers[scheduler], family.epochs, trials)

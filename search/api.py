@@ -32,7 +32,7 @@ from search.storage.location import kept_in
 from search.storage.mirror import Mirror
 from search.storage.remote import VARIABLE, local_storage
 from search.study.overrides import Overrides, override
-from search.study.parse import load_study
+from search.study.parse import study_tree
 from search.study.settings import InstanceSettings
 from search.study.smoke import shrink
 from search.study.spec import StudySpec
@@ -63,7 +63,7 @@ def read_spec(
         ConfigError: with every mistake in the study and the overrides.
     """
     allow_plugins(plugins)
-    spec = override(study if isinstance(study, StudySpec) else load_study(str(study)), **overrides)
+    spec = override(study if isinstance(study, StudySpec) else study_tree(str(study)), **overrides)
     return shrink(spec) if smoke else spec
 
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from search.algorithms.optuna_export import optuna_study
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
-from search.algorithms.searchers.optuna_tpe import optuna_study
 from search.engine.driver import StudyDriver
 from search.journal.events import Event, SessionEnded, SessionStarted
 from search.journal.log import Journal, next_session
@@ -127,7 +127,7 @@ def _write_outputs(result: StudyResult, tracker: MLflowTracker) -> Path | None:
     if folder is None:
         raise ValueError("a study that is not on disk has no files")
     write_trials(result.trials, folder / "trials.parquet")
-    write_optuna(optuna_study(result.spec, result.trials), folder / "optuna.db")
+    write_optuna(optuna_study(result.spec, result.trials), folder / "optuna_journal.log")
     best = result.best()
     if best is None:
         return None

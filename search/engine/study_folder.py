@@ -9,7 +9,7 @@ from pathlib import Path
 from search.journal.log import read
 from search.storage.location import fetch_study, has_study
 from search.storage.remote import RemoteFolder
-from search.study.parse import load_study, parse_study
+from search.study.parse import load_study
 from search.study.spec import StudySpec
 from trainables.config import ConfigError
 
@@ -69,10 +69,7 @@ def continued(spec: StudySpec, folder: Path) -> StudySpec:
             limit = "no limit" if before is None else f"{before:g}"
             rule = f"may grow but not shrink, and {folder} was begun with {limit}; {way_out}"
             raise ConfigError.single(option, now, rule)
-    tree = spec.model_dump()
-    tree["trial"]["execution"] = stored.trial["execution"]
-    if tree["resources"]["gpus_per_trial"] is None:
-        tree["resources"]["gpus_per_trial"] = stored.resources.gpus_per_trial
-    if tree["resources"]["prices"] is None:  # or what the study has cost would stand still from now on
-        tree["resources"]["prices"] = stored.model_dump()["resources"]["prices"]
-    return parse_study(tree)
+    # Without prices what the study has cost would stand still from now on.
+    decided = {"gpus_per_trial": stored.resources.gpus_per_trial, "prices": stored.resources.prices}
+    missing = {key: value for key, value in decided.items() if getattr(spec.resources, key) is None}
+    return spec.with_execution(**stored.trial["execution"]).with_resources(**missing)

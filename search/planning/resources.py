@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 
 from search.journal.cost import UNTYPED, Prices, unpriced
-from search.study.parse import parse_study
 from search.study.spec import StudySpec
 from trainables.config import ConfigError
 from trainables.training.cpu import Precision, fastest_precision
@@ -29,7 +28,7 @@ def resolved_execution(
     Raises:
         ConfigError: if it asks for CUDA and there is none, or for a GPU a trial and the CPU.
     """
-    asked = dict(spec.trial["execution"])
+    asked = spec.trial["execution"]
     gpus = spec.resources.gpus_per_trial
     device = asked["device"]
     if device == "auto":
@@ -40,16 +39,15 @@ def resolved_execution(
         raise ConfigError.single("resources.gpus_per_trial", gpus, "must be above 0 with execution.device cuda")
     if device == "cpu" and gpus:
         raise ConfigError.single("resources.gpus_per_trial", gpus, "must be 0 on the CPU")
-    asked |= {
+    changes = {
         "device": device,
         "threads": asked["threads"] or max(1, int(cpus_per_trial)),
         "memory_format": "channels_last" if asked["memory_format"] == "auto" else asked["memory_format"],
         "precision": fastest(device) if asked["precision"] == "auto" else asked["precision"],
     }
-    tree = spec.model_dump()
-    tree["trial"]["execution"] = asked
-    tree["resources"]["gpus_per_trial"] = (1.0 if device == "cuda" else 0.0) if gpus is None else gpus
-    return parse_study(tree)
+    if gpus is None:
+        gpus = 1.0 if device == "cuda" else 0.0
+    return spec.with_execution(**changes).with_resources(gpus_per_trial=gpus)
 
 
 def check_resources(spec: StudySpec, available: Mapping[str, float]) -> int:

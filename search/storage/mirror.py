@@ -26,7 +26,7 @@ from trainables.files import write_text
 
 __all__ = ["Mirror"]
 
-OUTPUTS = ("study.yaml", "trials.parquet", "optuna.db", "best_config.yaml")
+OUTPUTS = ("study.yaml", "trials.parquet", "optuna_journal.log", "best_config.yaml")
 INTERVAL = 1.0  # seconds between two copies of the journal, more where one takes long
 SHARE = 0.05  # of the time spent copying, at most
 LONGEST_WAIT = 15.0  # seconds between two attempts while the storage is away: a lock that is not shown to live is lost

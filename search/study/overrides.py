@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from search.study.parse import parse_study
-from search.study.settings import ASHAPromoteSettings, ASHASettings, HalvingSettings, HyperbandSettings
+from search.study.settings import ASHAPromoteSettings, ASHASettings, HyperbandSettings
 from search.study.spec import StudySpec
 from search.study.trial_tree import comparability_rule
 from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_yaml, unflatten
@@ -47,11 +47,15 @@ HALVING = (ASHASettings().kind, ASHAPromoteSettings().kind, HyperbandSettings().
 INSTEAD = {path.removeprefix("trial."): option for option, path in OPTIONS.items()} | {"epochs": "--epochs"}
 
 
-def override(spec: StudySpec, **overrides: Unpack[Overrides]) -> StudySpec:
+def override(study: object, **overrides: Unpack[Overrides]) -> StudySpec:
     """The study with what the command line says laid over it.
 
     A path of the trial in `sets` wins over space and recipes, too, and is searched no more; a path may also lie below
     `searcher`, `scheduler`, `budget`, `objective` or `resources`.
+
+    Args:
+        study: a StudySpec; or what `study_tree` read, so that options may mend what would be refused in the file.
+        **overrides: see `Overrides`.
 
     Raises:
         ConfigError: with every mistake, each named by its option.
@@ -59,16 +63,17 @@ def override(spec: StudySpec, **overrides: Unpack[Overrides]) -> StudySpec:
     sets = overrides.pop("sets", ())
     values = {path: overrides.get(name) for name, path in PATHS.items()}
     options = {option: values[path] for option, path in OPTIONS.items() if values[path] not in (None, (), [])}
-    return _overridden(spec, options, sets)
+    tree = study.model_dump() if isinstance(study, StudySpec) else study
+    return _overridden(tree, options, sets)
 
 
-def _overridden(spec: StudySpec, options: Mapping[str, Any], sets: Sequence[str]) -> StudySpec:
+def _overridden(tree: object, options: Mapping[str, Any], sets: Sequence[str]) -> StudySpec:
     problems: list[Problem] = []
     changes: dict[str, Any] = {OPTIONS[name]: value for name, value in options.items()}
     if "--price" in options:
         changes["resources.prices"] = _prices(options["--price"], problems)
     names = {OPTIONS[name]: name for name in options}
-    fixed = dict(spec.fixed)
+    fixed: dict[str, Any] = {}
     for path, value in _parsed(sets, problems):
         name = f"--set {path}"
         if INSTEAD.get(path) in options:
@@ -91,13 +96,8 @@ def _overridden(spec: StudySpec, options: Mapping[str, Any], sets: Sequence[str]
         if above := [other for other in changes if path.startswith(f"{other}.")]:
             rule = f"must not be given together with {names[above[0]]}"
             problems.append(Problem(names[path], changes.pop(path), rule))
-    tree = spec.model_dump()
-    if "objective.metric" in changes and "objective.mode" not in changes:
-        tree["objective"]["mode"] = None  # it follows from the metric
-    if isinstance(spec.scheduler, HalvingSettings) and changes.get("scheduler.kind") in HALVING:
-        tree["scheduler"]["kind"] = changes["scheduler.kind"]  # its rungs stay: they mean the same to all variants
     try:
-        changed = parse_study({**merge(tree, unflatten(changes)), "fixed": fixed})
+        changed = parse_study(_laid_over(tree, changes, fixed))
     except ConfigError as error:
         problems += (_named(problem, names) for problem in error.problems)
     if problems:
@@ -105,12 +105,28 @@ def _overridden(spec: StudySpec, options: Mapping[str, Any], sets: Sequence[str]
     return changed
 
 
+def _laid_over(tree: object, changes: Mapping[str, Any], fixed: Mapping[str, Any]) -> object:
+    """A study's tree with these changes; without them where a section is none, which is reported then."""
+    if not isinstance(tree, Mapping):
+        return tree
+    defaults = {name: StudySpec.model_fields[name].default.model_dump() for name in ("searcher", "scheduler")}
+    sections = {"fixed": {}, "objective": {}, **defaults, **tree}
+    if not all(isinstance(sections.get(name, {}), Mapping) for name in (*SECTIONS, "trial", "fixed")):
+        return tree
+    if "objective.metric" in changes and "objective.mode" not in changes:
+        sections["objective"] = {**sections["objective"], "mode": None}  # it follows from the metric
+    kind, scheduler = changes.get("scheduler.kind"), sections["scheduler"]
+    if scheduler.get("kind") in HALVING and kind in HALVING:
+        sections["scheduler"] = {**scheduler, "kind": kind}  # its rungs stay: they mean the same to all variants
+    return {**merge(sections, unflatten(changes)), "fixed": {**sections["fixed"], **fixed}}
+
+
 def _prices(texts: Sequence[str], problems: list[Problem]) -> float | dict[str, float]:
     """One price for each node, or one a node type."""
     prices: dict[str, float] = {}
     for text in texts:
         kind, equals, number = text.rpartition("=")
-        kind, price = kind.strip(), 0.0  # so that a price which is none is not told as a missing one, too
+        kind, price = kind.strip(), 0.0  # so that a price which is none is not reported as a missing one, too
         try:
             price = float(number)
         except ValueError:

@@ -23,7 +23,7 @@ from search.study.validation import (
 from spaces import Space, parse_space, read_study, space_tree, study_names
 from trainables.config import ConfigError, Problem, load_yaml, validate
 
-__all__ = ["load_study", "parse_study"]
+__all__ = ["load_study", "parse_study", "study_tree"]
 
 MOST_VALUES = 3000  # far above any real study
 
@@ -34,9 +34,18 @@ def load_study(name_or_path: str) -> StudySpec:
     Raises:
         ConfigError: if there is no such study, or with every mistake in it.
     """
+    return parse_study(study_tree(name_or_path))
+
+
+def study_tree(name_or_path: str) -> Any:
+    """What stands in the study that `load_study` reads: plain data, not checked yet.
+
+    Raises:
+        ConfigError: if there is no such study, or it is not plain YAML.
+    """
     separators = {"/", os.sep, os.altsep} - {None}
     if name_or_path.endswith((".yaml", ".yml")) or any(str(mark) in name_or_path for mark in separators):
-        return parse_study(load_yaml(Path(name_or_path).expanduser()))
+        return load_yaml(Path(name_or_path).expanduser())
     names = study_names()
     if name_or_path not in names:
         close = difflib.get_close_matches(name_or_path, names, n=1, cutoff=0.4)
@@ -45,7 +54,7 @@ def load_study(name_or_path: str) -> StudySpec:
             f"unknown study, {hint}there are {', '.join(names)}; a file of your own is named by a path ending in .yaml"
         )
         raise ConfigError.single("STUDY", name_or_path, rule)
-    return parse_study(read_study(name_or_path))
+    return read_study(name_or_path)
 
 
 def parse_study(tree: object) -> StudySpec:

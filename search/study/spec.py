@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
+import yaml
 from pydantic import field_validator
 
-from search.study.plain_yaml import differences, plain_yaml
 from search.study.settings import (
     ASHASettings,
     Budget,
@@ -23,17 +23,25 @@ from search.study.settings import (
 from search.study.trial_tree import compose
 from search.study.validation import FOLDER_NAME
 from spaces import Scalar, Space, fix, given, locate, parse_space, walk
-from trainables.config import ConfigError, TrialConfig, parse_config
+from spaces.domains import same
+from trainables.config import ConfigError, Execution, Problem, TrialConfig, parse_config, validate
+from trainables.config.part import Part
+from trainables.config.plain_yaml import PlainDumper
 
 __all__ = ["StudySpec", "searched"]
+
+P = TypeVar("P", bound=Part)
+
+NOT_SET = "(not set)"
 
 
 class StudySpec(Section):
     """A study: what its trials share, what is searched, what is tried first, what is wanted and what it may cost.
 
-    Built by `parse.load_study` and `parse.parse_study`, which check the parts against each other. `trial` holds every
-    default, those of TrialConfig included, but epochs and seed, which are the study's. `fixed` maps dotted paths to
-    values that win over trial, space and recipes alike, wherever their key exists.
+    Built by `parse.load_study` and `parse.parse_study`, which check the parts against each other; `with_execution` and
+    `with_resources` change how it runs, and check that section alone. `trial` holds every default, those of TrialConfig
+    included, but epochs and seed, which are the study's. `fixed` maps dotted paths to values that win over trial, space
+    and recipes alike, wherever their key exists.
     """
 
     study: str
@@ -89,9 +97,27 @@ class StudySpec(Section):
         again = walk(self.parsed_space, lambda key, _: values[key])
         return values if self.trial_config(again.tree) == config else None
 
+    def with_execution(self, **changes: Any) -> StudySpec:
+        """The same study, its trials executed differently.
+
+        Raises:
+            ConfigError: if a value is not valid.
+        """
+        execution = _section(Execution, "trial.execution", {**self.trial["execution"], **changes})
+        return self.model_copy(update={"trial": {**self.trial, "execution": execution.model_dump(mode="json")}})
+
+    def with_resources(self, **changes: Any) -> StudySpec:
+        """The same study with other resources.
+
+        Raises:
+            ConfigError: if a value is not valid.
+        """
+        resources = _section(Resources, "resources", {**self.resources.model_dump(), **changes})
+        return self.model_copy(update={"resources": resources})
+
     def dump(self) -> str:
         """The study as YAML that `load_study` reads back to an equal one."""
-        return plain_yaml(self.model_dump())
+        return yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
     def identity(self) -> dict[str, Any]:
         """What a study is, as plain data: it may not change under the study's name."""
@@ -107,7 +133,7 @@ class StudySpec(Section):
         """
         return [
             f"{path}: {old} -> {new}"
-            for path, old, new in differences(self.identity(), other.identity())
+            for path, old, new in _differences(self.identity(), other.identity())
             if not (path.startswith("trial.execution.") and {str(old), str(new)} & {"auto", "None"})
         ]
 
@@ -115,3 +141,31 @@ class StudySpec(Section):
 def searched(space: Space, trial: Mapping[str, Any], fixed: Mapping[str, Any]) -> Space:
     """What is left to search: `space` without fixed paths and without entries whose requirement is not met."""
     return fix(given(space, compose(trial, {}, fixed)), fixed)
+
+
+class _Dumper(PlainDumper):
+    """Lists, which hold scalars here, on one line."""
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
+        return super().represent_sequence(tag, sequence, flow_style=True)
+
+
+def _section(model: type[P], path: str, tree: Mapping[str, Any]) -> P:
+    try:
+        return validate(model, tree)
+    except ConfigError as error:
+        raise ConfigError(Problem(f"{path}.{p.path}", p.value, p.rule) for p in error.problems) from None
+
+
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Path, old and new value wherever two trees differ; `NOT_SET` stands for what one of them lacks."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in dict.fromkeys([*old, *new]):
+            below = f"{path}.{key}" if path else str(key)
+            yield from _differences(old.get(key, NOT_SET), new.get(key, NOT_SET), below)
+    elif old is NOT_SET and isinstance(new, Mapping) and new:
+        yield from _differences({}, new, path)
+    elif new is NOT_SET and isinstance(old, Mapping) and old:
+        yield from _differences(old, {}, path)
+    elif not same(old, new):
+        yield path, old, new

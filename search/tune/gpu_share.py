@@ -10,7 +10,6 @@ from typing import Any
 
 from search.storage.prepared_images import fetch_prepared
 from search.storage.remote import RemoteFolder, open_storage
-from search.study.parse import parse_study
 from search.study.spec import StudySpec
 from trainables.config import ConfigError, SyntheticCurve, TrialConfig, parse_config
 from trainables.data.store import Request, request
@@ -47,9 +46,7 @@ def calibrated(
     uri = None if place is None else place.uri
     share: float = ray.get(ray.remote(num_gpus=1)(measured_share).remote(stored, cache, uri))
     per_gpu = available["CPU"] / available["GPU"] / spec.resources.cpus_per_trial
-    tree = spec.model_dump()
-    tree["resources"]["gpus_per_trial"] = share_of_one(share, int(per_gpu))
-    return parse_study(tree)
+    return spec.with_resources(gpus_per_trial=share_of_one(share, int(per_gpu)))
 
 
 def largest(configs: Sequence[TrialConfig]) -> list[TrialConfig]:

@@ -1,34 +1,26 @@
-"""What a search leaves behind beside its journal: trials.parquet, best_config.yaml and a study for optuna-dashboard.
+"""What a search leaves beside its journal: trials.parquet, best_config.yaml and a study for optuna-dashboard.
 
 All of them are views of the journal. Each is written whole or not at all: an error leaves the earlier file.
 """
 
 from __future__ import annotations
 
-import math
-import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.journal.records import BEST_RULE, TrialRecord
 from search.journal.result import StudyResult
 from search.journal.table import rows
-from trainables.config import ConfigError, dump_yaml, parse_config
+from trainables.config import dump_yaml, parse_config
 from trainables.files import replaced
 
 if TYPE_CHECKING:
     import optuna
 
 __all__ = ["best_config", "write_optuna", "write_trials"]
-
-# Optuna looks each value up before it inserts it: 0.4 ms a value, 40 s for 1,000 trials of 80 epochs. They are written
-# at once where the table looks as it does today.
-INTERMEDIATE_COLUMNS = {
-    "trial_intermediate_value_id", "trial_id", "step", "intermediate_value", "intermediate_value_type",
-}  # fmt: skip
 
 
 def write_trials(records: Iterable[TrialRecord], path: Path) -> None:
@@ -85,53 +77,20 @@ def best_config(
 
 
 def write_optuna(study: optuna.Study, path: Path) -> None:
-    """Copy a study into an SQLite file: `optuna-dashboard sqlite:///PATH` shows it.
+    """Write a study as a journal of Optuna's, one JSON line a trial: `optuna-dashboard PATH` shows it.
 
     Raises:
         ConfigError: if it cannot be written.
     """
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
     with replaced(path) as partial, _quiet_optuna():
-        storage = optuna.storages.RDBStorage(f"sqlite:///{partial}")
-        try:
-            copy = optuna.create_study(storage=storage, study_name=study.study_name, directions=study.directions)
-            if study.metric_names:
-                copy.set_metric_names(study.metric_names)
-            trials = study.get_trials()
-            with closing(sqlite3.connect(partial)) as database:
-                columns = {column[1] for column in database.execute("PRAGMA table_info(trial_intermediate_values)")}
-                if columns != INTERMEDIATE_COLUMNS:
-                    copy.add_trials(trials)
-                    return
-                histories = [trial.intermediate_values for trial in trials]
-                for trial in trials:
-                    trial.intermediate_values = {}
-                copy.add_trials(trials)
-                ids = [trial._trial_id for trial in copy.get_trials(deepcopy=False)]
-                database.executemany(
-                    "INSERT INTO trial_intermediate_values "
-                    "(trial_id, step, intermediate_value, intermediate_value_type) VALUES (?, ?, ?, ?)",
-                    [
-                        (trial_id, step, *_stored(value))
-                        for trial_id, history in zip(ids, histories, strict=True)
-                        for step, value in history.items()
-                    ],
-                )
-                database.commit()
-        except (sqlite3.Error, optuna.exceptions.StorageInternalError) as error:
-            raise ConfigError.single(str(path), str(error).splitlines()[0], "must be writable") from error
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
-
-
-def _stored(value: float) -> tuple[float | None, str]:
-    if math.isnan(value):
-        return None, "NAN"
-    if math.isinf(value):
-        return None, "INF_POS" if value > 0 else "INF_NEG"
-    return value, "FINITE"
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(partial)))
+        copy = optuna.create_study(storage=storage, study_name=study.study_name, directions=study.directions)
+        if study.metric_names:
+            copy.set_metric_names(study.metric_names)
+        copy.add_trials(study.get_trials(deepcopy=False))
 
 
 @contextmanager

@@ -13,6 +13,8 @@ import optuna
 import pyarrow.parquet as pq
 import yaml
 from mlflow.tracking import MlflowClient
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from search.journal.events import CostCounted
 from search.journal.log import read
@@ -61,7 +63,8 @@ def test_a_search_from_the_command_to_the_exported_config(tmp_path: Path) -> Non
     assert exported["provenance"]["value"] == best.value("val_accuracy")
     assert exported["config"] == best.config
 
-    study = optuna.load_study(study_name="synthetic", storage=f"sqlite:///{folder}/optuna.db")
+    journal = JournalFileBackend(str(folder / "optuna_journal.log"))
+    study = optuna.load_study(study_name="synthetic", storage=JournalStorage(journal))
     assert len(study.trials) == 12
 
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")

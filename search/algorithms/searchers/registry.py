@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from search.algorithms.plugins import build_plugin
@@ -34,14 +35,14 @@ def _grid(spec: StudySpec, settings: sections.GridSettings) -> Searcher:
 
 
 def _tpe(spec: StudySpec, settings: sections.TPESettings) -> Searcher:
-    from search.algorithms.searchers.optuna_tpe import TpeSearcher  # loads Optuna, which takes a second
+    from search.algorithms.searchers.optuna_tpe import OptunaSearcher, tpe_sampler  # loads Optuna: takes a second
 
-    return TpeSearcher(
+    return OptunaSearcher(
         spec.parsed_space,
         metric=spec.objective.metric,
         mode=spec.objective.mode,
         seed=spec.seed,
-        startup_trials=settings.startup_trials,
+        sampler=partial(tpe_sampler, startup_trials=settings.startup_trials),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.grid import GRID_POINTS, GridSearcher
-from search.algorithms.searchers.optuna_tpe import TpeSearcher
+from search.algorithms.searchers.optuna_tpe import OptunaSearcher
 from search.algorithms.searchers.random import RandomSearcher
 from search.algorithms.searchers.registry import SEARCHERS, build_searcher
 from search.journal.records import TrialStatus
@@ -36,7 +36,7 @@ class TestGridSearcher(SearcherSuite):
 
 class TestTpeSearcher(SearcherSuite):
     def make(self, space: Space, seed: int, mode: Mode) -> Searcher:
-        return TpeSearcher(space, metric=METRIC, mode=mode, seed=seed)
+        return OptunaSearcher(space, metric=METRIC, mode=mode, seed=seed)
 
 
 def drawn(domain: Float | Int | Choice, count: int = 3000) -> list[Any]:
@@ -109,7 +109,7 @@ def test_recipes_take_no_point_of_the_grid() -> None:
 
 
 def test_every_row_of_the_table_builds_what_a_study_names() -> None:
-    built = {"random": RandomSearcher, "grid": GridSearcher, "tpe": TpeSearcher}
+    built = {"random": RandomSearcher, "grid": GridSearcher, "tpe": OptunaSearcher}
     assert set(SEARCHERS) == set(built)
     for kind, info in SEARCHERS.items():
         assert info.kind == kind

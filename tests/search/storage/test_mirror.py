@@ -162,7 +162,7 @@ def test_a_session_leaves_all_of_it_in_the_storage(tmp_path: Path) -> None:
     warnings: list[str] = []
     outcome = session(out, storage, warnings)
     assert contents(storage / "sample") == contents(out / "sample")
-    for name in ("study.yaml", "trials.parquet", "optuna.db", "best_config.yaml"):
+    for name in ("study.yaml", "trials.parquet", "optuna_journal.log", "best_config.yaml"):
         assert (storage / "sample" / name).read_bytes() == (out / "sample" / name).read_bytes()
     # Of the trial's checkpoints the last, which is the best, is kept, and is on this machine as well.
     kept = [path.name for path in (storage / "sample" / "checkpoints").rglob("*.pt")]

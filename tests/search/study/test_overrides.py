@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from search.study.overrides import override
-from search.study.parse import load_study, parse_study
-from search.study.settings import NoSchedulerSettings, RandomSettings
-from spaces import path_of
-from trainables.config import SGD, ConfigError, Step, parse_yaml
+from search.study.parse import load_study, parse_study, study_tree
+from search.study.settings import HyperbandSettings, NoSchedulerSettings, RandomSettings, TPESettings
+from spaces import path_of, study_names
+from trainables.config import SGD, ConfigError, Step, merge, parse_yaml
 
 DIGITS = load_study("digits_resnet8")
 
@@ -36,6 +36,28 @@ def test_every_option_lands_where_it_belongs() -> None:
     config = spec.trial_config({})
     assert (config.seed, config.epochs, config.data.source) == (5, 27, "cifar10")
     assert DIGITS.budget.trials == 16
+
+
+def test_options_are_laid_over_a_file_before_it_is_checked() -> None:
+    for name in study_names():
+        options: dict[str, Any] = {
+            "data": "cifar10", "trials": 9, "sets": ["searcher.startup_trials=3", "objective.metric=val_loss"],
+        }  # fmt: skip
+        assert override(study_tree(name), **options) == override(load_study(name), **options)
+    tree = merge(study_tree("digits_resnet8"), {"trial": {"augment": {"flip": True}}})
+    with pytest.raises(ConfigError, match="must be false for digits"):
+        override(tree, trials=9)
+    assert override(tree, data="cifar10").trial_config({}).data.source == "cifar10"
+    del tree["searcher"], tree["scheduler"]
+    sets = ["scheduler.kind=hyperband", "scheduler.grace_period=2", "searcher.startup_trials=3"]
+    spec = override(tree, data="cifar10", sets=sets)
+    assert spec.scheduler == HyperbandSettings(grace_period=2)
+    assert spec.searcher == TPESettings(startup_trials=3)
+    for broken in ("trial", "scheduler", "fixed"):
+        with pytest.raises(ConfigError, match=f"^{broken}: must be a valid dictionary"):
+            override({**tree, broken: [1]}, data="cifar10", sets=sets)
+    with pytest.raises(ConfigError, match="must be a mapping with the keys of a study"):
+        override([1], trials=9)
 
 
 def test_data_paths_are_taken_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

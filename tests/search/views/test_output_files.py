@@ -9,9 +9,11 @@ from pathlib import Path
 import optuna
 import pyarrow.parquet as pq
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from search.algorithms.searchers.optuna_tpe import optuna_study
+from search.algorithms.optuna_export import optuna_study
 from search.journal.result import StudyResult, collect
 from search.views.output_files import best_config, write_optuna, write_trials
 from tests.search.sample_study import EPOCHS, LR, metrics, sample_events, sample_spec
@@ -70,10 +72,10 @@ def test_a_config_that_is_none_is_told(result: StudyResult) -> None:
 
 
 def test_the_optuna_file_holds_every_trial(tmp_path: Path, result: StudyResult) -> None:
-    path = tmp_path / "optuna.db"
+    path = tmp_path / "optuna_journal.log"
     for _ in range(2):  # over an earlier one too
         write_optuna(optuna_study(result.spec, result.trials), path)  # type: ignore[arg-type]
-    study = optuna.load_study(study_name="sample", storage=f"sqlite:///{path}")
+    study = optuna.load_study(study_name="sample", storage=JournalStorage(JournalFileBackend(str(path))))
     assert [trial.state for trial in study.trials] == [
         TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED,
         TrialState.FAIL, TrialState.COMPLETE, TrialState.PRUNED,
@@ -83,7 +85,7 @@ def test_the_optuna_file_holds_every_trial(tmp_path: Path, result: StudyResult) 
     assert study.trials[1].params == {LR: 0.002}
     assert study.trials[1].intermediate_values == {e: metrics(1, e)["val_accuracy"] for e in (1, 2)}
     assert study.direction is optuna.study.StudyDirection.MAXIMIZE
-    assert [p.name for p in tmp_path.iterdir()] == ["optuna.db"]
+    assert [p.name for p in tmp_path.iterdir()] == ["optuna_journal.log"]
 
 
 def test_intermediate_values_that_are_not_finite_survive(tmp_path: Path) -> None:
@@ -91,8 +93,9 @@ def test_intermediate_values_that_are_not_finite_survive(tmp_path: Path) -> None
     values = {1: 0.1 + 0.2, 2: math.nan, 3: math.inf, 4: -math.inf, 5: 1e-300}
     study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values=values))
     study.add_trial(create_trial(value=1.0))
-    write_optuna(study, tmp_path / "optuna.db")
-    first, second = optuna.load_study(study_name="odd", storage=f"sqlite:///{tmp_path}/optuna.db").trials
+    write_optuna(study, tmp_path / "odd.log")
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "odd.log")))
+    first, second = optuna.load_study(study_name="odd", storage=storage).trials
     assert repr(first.intermediate_values) == repr(values)
     assert second.intermediate_values == {}
 
