@@ -29,7 +29,8 @@ from search.study.overrides import override
 from search.study.parse import load_study
 from search.study.smoke import shrink
 from search.study.spec import StudySpec
-from search.tracking.tracker import MLflowTracker, check_reachable, default_uri
+from search.tracking.tracker import MLflowTracker
+from search.tracking.uri import check_reachable, default_uri
 from search.views.console import say
 from search.views.next_commands import SUBMITTED_BY, elsewhere, open_mlflow, program, resume, shown
 from search.views.plan import print_plan
@@ -223,7 +224,7 @@ def _search(
         f"in {shown(out / spec.study)}" + (f" and {mirror.study.location}" if mirror is not None else ""),
     )
     fingerprint = next((store.fingerprint for store in reversed(stores.values())), None)
-    tracker = MLflowTracker(uri, spec, out, warn=warn)  # loads MLflow in a process of its own, while Ray starts
+    tracker = MLflowTracker(uri, spec, out, warn=warn)
     try:
         outcome = run_session(
             spec, out, run_trials, fingerprint=fingerprint, tracker=tracker, console=console, mirror=mirror

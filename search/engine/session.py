@@ -90,7 +90,7 @@ def run_session(
         past = checked(spec, told)
         before = collect(spec, past)
         for event in past:
-            tracker.submit(event)
+            tracker(event)
         if is_over(spec, before.trials, past):
             return _conclude(spec, before, study, tracker, mirror, spending(past), finished=True)
         write_text(study / "study.yaml", spec.dump())
@@ -107,9 +107,9 @@ def run_session(
         progress = Progress(spec, records, console)
         files = local_storage(study) if mirror is None else mirror.study
         retention = Retention(files, records, spec.objective.metric, spec.objective.mode)
-        listeners: tuple[Callable[[Event], None], ...] = (tracker.submit, retention, progress)
+        listeners: tuple[Callable[[Event], None], ...] = (tracker, retention, progress)
         if mirror is not None:
-            mirror.follow(tracker.submit, retention)
+            mirror.follow(tracker, retention)
             listeners = (mirror, progress)
         driver = StudyDriver(
             spec, journal, build_searcher(spec), build_scheduler(spec), records,

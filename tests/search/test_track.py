@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +17,8 @@ from rich.console import Console
 from search.journal.events import EpochReported, Event
 from search.journal.log import lock
 from search.track import track_study
-from search.tracking.lock import WriterLock
 from search.tracking.projection import RunProjection
-from search.tracking.tracker import MLflowTracker, tracked_study
+from search.tracking.tracker import MLflowTracker
 from search.tracking.uri import connect
 from tests.search import killed_search
 from tests.search.mlflow_contents import Server, contents, runs_of
@@ -46,7 +44,7 @@ def as_searched(uri: str, out: Path, events: Sequence[Event], best_config: Path 
     """What a search itself tells MLflow."""
     tracker = MLflowTracker(uri, SPEC, out)
     for event in events:
-        tracker.submit(event)
+        tracker(event)
     assert tracker.close(best_config)
     return contents(uri)
 
@@ -97,7 +95,7 @@ def test_a_killed_study_is_shown_as_interrupted_and_goes_on(store: str, other: s
     assert finished == all(run.info.status != "SCHEDULED" for run in children.values())
     assert [path.read_bytes() for path in sorted((folder / "journal").glob("*.jsonl"))] == before
     for uri in (store, other):  # the search goes on to its end, in the store that was tracked and in a new one
-        projected = RunProjection(uri, tracked_study(SPEC), tmp_path / "mlartifacts", pytest.fail)
+        projected = RunProjection(uri, SPEC, tmp_path / "mlartifacts", pytest.fail)
         for event in EVENTS:
             projected.take(event)
         projected.write()
@@ -114,16 +112,10 @@ def test_a_study_that_is_searched_now_is_refused(store: str, tmp_path: Path) -> 
     assert connect(store).get_experiment_by_name("sample") is None
 
 
-def test_another_writer_is_waited_for(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_writer_is_refused(store: str, tmp_path: Path) -> None:
     folder = write_study(tmp_path / "sample", SPEC, EVENTS)
-    writer = WriterLock(folder / "journal")
-    assert writer.acquire()
-    monkeypatch.setattr("search.track.TURN", 0.3)
-    with pytest.raises(ConfigError, match="another process"):
+    with writer_lock(folder), pytest.raises(ConfigError, match="by another process meanwhile"):
         track(folder, store)
-    monkeypatch.undo()
-    ends = threading.Timer(1, writer.release)
-    ends.start()
     track(folder, store)
     assert len(runs_of(store)[1]) == 5
 
