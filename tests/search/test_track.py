@@ -18,7 +18,7 @@ from search.journal.events import EpochReported, Event
 from search.journal.log import lock
 from search.track import track_study
 from search.tracking.projection import RunProjection
-from search.tracking.tracker import MLflowTracker
+from search.tracking.tracker import MLflowTracker, writer_lock
 from search.tracking.uri import connect
 from tests.search import killed_search
 from tests.search.mlflow_contents import Server, contents, runs_of
