@@ -55,7 +55,7 @@ def track(
     ]
     if refused:
         lines.append(f"it refused {len(refused)}: {', '.join(map(str, refused))}")
-    lines.append(f"compare the trials: {open_mlflow(uri, spec.study)}")
+    lines.append(f"compare the trials: {open_mlflow(uri, spec.study, projection.experiment_id)}")
     for line in lines:
         say(console, line)
     if refused:

@@ -1,4 +1,4 @@
-"""Where MLflow keeps its runs: the default, and whether a place can be used, told before a search starts."""
+"""Where MLflow keeps its runs: the default, and whether a place can be used, checked before a search starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import threading
-import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -47,6 +47,7 @@ USERS_OWN = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_LOGGING_LEVEL")  # stay wher
 TRAINING_RUNS = (
     "/#/experiments/{}/runs?workflowType=machine_learning&orderByKey=metrics.%60val_accuracy%60&orderByAsc=false"
 )
+REFUSAL = f"does not accept this user and password: set or correct {USERNAME} and {PASSWORD}"
 WAY_OUT = "correct or unset MLFLOW_TRACKING_URI, or start with --tracking-later"
 
 
@@ -156,8 +157,8 @@ def check_reachable(uri: str, timeout: float = 8.0, option: str = VARIABLE, way_
         port = parts.port
     except ValueError as error:
         # The error may quote what is part of a password.
-        told = "a user or password in it percent-encoded" if "@" in uri else error
-        raise ConfigError.single(option, shown, f"must be a URI ({told}); {way_out}") from None
+        why = "a user or password in it percent-encoded" if "@" in uri else error
+        raise ConfigError.single(option, shown, f"must be a URI ({why}); {way_out}") from None
     scheme = parts.scheme.partition("+")[0]
     if scheme in ("", "file"):
         rule = "must not be a folder, MLflow 3 keeps no runs there: use sqlite:////FOLDER/mlflow.db or a server's URL"
@@ -204,48 +205,41 @@ def _ask(uri: str, timeout: float, option: str, way_out: str) -> None:
         try:
             with mlflow_settings:
                 connect(uri).search_experiments(max_results=1)
-        except Exception as error:  # noqa: BLE001 (stores are plug-ins and raise what they like; it is told below)
+        except Exception as error:  # noqa: BLE001 (stores are plug-ins and raise what they like; it is reported below)
             answers.append(error)
         else:
             answers.append(None)
 
     with mlflow_settings:  # loading takes time that is not the server's
-        pass
-    started = time.monotonic()
+        import_module("mlflow.tracking")
+        import_module(f"mlflow.store.tracking.{'sqlalchemy' if uri.startswith(DATABASES) else 'rest'}_store")
     thread = threading.Thread(target=ask, name="mlflow-check", daemon=True)
     thread.start()
     thread.join(timeout)
     if not answers:
-        rule = f"must answer within {timeout:g} s and did not in {time.monotonic() - started:.0f} s; {way_out}"
-        raise ConfigError.single(option, redacted(uri), rule)
-    error = answers[0]
-    if isinstance(error, ImportError):
-        raise ConfigError.single(option, redacted(uri), f"needs a package: {error}; {way_out}") from None
-    if error is not None and (refusal := _refusal(error)):
-        raise ConfigError.single(option, redacted(uri), f"must let the search in, but it {refusal}") from None
-    if error is not None:
+        rule = f"must answer within {timeout:g} s and did not; {way_out}"
+    elif (error := answers[0]) is None:
+        return
+    elif isinstance(error, ImportError):
+        rule = f"needs a package: {error}; {way_out}"
+    elif _is_refusal(error):
+        rule = f"must let the search in, but it {REFUSAL}"
+    else:
         rule = f"must be a place where MLflow can keep runs ({reason(error)}); {way_out}"
-        raise ConfigError.single(option, redacted(uri), rule) from None
+    raise ConfigError.single(option, redacted(uri), rule) from None
 
 
-def _refusal(error: BaseException) -> str | None:
-    """What to do about the credentials, if these are what the server objects to."""
+def _is_refusal(error: BaseException) -> bool:
     status = getattr(error, "get_http_status_code", None)
-    if status is None or status() != 401:
-        return None
-    from mlflow.utils.credentials import read_mlflow_creds
-
-    if all(read_mlflow_creds()):
-        return f"knows no such user with this password: correct {USERNAME} and {PASSWORD}"
-    return f"wants a user and a password: set {USERNAME} and {PASSWORD}"
+    return status is not None and status() == 401
 
 
 def reason(error: BaseException) -> str:
     """The root of an error of MLflow's in one line; its own text is long and repeats the URI with its credentials."""
     while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
         error = cause
-    if refusal := _refusal(error):
-        return f"it {refusal}"
+    if _is_refusal(error):
+        return f"it {REFUSAL}"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     lines = text.strip().splitlines() or [type(error).__name__]
     return re.sub(r"://\S*@", "://", lines[0])[:200]
