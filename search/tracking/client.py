@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from search.tracking.uri import connect, mlflow_settings
 
@@ -28,7 +28,6 @@ class RunState:
     """A run, and what is known to be in it: `written` counts points of its curves, `files` has its texts by name."""
 
     run_id: str
-    artifacts: str
     status: str = "RUNNING"
     tags: dict[str, str] = field(default_factory=dict)
     written: int = 0
@@ -79,7 +78,7 @@ class MLflowExperiment:
                 [self.id], f"tags.`{SEARCH}` = '{self._search}'", max_results=PAGE, page_token=token
             )
             for run in page:
-                state = RunState(run.info.run_id, run.info.artifact_uri, run.info.status, dict(run.data.tags))
+                state = RunState(run.info.run_id, run.info.status, dict(run.data.tags))
                 runs[state.tags.get(TRIAL, "")] = state
             token = page.token or ""
         return runs
@@ -88,7 +87,7 @@ class MLflowExperiment:
         """A new run with all its tags in one call; `started` in seconds since 1970."""
         tags = {SEARCH: self._search, TRIAL: trial, **tags}
         run = self._client.create_run(self.id, start_time=_milliseconds(started), run_name=name, tags=tags)
-        self.runs[trial] = RunState(run.info.run_id, run.info.artifact_uri, tags=tags)
+        self.runs[trial] = RunState(run.info.run_id, tags=tags)
         return self.runs[trial]
 
     def log(
@@ -118,17 +117,9 @@ class MLflowExperiment:
 
     def keep(self, run: RunState, name: str, text: str) -> None:
         """A text as an artifact, over an earlier one."""
-        if run.files.get(name) == text:
-            return
-        run.files[name] = text
-        parts = urlsplit(run.artifacts)
-        if parts.scheme not in ("", "file"):
+        if run.files.get(name) != text:
             self._client.log_text(run.run_id, text, name)
-            return
-        # A folder on this machine: the client would look the run up first and copy the text through another file.
-        folder = Path(unquote(parts.path)) if parts.scheme else Path(run.artifacts)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+            run.files[name] = text
 
     def set_status(self, run: RunState, status: str, ended: float | None) -> None:
         """Change the run's status, if it is another; one of `ENDED` takes the time `ended`, in seconds since 1970."""
