@@ -22,7 +22,7 @@ search: setup
 
 # An MLflow for a team; docs/tracking.md. Its runs are in mlflow-server/, which `make clean` leaves alone.
 mlflow: setup
-	@$(BIN)/python -m search.mlflow_server
+	@PATH="$(abspath $(BIN)):$$PATH" deploy/mlflow-server.sh
 
 # What the nodes of a cluster install.
 wheel: setup

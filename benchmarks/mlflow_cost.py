@@ -31,7 +31,7 @@ class NoTracking:
     def __init__(self, uri: str, spec: Any, out: Path) -> None:
         self.handed_over = 0.0
 
-    def submit(self, event: Any) -> None:
+    def __call__(self, event: Any) -> None:
         """Nothing."""
 
     def run_id(self, trial: int) -> None:
@@ -53,12 +53,12 @@ def child(arguments: argparse.Namespace) -> None:
     told = {"seconds": 0.0, "results": 0, "close": 0.0}
 
     class Timed(MLflowTracker):
-        def submit(self, event: Event) -> None:
+        def __call__(self, event: Event) -> None:
             if isinstance(event, EpochReported):  # before the clock starts: the search itself would report them
                 event = event.model_copy(update={"metrics": {**event.metrics, **extra}})
                 told["results"] += 1
             started = time.perf_counter()
-            super().submit(event)
+            super().__call__(event)
             told["seconds"] += time.perf_counter() - started
 
         def close(self, best_config: Path | None = None, timeout: float = 600) -> bool:

@@ -157,7 +157,7 @@ def _search(
     earlier.check_identity(spec)
     before = StudyResult.of(spec, earlier, folder)
     for event in past:
-        tracker.submit(event)
+        tracker(event)
     if before.finished:
         return conclude(before, tracker, mirror)
     write_text(folder / "study.yaml", spec.dump())
@@ -172,9 +172,9 @@ def _search(
     storage = local_storage(folder) if mirror is None else mirror.study
     retention = Retention(storage, state.records, spec.objective.metric, spec.objective.mode)
     if mirror is None:
-        listeners: tuple[Listener, ...] = (tracker.submit, retention, progress, *extra)
+        listeners: tuple[Listener, ...] = (tracker, retention, progress, *extra)
     else:  # what MLflow knows and what is deleted must not be ahead of the storage
-        mirror.follow(tracker.submit, retention)
+        mirror.follow(tracker, retention)
         mirror.later(retention.sweep)
         listeners = (mirror, progress, *extra)
     searcher, scheduler = build_searcher(spec, searcher), build_scheduler(spec, scheduler)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from filelock import Timeout
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -17,10 +18,9 @@ from search.journal.locks import holder
 from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
 from search.study.spec import StudySpec
-from search.tracking.lock import WriterLock
 from search.tracking.projection import RunProjection
-from search.tracking.tracker import check_reachable, default_uri, tracked_study
-from search.tracking.uri import VARIABLE, reason, redacted
+from search.tracking.tracker import writer_lock
+from search.tracking.uri import VARIABLE, check_reachable, default_uri, reason, redacted
 from search.views.console import say
 from search.views.next_commands import open_mlflow
 from trainables.cli import run_verb
@@ -28,7 +28,6 @@ from trainables.config import ConfigError
 
 __all__ = ["track", "track_study"]
 
-TURN = 40.0  # seconds; what a killed driver leaves behind writes for at most 30
 ATTEMPTS = 3  # of writing, while MLflow does not answer
 
 
@@ -56,7 +55,7 @@ def track(
     ]
     if refused:
         lines.append(f"it refused {len(refused)}: {', '.join(map(str, refused))}")
-    lines.append(f"compare the trials: {open_mlflow(uri, spec.study)}")
+    lines.append(f"compare the trials: {open_mlflow(uri, spec.study, projection.experiment_id)}")
     for line in lines:
         say(console, line)
     if refused:
@@ -72,16 +71,15 @@ def track_study(folder: Path, uri: str, option: str, console: Console) -> tuple[
         ConfigError: if the study cannot be read, a driver or another process writes it to MLflow at this moment, or
             MLflow does not take it.
     """
-    lock = WriterLock(folder / "journal")
     _refuse_running(folder)
-    started = time.monotonic()
-    with console.status("another process still writes this study to MLflow"):
-        while not lock.acquire():
-            _refuse_running(folder)
-            if time.monotonic() - started > TURN:
-                rule = "must not be written to MLflow by another process meanwhile, and is: try again when it has ended"
-                raise ConfigError.single("STUDY", folder.name, rule)
-            time.sleep(0.2)
+    lock = writer_lock(folder)
+    try:
+        lock.acquire()
+    except Timeout:
+        rule = "must not be written to MLflow by another process meanwhile, and is: try again when it has ended"
+        raise ConfigError.single("STUDY", folder.name, rule) from None
+    except OSError:
+        pass  # a folder that can only be read, in which no driver can run either
     try:
         spec, events = read_study(folder)
         return spec, _project(spec, folder, _ended(spec, events), uri, option, console)
@@ -109,7 +107,7 @@ def _project(
     def warn(line: str) -> None:
         say(console, line, "yellow")
 
-    projection = RunProjection(uri, tracked_study(spec), folder.parent.resolve() / "mlartifacts", warn)
+    projection = RunProjection(uri, spec, folder.parent.resolve() / "mlartifacts", warn)
     for event in events:
         projection.take(event)
     best = folder / "best_config.yaml"

@@ -20,7 +20,7 @@ import typer
 
 from search.cluster.head import find_head
 from search.study.parse import load_study
-from search.tracking.uri import default_uri, holds_database, redacted
+from search.tracking.uri import default_uri, experiment_page, holds_database, redacted
 from search.views.next_commands import program, shown
 from trainables.cli import run_verb
 from trainables.config import ConfigError
@@ -53,9 +53,10 @@ def ui(
         rule = f"holds no MLflow database yet: {program('python')} -m search.run {study} makes it"
         raise ConfigError.single("--out", shown(out), rule)
     here = _free_port(port)
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # a database's password is nothing for a command line
     command = [sys.executable, "-m", "mlflow", "ui", "--port", str(here), "--workers", "1"]
-    _serve(command, here, name, lambda: f"MLflow cannot show {redacted(uri)}")
+    # Not on the command line, since a database's URI holds its password.
+    variables = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
+    _serve(command, here, name, lambda: f"MLflow cannot show {redacted(uri)}", variables)
 
 
 def _free_port(asked: int | None) -> int:
@@ -72,19 +73,21 @@ def _free_port(asked: int | None) -> int:
     raise ConfigError.single("--port", THERE, "must be free, and so is no other port")
 
 
-def _serve(command: list[str], port: int, study: str, trouble: Callable[[], str]) -> None:
-    """Run what makes MLflow answer on `port`, tell where the study is, and stay until it ends or Ctrl-C."""
+def _serve(
+    command: list[str], port: int, study: str, trouble: Callable[[], str], variables: dict[str, str] | None = None
+) -> None:
+    """Run what makes MLflow answer on `port`, print where the study is, and stay until it ends or Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was run must not stay behind
     process = subprocess.Popen(  # noqa: S603 (our own command)
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
         experiment = _experiment(process, port, study)
         if experiment is None:
             raise ConfigError.single("STUDY", study, trouble())
-        page = f"/#/experiments/{experiment}" if experiment else ""
-        missing = "" if experiment else " (MLflow has nothing of it yet)"
-        typer.echo(f"{study}{missing}, until Ctrl-C: open http://127.0.0.1:{port}{page}")
+        server = f"http://127.0.0.1:{port}"
+        page = experiment_page(server, experiment) if experiment else f"{server} (MLflow has nothing of it yet)"
+        typer.echo(f"{study}, until Ctrl-C: open {page}")
         process.communicate()
     except KeyboardInterrupt:
         return

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from search.tracking.uri import connect
+from search.tracking.uri import connect, mlflow_settings
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -25,63 +25,70 @@ Value = tuple[str, float, float, int]  # name, value, when in seconds since 1970
 
 @dataclass
 class RunState:
-    """A run, and what this process knows to be in it."""
+    """A run, and what is known to be in it: `written` counts points of its curves, `files` has its texts by name."""
 
     run_id: str
-    artifacts: str
     status: str = "RUNNING"
-    epochs: int = 0
-    described: bool = False
     tags: dict[str, str] = field(default_factory=dict)
+    written: int = 0
+    described: bool = False
+    files: dict[str, str] = field(default_factory=dict)
 
 
 class MLflowExperiment:
-    """The experiment of one study; made, or brought back, if it is missing.
+    """The experiment of one study with the runs of one search; made, or restored, if it is missing.
+
+    Use it within `mlflow_settings`.
 
     Args:
         uri: MLflow's.
         study: the experiment's name.
+        search: the value of the runs' tag `SEARCH`.
         artifact_root: folder for artifacts where `uri` is a database; a server has a place of its own.
         description: shown with a new experiment.
+
+    Attributes:
+        id: MLflow's id of the experiment.
+        runs: those of the search by their tag `TRIAL`.
 
     Raises:
         Exception: here and in every method, whatever the store raises.
     """
 
-    def __init__(self, uri: str, study: str, artifact_root: Path, description: str) -> None:
+    def __init__(self, uri: str, study: str, search: str, artifact_root: Path, description: str) -> None:
         self._client: MlflowClient = connect(uri)
+        self._search = search
         found = self._client.get_experiment_by_name(study)
         if found is None:
             is_server = urlsplit(uri).scheme in ("http", "https", "databricks")
             location = None if is_server else (artifact_root / study).as_uri()
             tags = {"mlflow.note.content": description} if description else {}
-            self._experiment = self._client.create_experiment(study, artifact_location=location, tags=tags)
-            return
-        self._experiment = found.experiment_id
-        if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
+            self.id: str = self._client.create_experiment(study, artifact_location=location, tags=tags)
+        else:
+            self.id = found.experiment_id
+            if found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(self.id)
+        self.runs: dict[str, RunState] = {} if found is None else self._find()
 
-    def find(self, search: str) -> dict[str, RunState]:
-        """The runs of a search by their tag `TRIAL`."""
+    def _find(self) -> dict[str, RunState]:
         runs: dict[str, RunState] = {}
         token: str | None = None
-        while True:
+        while token is None or token:
             page = self._client.search_runs(
-                [self._experiment], f"tags.`{SEARCH}` = '{search}'", max_results=PAGE, page_token=token
+                [self.id], f"tags.`{SEARCH}` = '{self._search}'", max_results=PAGE, page_token=token
             )
             for run in page:
-                stored = RunState(run.info.run_id, run.info.artifact_uri, run.info.status, tags=dict(run.data.tags))
-                runs[run.data.tags.get(TRIAL, "")] = stored
-            token = page.token
-            if not token:
-                return runs
+                state = RunState(run.info.run_id, run.info.status, dict(run.data.tags))
+                runs[state.tags.get(TRIAL, "")] = state
+            token = page.token or ""
+        return runs
 
-    def create(self, name: str, started: float, tags: Mapping[str, str]) -> RunState:
+    def create(self, trial: str, name: str, started: float, tags: Mapping[str, str]) -> RunState:
         """A new run with all its tags in one call; `started` in seconds since 1970."""
-        run = self._client.create_run(
-            self._experiment, start_time=_milliseconds(started), run_name=name, tags=dict(tags)
-        )
-        return RunState(run.info.run_id, run.info.artifact_uri, tags=dict(tags))
+        tags = {SEARCH: self._search, TRIAL: trial, **tags}
+        run = self._client.create_run(self.id, start_time=_milliseconds(started), run_name=name, tags=tags)
+        self.runs[trial] = RunState(run.info.run_id, tags=tags)
+        return self.runs[trial]
 
     def log(
         self, run: RunState, values: Iterable[Value] = (), params: Mapping[str, str] | None = None,
@@ -110,14 +117,9 @@ class MLflowExperiment:
 
     def keep(self, run: RunState, name: str, text: str) -> None:
         """A text as an artifact, over an earlier one."""
-        parts = urlsplit(run.artifacts)
-        if parts.scheme not in ("", "file"):
+        if run.files.get(name) != text:
             self._client.log_text(run.run_id, text, name)
-            return
-        # A folder on this machine: the client would look the run up first and copy the text through another file.
-        folder = Path(unquote(parts.path)) if parts.scheme else Path(run.artifacts)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+            run.files[name] = text
 
     def set_status(self, run: RunState, status: str, ended: float | None) -> None:
         """Change the run's status, if it is another; one of `ENDED` takes the time `ended`, in seconds since 1970."""
@@ -134,12 +136,13 @@ def find_run_id(uri: str, study: str, started: float, trial: int) -> str | None:
     Raises:
         Exception: whatever the store raises.
     """
-    client = connect(uri)
-    experiment = client.get_experiment_by_name(study)
-    if experiment is None:
-        return None
-    wanted = f"tags.`{SEARCH}` = '{started!r}' and tags.`{TRIAL}` = '{trial}'"
-    found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
+    with mlflow_settings:
+        client = connect(uri)
+        experiment = client.get_experiment_by_name(study)
+        if experiment is None:
+            return None
+        wanted = f"tags.`{SEARCH}` = '{started!r}' and tags.`{TRIAL}` = '{trial}'"
+        found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
     return str(found[0].info.run_id) if found else None
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import getpass
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -24,29 +23,20 @@ from search.journal.events import (
     TrialSuggested,
     WorkerLost,
 )
-from search.journal.records import Mode, TrialRecord, best_of
+from search.journal.records import TrialRecord, best_of
 from search.journal.state import StudyState
-from search.tracking.client import ENDED, SEARCH, TRIAL, MLflowExperiment, RunState, Value
-from search.tracking.uri import reason
+from search.tracking.client import ENDED, MLflowExperiment, RunState, Value
+from search.tracking.uri import mlflow_settings, reason
 from search.tracking.values import STATUSES, parameters, summary, tags_of
 
-__all__ = ["RunProjection", "TrackedStudy"]
+if TYPE_CHECKING:
+    from search.study.spec import StudySpec
+
+__all__ = ["RunProjection"]
 
 PARENT = "search"  # the parent's tag, in place of a trial's number
 # What stays wrong however often it is tried; everything else is an outage.
 REFUSED = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
-
-
-@dataclass(frozen=True)
-class TrackedStudy:
-    """What MLflow is told about a study: experiment name and note, objective, and the search's parameters and files."""
-
-    study: str
-    description: str
-    metric: str
-    mode: Mode
-    params: Mapping[str, str]
-    files: Mapping[str, str]
 
 
 class RunProjection:
@@ -54,17 +44,22 @@ class RunProjection:
 
     Args:
         uri: MLflow's.
-        study: the study.
+        spec: the study. What may change under its name, such as its budget, is in its study.yaml only.
         artifact_root: folder for artifacts where `uri` is a database.
-        warn: told in one line what MLflow refuses for good.
+        warn: shows in one line what MLflow refuses for good.
 
     Attributes:
         run_ids: MLflow's run id by trial.
         written: the trials that this projection has written; the others were complete before.
+        refused: how often MLflow refused each trial that it did refuse; after two refusals one is not tried again.
+        experiment_id: that of the study, None before the first `write`.
     """
 
-    def __init__(self, uri: str, study: TrackedStudy, artifact_root: Path, warn: Callable[[str], None]) -> None:
-        self._uri, self._study, self._artifact_root, self._warn = uri, study, artifact_root, warn
+    def __init__(self, uri: str, spec: StudySpec, artifact_root: Path, warn: Callable[[str], None]) -> None:
+        self._uri, self._spec, self._artifact_root, self._warn = uri, spec, artifact_root, warn
+        self._metric, self._mode = spec.objective.metric, spec.objective.mode
+        self._params = parameters(spec.model_dump(mode="json", include={"objective", "searcher", "scheduler", "seed"}))
+        self._files = {"study.yaml": spec.dump()}
         self._state = StudyState()
         self._records = self._state.records
         self._search = ""  # when it began, to the microsecond: another folder may hold a study of the same name
@@ -75,24 +70,14 @@ class RunProjection:
         self._ended = 0
         self._bests: list[tuple[int, TrialRecord]] = []  # each trial that was the best, and how many had ended by then
         self._costs: list[Value] = []  # when a trial or session ended: a value a minute would be more than one can read
-        self._told_costs = 0
-        self._files = dict(study.files)
-        self._store: MLflowExperiment | None = None
-        self._looked_up = False
-        self._parent: RunState | None = None
-        self._runs: dict[int, RunState] = {}
-        self._changed: set[int] = set()
-        self._parent_changed, self._told_session = False, 0
-        self._unkept: set[str] = set(self._files)
-        self._refusals: Counter[int] = Counter()
         self._lost: defaultdict[int, dict[int, WorkerLost]] = defaultdict(dict)  # by leg, so that one counts once
+        self._store: MLflowExperiment | None = None
+        self._changed: set[int] = set()
+        self._parent_changed = False
         self.run_ids: dict[int, str] = {}
         self.written: set[int] = set()
-
-    @property
-    def refused(self) -> Counter[int]:
-        """How often MLflow refused each trial that it did refuse; after two refusals a trial is not tried again."""
-        return self._refusals
+        self.refused: Counter[int] = Counter()
+        self.experiment_id: str | None = None
 
     @property
     def missing(self) -> int:
@@ -129,7 +114,7 @@ class RunProjection:
             self._ended += 1
             self._note_cost(record.ended or 0.0)
             incumbent = [self._bests[-1][1]] if self._bests else []
-            if best_of([*incumbent, record], self._study.metric, self._study.mode) is record:
+            if best_of([*incumbent, record], self._metric, self._mode) is record:
                 self._bests.append((self._ended, record))
 
     def _note_cost(self, when: float) -> None:
@@ -139,25 +124,10 @@ class RunProjection:
     def attach(self, name: str, text: str) -> None:
         """Keep a text as an artifact of the search's run."""
         self._files[name] = text
-        self._unkept.add(name)
-        self._parent_changed = True
 
     def forget(self) -> None:
         """After an error: what the last call did is unknown, so look everything up again. Writing twice is harmless."""
-        self._store, self._parent, self._runs, self._looked_up = None, None, {}, False
-        self._parent_changed, self._told_session, self._told_costs = True, 0, 0
-        self._unkept = set(self._files)
-        self._changed = set(self._records)
-
-    def prepare(self) -> MLflowExperiment:
-        """Connect and make the experiment, which can be done before the first event.
-
-        Raises:
-            Exception: whatever the store raises.
-        """
-        if self._store is None:
-            self._store = MLflowExperiment(self._uri, self._study.study, self._artifact_root, self._study.description)
-        return self._store
+        self._store, self._changed, self._parent_changed = None, set(self._records), True
 
     def write(self) -> None:
         """Bring MLflow up to date with the events taken so far.
@@ -165,92 +135,95 @@ class RunProjection:
         Raises:
             Exception: whatever the store raises; `forget`, wait, and write again.
         """
-        store = self.prepare()
         if self._session is None:
             return
-        if not self._looked_up:
-            found = store.find(self._search)
-            self._parent = found.pop(PARENT, None)
-            self._runs = {int(trial): run for trial, run in found.items() if trial.isdigit()}
-            self.run_ids |= {trial: run.run_id for trial, run in self._runs.items()}
-            self._looked_up = True
-        parent = self._write_search(store, self._session)
-        for number in sorted(self._changed):
-            try:
-                self._write_trial(store, parent, self._records[number])
-            except Exception as error:
-                if getattr(error, "error_code", None) not in REFUSED:
-                    raise
-                self._refusals[number] += 1
-                if self._refusals[number] == 1:  # the store may have been emptied: look again before giving up
-                    raise
-                if self._refusals[number] == 2:
-                    self._warn(f"MLflow refuses trial {number}: {reason(error)}")
-            self._changed.discard(number)
-        self._write_outcome(store, parent)
+        with mlflow_settings:
+            store = self._connected()
+            parent = self._write_search(store, self._session)
+            for number in sorted(self._changed):
+                self._try_trial(store, parent, self._records[number])
+                self._changed.discard(number)
+            if self._parent_changed:
+                self._write_outcome(store, parent)
+                self._parent_changed = False
+
+    def _connected(self) -> MLflowExperiment:
+        if self._store is None:
+            spec = self._spec
+            self._store = MLflowExperiment(self._uri, spec.study, self._search, self._artifact_root, spec.description)
+            self.experiment_id = self._store.id
+            self.run_ids |= {int(trial): run.run_id for trial, run in self._store.runs.items() if trial.isdigit()}
+        return self._store
 
     def _write_search(self, store: MLflowExperiment, session: SessionStarted) -> RunState:
         """What is known before any trial: the parent run with its tags, parameters and files."""
-        if self._parent is None:
-            tags = self._own_tags(PARENT) | self._parent_tags
-            self._parent = store.create(self._study.study, float(self._search), tags)
-        if self._told_session != session.session:
-            store.log(self._parent, params=self._study.params, tags=self._parent_tags)
-            self._told_session = session.session
+        parent = store.runs.get(PARENT)
+        if parent is None:
+            parent = store.create(PARENT, self._spec.study, float(self._search), self._own_tags() | self._parent_tags)
+        store.log(parent, params={} if parent.described else self._params, tags=self._parent_tags)
+        parent.described = True
         if self._closed is None:
-            store.set_status(self._parent, "RUNNING", None)
-        for name in sorted(self._unkept):
-            store.keep(self._parent, name, self._files[name])
-            self._unkept.discard(name)
-        return self._parent
+            store.set_status(parent, "RUNNING", None)
+        for name, text in sorted(self._files.items()):
+            store.keep(parent, name, text)
+        return parent
 
     def _write_outcome(self, store: MLflowExperiment, parent: RunState) -> None:
         """What follows from the trials: the best one so far, and how the search ended."""
-        if not self._parent_changed:
-            return
         if self._bests:
-            metric, number = self._study.metric, self._bests[-1][1].number
-            values = [("best_objective", best.value(metric), best.ended or 0.0, n) for n, best in self._bests]
+            number = self._bests[-1][1].number
+            values = [("best_objective", best.value(self._metric), best.ended or 0.0, n) for n, best in self._bests]
             store.log(parent, values, tags={"best_trial": str(number), "best_run_id": self.run_ids.get(number, "")})
-        store.log(parent, self._costs[self._told_costs :])
-        self._told_costs = len(self._costs)
+        store.log(parent, self._costs[parent.written :])
+        parent.written = len(self._costs)
         if self._closed is not None:
             status = "FINISHED" if self._closed.reason == "finished" else "KILLED"
             store.set_status(parent, status, self._closed.time)
-        self._parent_changed = False
+
+    def _try_trial(self, store: MLflowExperiment, parent: RunState, record: TrialRecord) -> None:
+        """Write a trial, or give it up where MLflow has refused it twice."""
+        try:
+            self._write_trial(store, parent, record)
+        except Exception as error:
+            if getattr(error, "error_code", None) not in REFUSED:
+                raise
+            self.refused[record.number] += 1
+            if self.refused[record.number] == 1:  # the store may have been emptied: look again before giving up
+                raise
+            if self.refused[record.number] == 2:
+                self._warn(f"MLflow refuses trial {record.number}: {reason(error)}")
 
     def _write_trial(self, store: MLflowExperiment, parent: RunState, record: TrialRecord) -> None:
-        run = self._runs.get(record.number)
+        run = store.runs.get(str(record.number))
         if run is not None and run.status in ENDED:
             return
         self.written.add(record.number)
-        status, tags = STATUSES[record.status], tags_of(record, self._lost[record.number])
+        tags = tags_of(record, self._lost[record.number])
         if run is None:
             session = self._begun_in[record.number]
-            own = self._own_tags(str(record.number)) | {"mlflow.parentRunId": parent.run_id}
+            own = self._own_tags() | {"mlflow.parentRunId": parent.run_id}
             own |= {} if session is None else _source_of(session) | _made_with(session)
-            run = store.create(f"{record.number:04d} {record.origin}", record.started or 0.0, own | tags)
-            self._runs[record.number], self.run_ids[record.number] = run, run.run_id
+            name = f"{record.number:04d} {record.origin}"
+            run = store.create(str(record.number), name, record.started or 0.0, own | tags)
+            self.run_ids[record.number] = run.run_id
         values: list[Value] = [
             (name, value, epoch.time, epoch.epoch)
-            for epoch in record.history[run.epochs :]
+            for epoch in record.history[run.written :]
             for name, value in epoch.metrics.items()
         ]
         if record.status.ended and record.history:
-            row, last = summary(record, self._study.metric, self._study.mode), record.history[-1].epoch
+            last = record.history[-1].epoch
+            row = summary(record, self._metric, self._mode)
             values += [(name, value, record.ended or 0.0, last) for name, value in row.items()]
-        params = {} if run.described else parameters(record.config)
-        store.log(run, values, params, tags)
+        store.log(run, values, {} if run.described else parameters(record.config), tags)
         if not run.described:
             store.keep(run, "config.yaml", _as_yaml(record.config))
-        run.epochs, run.described = len(record.history), True
-        store.set_status(run, status, record.ended)
+        run.written, run.described = len(record.history), True
+        store.set_status(run, STATUSES[record.status], record.ended)
 
-    def _own_tags(self, trial: str) -> dict[str, str]:
+    def _own_tags(self) -> dict[str, str]:
         return {
-            SEARCH: self._search,
-            TRIAL: trial,
-            "resnet_search.study": self._study.study,
+            "resnet_search.study": self._spec.study,
             "mlflow.user": _user(),
             "mlflow.source.name": "search.run",
         }

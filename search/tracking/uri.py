@@ -1,28 +1,53 @@
-"""Where MLflow keeps its runs: the default, and whether a place can be used, told before a search starts."""
+"""Where MLflow keeps its runs: the default, and whether a place can be used, checked before a search starts."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
 import threading
-import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from trainables.config import ConfigError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = ["check_reachable", "connect", "default_uri", "holds_database", "reason", "redacted", "sqlite_uri"]
+__all__ = [
+    "check_reachable",
+    "connect",
+    "default_uri",
+    "experiment_page",
+    "holds_database",
+    "mlflow_settings",
+    "reason",
+    "redacted",
+    "sqlite_uri",
+]
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks")
 SQLITE_HEADER = b"SQLite format 3\0"
 VARIABLE = "MLFLOW_TRACKING_URI"
 USERNAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+SWITCHES = {
+    # MLflow would repeat a request that was carried out and whose answer was lost, and make a run twice.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what it logs as an error it raises as well
+}
+USERS_OWN = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_LOGGING_LEVEL")  # stay where they are set already
+TRAINING_RUNS = (
+    "/#/experiments/{}/runs?workflowType=machine_learning&orderByKey=metrics.%60val_accuracy%60&orderByAsc=false"
+)
+REFUSAL = f"does not accept this user and password: set or correct {USERNAME} and {PASSWORD}"
 WAY_OUT = "correct or unset MLFLOW_TRACKING_URI, or start with --tracking-later"
 
 
@@ -36,6 +61,10 @@ def sqlite_uri(path: Path) -> str:
     return "sqlite:///" + str(path.resolve()).replace("%", "%25").replace("?", "%3F")
 
 
+def _sqlite_path(uri: str) -> Path:
+    return Path(unquote(uri.partition(":///")[2].partition("?")[0]))
+
+
 def redacted(uri: str) -> str:
     """The URI without user, password and options (a database takes its password there, too), fit for a message.
 
@@ -46,40 +75,71 @@ def redacted(uri: str) -> str:
     return re.sub(r"://.*@", "://", uri, flags=re.DOTALL).partition("?")[0]
 
 
-def connect(uri: str) -> MlflowClient:
-    """A client that neither retries, nor prints, nor calls home; the first one imports MLflow, which takes a second.
+class _Settings:
+    """`SWITCHES`, which MLflow reads from the environment only: set while any thread is inside, then as before."""
 
-    MLflow's own retries are off: it repeats a request that was carried out and whose answer was lost, and a run would
-    be made twice. Credentials are those that MLflow finds: its environment variables, or ~/.mlflow/credentials. Those
-    in a server's URI are moved to the variables of this process, because MLflow repeats the URI in its messages.
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: dict[str, str | None] = {}
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = {name: os.environ.get(name) for name in SWITCHES}
+                kept = {name for name in USERS_OWN if self._before[name] is not None}
+                os.environ.update({name: value for name, value in SWITCHES.items() if name not in kept})
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            for name, value in self._before.items() if not self._inside else ():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+mlflow_settings = _Settings()
+
+
+def experiment_page(server: str, experiment_id: str) -> str:
+    """Where MLflow's server shows an experiment's runs, the best first; its plain address leads to pages on LLMs."""
+    return redacted(server).rstrip("/") + TRAINING_RUNS.format(experiment_id)
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client; the first one imports MLflow, which takes seconds. Call it within `mlflow_settings`.
+
+    Credentials are those in the URI, else those that MLflow finds: its environment variables, or ~/.mlflow/credentials.
     """
-    _load_mlflow(uri)
+    with mlflow_settings:
+        from mlflow.tracking import MlflowClient
+
+        if uri.startswith("sqlite:") and not holds_database(uri):
+            _make_database(_sqlite_path(uri))
+        return MlflowClient(_with_password(uri))
+
+
+def _make_database(path: Path) -> None:
+    """Make an SQLite file with MLflow's tables, whole or not at all: it refuses one whose making was interrupted."""
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(_without_credentials(uri))
+    with tempfile.TemporaryDirectory(prefix=".mlflow-", dir=path.parent) as folder:
+        made = Path(folder, path.name)
+        MlflowClient(sqlite_uri(made)).search_experiments(max_results=1)
+        with contextlib.suppress(OSError):  # another search was faster, or no hard links here: MLflow makes the tables
+            os.link(made, path)
 
 
-def _load_mlflow(uri: str) -> None:
-    """Import what a client of this URI needs, set as it should be: on a busy machine that takes many seconds."""
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # what it logs as an error it raises as well
-    import mlflow.tracking
-
-    if uri.startswith(DATABASES):
-        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (which the client imports when it is made)
-
-
-def _without_credentials(uri: str) -> str:
+def _with_password(uri: str) -> str:
+    """The URI with the password of the environment, if it names a user alone, for whom MLflow would not use it."""
     parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+    password = os.environ.get(PASSWORD)
+    if parts.scheme not in ("http", "https") or not parts.username or parts.password or not password:
         return uri
-    for variable, value in ((USERNAME, parts.username), (PASSWORD, parts.password)):
-        if value:
-            os.environ[variable] = unquote(value)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:{quote(password, safe='')}@{host}"))
 
 
 def check_reachable(uri: str, timeout: float = 8.0, option: str = VARIABLE, way_out: str = WAY_OUT) -> None:
@@ -97,8 +157,8 @@ def check_reachable(uri: str, timeout: float = 8.0, option: str = VARIABLE, way_
         port = parts.port
     except ValueError as error:
         # The error may quote what is part of a password.
-        told = "a user or password in it percent-encoded" if "@" in uri else error
-        raise ConfigError.single(option, shown, f"must be a URI ({told}); {way_out}") from None
+        why = "a user or password in it percent-encoded" if "@" in uri else error
+        raise ConfigError.single(option, shown, f"must be a URI ({why}); {way_out}") from None
     scheme = parts.scheme.partition("+")[0]
     if scheme in ("", "file"):
         rule = "must not be a folder, MLflow 3 keeps no runs there: use sqlite:////FOLDER/mlflow.db or a server's URL"
@@ -119,7 +179,7 @@ def holds_database(uri: str, option: str = VARIABLE) -> bool:
     Raises:
         ConfigError: if it could neither be opened nor made, or is no SQLite file.
     """
-    path = Path(unquote(uri.partition(":///")[2].partition("?")[0]))
+    path = _sqlite_path(uri)
     if path.name in ("", ":memory:"):
         rule = "must name a file (sqlite:////FOLDER/mlflow.db): what is in memory is lost with the search"
         raise ConfigError.single(option, uri, rule)
@@ -143,48 +203,43 @@ def _ask(uri: str, timeout: float, option: str, way_out: str) -> None:
 
     def ask() -> None:
         try:
-            connect(uri).search_experiments(max_results=1)
-        except Exception as error:  # noqa: BLE001 (stores are plug-ins and raise what they like; it is told below)
+            with mlflow_settings:
+                connect(uri).search_experiments(max_results=1)
+        except Exception as error:  # noqa: BLE001 (stores are plug-ins and raise what they like; it is reported below)
             answers.append(error)
         else:
             answers.append(None)
 
-    _load_mlflow(uri)  # its time is not the server's
-    started = time.monotonic()
+    with mlflow_settings:  # loading takes time that is not the server's
+        import_module("mlflow.tracking")
+        import_module(f"mlflow.store.tracking.{'sqlalchemy' if uri.startswith(DATABASES) else 'rest'}_store")
     thread = threading.Thread(target=ask, name="mlflow-check", daemon=True)
     thread.start()
     thread.join(timeout)
     if not answers:
-        rule = f"must answer within {timeout:g} s and did not in {time.monotonic() - started:.0f} s; {way_out}"
-        raise ConfigError.single(option, redacted(uri), rule)
-    error = answers[0]
-    if isinstance(error, ImportError):
-        raise ConfigError.single(option, redacted(uri), f"needs a package: {error}; {way_out}") from None
-    if error is not None and (refusal := _refusal(error)):
-        raise ConfigError.single(option, redacted(uri), f"must let the search in, but it {refusal}") from None
-    if error is not None:
+        rule = f"must answer within {timeout:g} s and did not; {way_out}"
+    elif (error := answers[0]) is None:
+        return
+    elif isinstance(error, ImportError):
+        rule = f"needs a package: {error}; {way_out}"
+    elif _is_refusal(error):
+        rule = f"must let the search in, but it {REFUSAL}"
+    else:
         rule = f"must be a place where MLflow can keep runs ({reason(error)}); {way_out}"
-        raise ConfigError.single(option, redacted(uri), rule) from None
+    raise ConfigError.single(option, redacted(uri), rule) from None
 
 
-def _refusal(error: BaseException) -> str | None:
-    """What to do about the credentials, if these are what the server objects to."""
+def _is_refusal(error: BaseException) -> bool:
     status = getattr(error, "get_http_status_code", None)
-    if status is None or status() != 401:
-        return None
-    from mlflow.utils.credentials import read_mlflow_creds
-
-    if all(read_mlflow_creds()):
-        return f"knows no such user with this password: correct {USERNAME} and {PASSWORD}"
-    return f"wants a user and a password: set {USERNAME} and {PASSWORD}"
+    return status is not None and status() == 401
 
 
 def reason(error: BaseException) -> str:
     """The root of an error of MLflow's in one line; its own text is long and repeats the URI with its credentials."""
     while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
         error = cause
-    if refusal := _refusal(error):
-        return f"it {refusal}"
+    if _is_refusal(error):
+        return f"it {REFUSAL}"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     lines = text.strip().splitlines() or [type(error).__name__]
     return re.sub(r"://\S*@", "://", lines[0])[:200]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from search.journal.result import StudyResult
 from search.storage.checkpoints import checkpoint_at
-from search.tracking.uri import redacted
+from search.tracking.uri import experiment_page, redacted
 
 __all__ = ["SUBMITTED_BY", "after_search", "elsewhere", "open_mlflow", "program", "resume", "shown"]
 
@@ -40,10 +40,10 @@ def resume(folder: Path) -> str:
     return f"{program('python')} -m search.run {shown(folder / 'study.yaml')}{elsewhere(folder.parent)}"
 
 
-def open_mlflow(uri: str, study: str) -> str:
-    """How to look at what MLflow keeps at `uri` of a study."""
+def open_mlflow(uri: str, study: str, experiment_id: str | None = None) -> str:
+    """How to look at what MLflow keeps at `uri` of a study; `experiment_id` is MLflow's, if it is known."""
     if uri.startswith(("http:", "https:")):
-        return f"open {redacted(uri)}"
+        return f"open {experiment_page(uri, experiment_id) if experiment_id else redacted(uri)}"
     if uri.startswith("sqlite:///"):
         path = Path(uri.removeprefix("sqlite:///"))
         return f"{program('mlflow')} ui --backend-store-uri sqlite:///{shown(path)}"

@@ -13,7 +13,8 @@ from search.export import export_config
 from search.journal.events import TrialStatus
 from search.journal.log import Journal
 from search.journal.study_folder import find_study
-from search.tracking.tracker import MLflowTracker, default_uri
+from search.tracking.tracker import MLflowTracker
+from search.tracking.uri import default_uri
 from tests.search.sample_study import ENDINGS, EPOCHS, metrics, sample_events, sample_spec
 from trainables.config import ConfigError, load_config, load_yaml
 from trainables.files import write_text
@@ -102,7 +103,7 @@ def test_the_mlflow_run_is_named(tmp_path: Path, store: str) -> None:
     spec, uri = sample_spec(), store
     tracker = MLflowTracker(uri, spec, tmp_path)
     for event in sample_events(spec):
-        tracker.submit(event)
+        tracker(event)
     wanted = tracker.run_id(4)
     assert tracker.close()
     text, _ = export_config(tmp_path / "sample", uri)

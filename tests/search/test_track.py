@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +17,11 @@ from rich.console import Console
 from search.journal.events import EpochReported, Event
 from search.journal.locks import lock
 from search.track import track_study
-from search.tracking.lock import WriterLock
 from search.tracking.projection import RunProjection
-from search.tracking.tracker import MLflowTracker, tracked_study
+from search.tracking.tracker import MLflowTracker, writer_lock
 from search.tracking.uri import connect
 from tests.search import killed_search
-from tests.search.mlflow_contents import Server, contents, runs_of
+from tests.search.mlflow_contents import contents, runs_of
 from tests.search.sample_study import sample_events, sample_spec, troubled_events, write_study
 from trainables.config import ConfigError
 
@@ -35,18 +33,18 @@ def track(folder: Path, uri: str) -> RunProjection:
     return track_study(folder, uri, "--tracking-uri", Console(file=io.StringIO()))[1]
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "search.track", *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=120, check=False,
+        cwd=cwd, env=os.environ | variables, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
 def as_searched(uri: str, out: Path, events: Sequence[Event], best_config: Path | None = None) -> dict[str, object]:
-    """What a search itself tells MLflow."""
+    """What a search itself writes to MLflow."""
     tracker = MLflowTracker(uri, SPEC, out)
     for event in events:
-        tracker.submit(event)
+        tracker(event)
     assert tracker.close(best_config)
     return contents(uri)
 
@@ -68,7 +66,8 @@ def test_the_verb_writes_what_the_search_would_have_and_twice_is_once(store: str
     assert done.stdout.splitlines()[1].endswith("mlflow ui --backend-store-uri sqlite:///other/mlflow.db")
     assert contents(other) == searched
     runs = {run.info.run_id for run in runs_of(other)[1].values()}
-    assert not track(folder, other).written
+    done = run("sample", cwd=tmp_path, MLFLOW_TRACKING_URI=other)
+    assert "holds 5 trials as the journal does, 0 of them written now" in done.stdout
     assert contents(other) == searched
     assert {run.info.run_id for run in runs_of(other)[1].values()} == runs
     parent, _ = runs_of(other)
@@ -76,16 +75,7 @@ def test_the_verb_writes_what_the_search_would_have_and_twice_is_once(store: str
     assert Path(kept).read_text() == "config: {}\n"
 
 
-def test_the_default_is_the_store_of_the_search(store: str, tmp_path: Path) -> None:
-    write_study(tmp_path / "sample", SPEC, EVENTS)
-    searched = as_searched(store, tmp_path, EVENTS)
-    done = run("sample", "--out", ".", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "holds 5 trials as the journal does, 0 of them written now" in done.stdout
-    assert contents(store) == searched
-
-
-@pytest.mark.parametrize("cut", [4, 9, 26, len(EVENTS) - 1])
+@pytest.mark.parametrize("cut", [4, 26, len(EVENTS) - 1])
 def test_a_killed_study_is_shown_as_interrupted_and_goes_on(store: str, other: str, tmp_path: Path, cut: int) -> None:
     folder = write_study(tmp_path / "sample", SPEC, EVENTS[:cut])
     before = [path.read_bytes() for path in sorted((folder / "journal").glob("*.jsonl"))]
@@ -97,7 +87,7 @@ def test_a_killed_study_is_shown_as_interrupted_and_goes_on(store: str, other: s
     assert finished == all(run.info.status != "SCHEDULED" for run in children.values())
     assert [path.read_bytes() for path in sorted((folder / "journal").glob("*.jsonl"))] == before
     for uri in (store, other):  # the search goes on to its end, in the store that was tracked and in a new one
-        projected = RunProjection(uri, tracked_study(SPEC), tmp_path / "mlartifacts", pytest.fail)
+        projected = RunProjection(uri, SPEC, tmp_path / "mlartifacts", pytest.fail)
         for event in EVENTS:
             projected.take(event)
         projected.write()
@@ -114,16 +104,10 @@ def test_a_study_that_is_searched_now_is_refused(store: str, tmp_path: Path) -> 
     assert connect(store).get_experiment_by_name("sample") is None
 
 
-def test_another_writer_is_waited_for(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_writer_is_refused(store: str, tmp_path: Path) -> None:
     folder = write_study(tmp_path / "sample", SPEC, EVENTS)
-    writer = WriterLock(folder / "journal")
-    assert writer.acquire()
-    monkeypatch.setattr("search.track.TURN", 0.3)
-    with pytest.raises(ConfigError, match="another process"):
+    with writer_lock(folder), pytest.raises(ConfigError, match="by another process meanwhile"):
         track(folder, store)
-    monkeypatch.undo()
-    ends = threading.Timer(1, writer.release)
-    ends.start()
     track(folder, store)
     assert len(runs_of(store)[1]) == 5
 
@@ -197,20 +181,3 @@ def test_a_real_search_is_told_of_while_it_runs_killed_and_ended(tmp_path: Path)
         track(out / "sample", other)
         assert contents(other) == contents(default)
     assert len(runs_of(other)[1]) == 6
-
-
-@pytest.mark.slow  # the server takes ten seconds to start
-def test_a_server_is_brought_up_to_date(server: Server, store: str, tmp_path: Path) -> None:
-    folder = write_study(tmp_path / "sample", SPEC, EVENTS)
-    (folder / "best_config.yaml").write_text("config: {}\n")
-    searched = as_searched(store, tmp_path, EVENTS, folder / "best_config.yaml")
-    server.start()
-    done = run(str(folder), "--tracking-uri", server.uri, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"compare the trials: open {server.uri}" in done.stdout
-    assert contents(server.uri) == searched
-    assert not track(folder, server.uri).written
-    assert contents(server.uri) == searched
-    server.stop()
-    with pytest.raises(ConfigError, match="Connection refused"):
-        track(folder, server.uri)

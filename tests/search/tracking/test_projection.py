@@ -1,35 +1,60 @@
-"""A search with pauses, promotions, worker_losses and two sessions, as MLflow runs."""
+"""MLflow as a projection: what it holds equals the journal, however often and in whatever pieces it is replayed."""
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
-from search.journal.events import Decided, Event, SessionEnded, SessionStarted, TrialEnded
+from search.journal.events import (
+    Decided,
+    EpochReported,
+    Event,
+    SessionEnded,
+    SessionStarted,
+    TrialEnded,
+    TrialSuggested,
+)
+from search.journal.records import Epoch, TrialRecord
 from search.tracking.projection import RunProjection
-from search.tracking.tracker import default_uri, tracked_study
-from search.tracking.uri import connect
+from search.tracking.uri import connect, default_uri
+from search.tracking.values import parameters, summary
 from tests.search.mlflow_contents import contents, runs_of
-from tests.search.sample_study import START, priced_events, sample_spec, troubled_events
+from tests.search.sample_study import (
+    ENDINGS,
+    EPOCHS,
+    START,
+    metrics,
+    priced_events,
+    sample_events,
+    sample_spec,
+    troubled_events,
+)
+from trainables.config import load_config, parse_config
+from trainables.result import METRICS
 
 SPEC = sample_spec()
-EVENTS = troubled_events(SPEC)
-INTERRUPTED = next(i for i, event in enumerate(EVENTS) if isinstance(event, SessionEnded)) + 1
-PROMOTED = next(i for i, e in enumerate(EVENTS) if isinstance(e, Decided) and e.action == "promote")
+EVENTS = sample_events(SPEC)
+TROUBLED = troubled_events(SPEC)  # with pauses, promotions, lost workers and two sessions
+INTERRUPTED = next(i for i, event in enumerate(TROUBLED) if isinstance(event, SessionEnded)) + 1
+PROMOTED = next(i for i, e in enumerate(TROUBLED) if isinstance(e, Decided) and e.action == "promote")
 
 
-def projection(uri: str, out: Path) -> RunProjection:
-    return RunProjection(uri, tracked_study(SPEC), out / "mlartifacts", pytest.fail)
+def projection(
+    uri: str, out: Path, events: Sequence[Event] = (), warn: Callable[[str], None] = pytest.fail
+) -> RunProjection:
+    projected = RunProjection(uri, SPEC, out / "mlartifacts", warn)
+    for event in events:
+        projected.take(event)
+    return projected
 
 
 def track(uri: str, out: Path, events: Sequence[Event]) -> None:
-    projected = projection(uri, out)
-    for event in events:
-        projected.take(event)
-    projected.write()
+    projection(uri, out, events).write()
 
 
 @pytest.fixture
@@ -41,65 +66,102 @@ def other(tmp_path: Path, store: str, empty_store: Path) -> tuple[str, Path]:
     return default_uri(out), out
 
 
-def test_what_waits_is_scheduled_and_says_what_for(store: str, tmp_path: Path) -> None:
-    track(store, tmp_path, EVENTS[:PROMOTED])
+def test_every_trial_is_a_run_under_the_search(store: str, tmp_path: Path) -> None:
+    track(store, tmp_path, EVENTS)
+    parent, children = runs_of(store)
+    assert sorted(children) == list(range(len(ENDINGS)))
+    assert (parent.info.run_name, parent.info.status) == ("sample", "FINISHED")
+    assert parent.data.params["objective.metric"] == "val_accuracy"
+    assert parent.data.metrics["best_objective"] == metrics(4, EPOCHS)["val_accuracy"]
+    wanted = {
+        "resnet_search.git": "abc123", "resnet_search.fingerprint": "f00d", "version.torch": "2.14.1",
+        "best_trial": "4", "best_run_id": children[4].info.run_id,
+    }  # fmt: skip
+    assert wanted.items() <= parent.data.tags.items()
+    assert children[0].info.run_name == "0000 recipe:naive"
+    assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in children.values())
+    assert (children[1].info.start_time, children[1].info.end_time) == (int((START + 1) * 1e3), int((START + 2) * 1e3))
+    endings = [
+        (run.info.status, run.data.tags["trial_state"], run.data.tags.get("stop_reason"), run.data.tags.get("error"))
+        for _, run in sorted(children.items())
+    ]
+    assert endings[:4] == [
+        ("FINISHED", "COMPLETED", "epochs", None), ("KILLED", "STOPPED", "rung 2", None),
+        ("FAILED", "DIVERGED", "diverged", None), ("FAILED", "FAILED", None, "RuntimeError: boom"),
+    ]  # fmt: skip
+
+
+def test_parameters_metrics_and_config_are_the_trials_own(store: str, tmp_path: Path) -> None:
+    track(store, tmp_path, EVENTS)
+    _, children = runs_of(store)
+    client, run = connect(store), children[4]
+    assert run.data.params["optimizer.lr"] == "0.005"
+    for name in METRICS:
+        history = client.get_metric_history(run.info.run_id, name)
+        assert {m.step: m.value for m in history} == {e: metrics(4, e)[name] for e in range(1, EPOCHS + 1)}
+    assert run.data.metrics["objective"] == run.data.metrics["final_val_accuracy"] == metrics(4, 4)["val_accuracy"]
+    assert math.isnan(children[2].data.metrics["train_loss"])
+    config = Path(client.download_artifacts(run.info.run_id, "config.yaml"))
+    suggested = next(event for event in EVENTS if isinstance(event, TrialSuggested) and event.trial == 4)
+    assert load_config(config) == parse_config(suggested.config)
+
+
+def test_a_running_trial_is_written_epoch_by_epoch(store: str, tmp_path: Path) -> None:
+    projected, client = projection(store, tmp_path, EVENTS[:1]), connect(store)
+    for event in EVENTS[1:5]:
+        projected.take(event)
+        projected.write()
+        run = client.get_run(projected.run_ids[0])
+        assert run.info.status == "RUNNING"
+        if isinstance(event, EpochReported):
+            assert run.data.metrics["val_loss"] == event.metrics["val_loss"]
+
+
+def test_each_state_of_a_study_is_shown(store: str, tmp_path: Path) -> None:
+    track(store, tmp_path, TROUBLED[:PROMOTED])
     _, children = runs_of(store)
     assert [(run.info.status, run.data.tags["trial_state"]) for _, run in sorted(children.items())] == [
         ("FINISHED", "COMPLETED"), ("SCHEDULED", "PAUSED"), ("SCHEDULED", "PAUSED"), ("FAILED", "FAILED"),
     ]  # fmt: skip
-    track(store, tmp_path, EVENTS[: PROMOTED + 2])
-    _, children = runs_of(store)
-    promoted = children[1]
+    track(store, tmp_path, TROUBLED[: PROMOTED + 2])
+    promoted = runs_of(store)[1][1]
     assert (promoted.info.status, promoted.data.tags["trial_state"]) == ("RUNNING", "RUNNING")
-    track(store, tmp_path, EVENTS[:INTERRUPTED])
+    track(store, tmp_path, TROUBLED[:INTERRUPTED])
     parent, children = runs_of(store)
     assert parent.info.status == "KILLED"
     assert (children[1].info.status, children[1].data.tags["trial_state"]) == ("SCHEDULED", "PENDING")
-
-
-def test_nothing_runs_after_the_end_and_losses_are_told(store: str, tmp_path: Path) -> None:
-    track(store, tmp_path, EVENTS)
+    track(store, tmp_path, TROUBLED[: INTERRUPTED + 1])
+    assert runs_of(store)[0].info.status == "RUNNING"
+    track(store, tmp_path, TROUBLED)
     parent, children = runs_of(store)
     assert parent.info.status == "FINISHED"
     assert [run.info.status for _, run in sorted(children.items())] == [
         "FINISHED", "FINISHED", "KILLED", "FAILED", "KILLED",
     ]  # fmt: skip
-    told = [
+    tags = [
         tuple(run.data.tags.get(name) for name in ("legs", "worker_losses", "last_worker_error"))
         for _, run in sorted(children.items())
     ]
-    assert told == [
-        (None, None, None), ("3", None, None), ("3", "2", "silent: no epoch for 60 min"),
+    assert tags == [
+        (None, None, None), ("3", None, None), ("3", "2", "timeout: no epoch for 60 min"),
         ("2", "2", "error: ValueError: boom [1]"), (None, None, None),
     ]  # fmt: skip
     assert children[1].data.metrics["epochs"] == 4
-
-
-def test_a_run_says_which_session_began_it(store: str, tmp_path: Path) -> None:
-    track(store, tmp_path, EVENTS)
-    parent, children = runs_of(store)
-    assert [children[trial].data.tags["version.torch"] for trial in (1, 4)] == ["2.14.1", "2.15.0"]
-    assert [children[trial].data.tags["resnet_search.session"] for trial in (1, 4)] == ["1", "2"]
-    assert (parent.data.tags["resnet_search.session"], parent.data.tags["version.torch"]) == ("2", "2.15.0")
+    sessions = [
+        [run.data.tags[name] for name in ("resnet_search.session", "version.torch")]
+        for run in (children[1], children[4], parent)
+    ]
+    assert sessions == [["1", "2.14.1"], ["2", "2.15.0"], ["2", "2.15.0"]]
 
 
 def test_writing_at_each_event_and_at_once_give_the_same(store: str, tmp_path: Path, other: tuple[str, Path]) -> None:
-    projected = projection(store, tmp_path)
-    for event in EVENTS:
-        projected.take(event)
-        projected.write()
-    track(*other, EVENTS)
-    assert contents(store) == contents(other[0])
-
-
-def test_the_cost_is_a_metric_of_the_search(store: str, tmp_path: Path, other: tuple[str, Path]) -> None:
     priced = priced_events(SPEC)
     projected = projection(store, tmp_path)
     for event in priced:
         projected.take(event)
         projected.write()
     track(*other, priced[: len(priced) // 2])
-    track(*other, priced)
+    track(*other, [event for event in priced for _ in range(2)])
     assert contents(store) == contents(other[0])
     parent, _ = runs_of(store)
     times = [event.time for event in priced if isinstance(event, SessionStarted | SessionEnded)]
@@ -113,10 +175,60 @@ def test_the_cost_is_a_metric_of_the_search(store: str, tmp_path: Path, other: t
     )
 
 
-@pytest.mark.parametrize("cut", [1, PROMOTED, INTERRUPTED, len(EVENTS) - 1])
+@pytest.mark.parametrize("cut", [1, PROMOTED, INTERRUPTED, len(TROUBLED) - 1])
 def test_a_killed_writer_is_caught_up_with(store: str, tmp_path: Path, other: tuple[str, Path], cut: int) -> None:
-    track(store, tmp_path, EVENTS[:cut])
-    track(store, tmp_path, EVENTS)
-    track(store, tmp_path, EVENTS)
-    track(*other, EVENTS)
+    track(store, tmp_path, TROUBLED[:cut])
+    track(store, tmp_path, TROUBLED)
+    track(store, tmp_path, TROUBLED)
+    track(*other, TROUBLED)
     assert contents(store) == contents(other[0])
+
+
+def test_searches_of_one_name_are_separate_and_a_deleted_experiment_is_restored(store: str, tmp_path: Path) -> None:
+    track(store, tmp_path, EVENTS)
+    client = connect(store)
+    experiment = client.get_experiment_by_name("sample")
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    later = [e.model_copy(update={"time": START + 500}) if isinstance(e, SessionStarted) else e for e in EVENTS]
+    track(store, tmp_path, later)
+    assert len(client.search_runs([experiment.experiment_id])) == 2 * (len(ENDINGS) + 1)
+
+
+def test_a_trial_that_mlflow_refuses_does_not_hold_up_the_others(store: str, tmp_path: Path) -> None:
+    lines: list[str] = []
+    odd = [
+        e.model_copy(update={"metrics": {"no such / name?": 1.0}})
+        if isinstance(e, EpochReported) and e.trial == 1
+        else e
+        for e in EVENTS
+    ]
+    projected = projection(store, tmp_path, odd, lines.append)
+    with pytest.raises(MlflowException, match="no such"):
+        projected.write()
+    for _ in range(2):
+        projected.forget()
+        projected.write()
+    _, children = runs_of(store)
+    assert sum("refuses trial 1" in line for line in lines) == 1
+    assert [n for n, run in sorted(children.items()) if run.info.status == "RUNNING"] == [1]
+
+
+def test_a_summary_is_one_row() -> None:
+    history = tuple(
+        Epoch(e, {"val_accuracy": v, "val_loss": 1 - v, "train_accuracy": 0.9, "seconds": 2.0})
+        for e, v in enumerate((0.5, 0.7, 0.6), 1)
+    )
+    row = summary(TrialRecord(0, "random", {}, {}, history=history), "val_accuracy", "max")
+    assert row == pytest.approx(
+        {
+            "objective": 0.6, "epochs": 3, "best_val_accuracy": 0.7, "final_val_accuracy": 0.6, "best_val_loss": 0.3,
+            "final_val_loss": 0.4, "generalization_gap": 0.3, "trial_seconds": 6.0,
+        }
+    )  # fmt: skip
+    assert summary(TrialRecord(0, "random", {}, {}), "val_accuracy", "max") == {}
+
+
+def test_parameters_are_flat_text() -> None:
+    tree = {"a": {"b": None, "c": True, "d": 1e-5, "e": "x" * 9000}, "f": [1, 2]}
+    assert parameters(tree) == {"a.b": "null", "a.c": "true", "a.d": "1e-05", "a.e": "x" * 6000, "f": "[1, 2]"}
