@@ -14,6 +14,7 @@ from search.study.validation import probes
 from spaces import at_most, parse_space, space_tree
 from spaces.space import value_at
 from trainables.config import Model, merge, parse_config, unflatten
+from trainables.config.images import is_small
 
 __all__ = ["shrink"]
 
@@ -27,7 +28,6 @@ RESOLUTION = 64
 # about what 384 of them do, and evaluation adds a sixth.
 GFLOP = 98.0
 FEWEST, MOST = 64, 1024
-SMALL_SOURCES = ("cifar10", "cifar100", "digits", "synthetic")
 
 
 def shrink(spec: StudySpec) -> StudySpec:
@@ -96,7 +96,8 @@ def _shorter(scheduler: HalvingSettings, epochs: int) -> dict[str, Any]:
 
 
 def _may_be_large(spec: StudySpec) -> bool:
-    return spec.trial["data"]["source"] not in SMALL_SOURCES
+    source = spec.trial["data"]["source"]
+    return source is None or not is_small(source)
 
 
 def _models(spec: StudySpec) -> list[Model]:

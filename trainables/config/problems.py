@@ -122,7 +122,8 @@ def _models_at(model: type[BaseModel], location: Iterable[object]) -> list[type[
         if fields:
             models = [found for field in fields for found in _models_in(field.annotation)]
         else:  # the tag of a union's member; one that is no kind of ours is a plug-in's
-            models = [m for m in models if _kind(m) == item] or [m for m in models if _kind(m) is None] or models
+            named = [m for m in models if item in (_kind(m), m.__name__)]
+            models = named or [m for m in models if _kind(m) is None] or models
     return models
 
 
@@ -137,7 +138,7 @@ def _kinds(model: type[BaseModel], location: Iterable[object]) -> str:
     """The kinds of a union, as a rule lists them."""
     kinds = [_kind(m) for m in _models_at(model, location)]
     known = ", ".join(repr(kind) for kind in kinds if kind is not None)
-    return known + (", or a plug-in's entry point or path (package.module:Name)" if None in kinds else "")
+    return known + (", or a plug-in: its entry point or package.module:Name" if None in kinds else "")
 
 
 def nearest(key: str, keys: Iterable[str]) -> str:
@@ -151,6 +152,14 @@ def _holds(node: object, item: object) -> bool:
     if isinstance(node, list | tuple):
         return isinstance(item, int) and 0 <= item < len(node)
     return isinstance(node, Mapping) and item in node
+
+
+def _problems(model: type[BaseModel], tree: object, error: Mapping[str, Any]) -> tuple[Problem, ...]:
+    cause = error.get("ctx", {}).get("error")
+    if not isinstance(cause, ConfigError):
+        return (_problem(model, tree, error),)
+    place = _problem(model, tree, {**error, "type": "missing"}).path  # of a part that a model of its own has checked
+    return tuple(Problem(f"{place}.{p.path}" if p.path else place, p.value, p.rule) for p in cause.problems)
 
 
 def _problem(model: type[BaseModel], tree: object, error: Mapping[str, Any]) -> Problem:
@@ -191,15 +200,11 @@ def validate(model: type[M], tree: object) -> M:
         problems: dict[tuple[str, str], Problem] = {}
         errors = invalid.errors(include_url=False)
         for error in errors[:MOST_TOLD]:
-            problem = _problem(model, tree, error)
             of_union = str(error["loc"][-1:]).startswith("('literal[")
             if of_union and error["type"] == "literal_error" and isinstance(error["input"], Mapping):
                 continue  # the mapping's own mistakes follow: the union's other member is not what was meant
-            nested = error.get("ctx", {}).get("error")
-            found = nested.problems if isinstance(nested, ConfigError) else [Problem("", problem.value, problem.rule)]
-            for inner in found:
-                path = ".".join(filter(None, [problem.path, inner.path]))
-                problems.setdefault((path, inner.rule), Problem(path, inner.value, inner.rule))
+            for problem in _problems(model, tree, error):
+                problems.setdefault((problem.path, problem.rule), problem)
         told = list(problems.values())
         if len(errors) > MOST_TOLD:
             told.append(Problem("", f"{len(errors)} mistakes", f"only the first {MOST_TOLD} are listed"))
