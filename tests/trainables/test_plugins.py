@@ -176,7 +176,7 @@ def test_verbs_allow_packages_by_name(tmp_path: Path, cache: Path, monkeypatch: 
         ({"model": {"kind": "other:Net"}}, "model.kind: names code of the package other, which runs only if you"),
         ({"model": {"kind": "birds:Tinny"}}, "model.kind: cannot be loaded"),
         ({"model": {"kind": "birds:number"}}, "model.kind: must name a function or class"),
-        ({"model": {"kind": "birds:Tiny", "settings": {"widht": 4}}}, "model.settings.widht: unknown key, did you mean"),
+        ({"model": {"kind": "birds:Tiny", "settings": {"widht": 4}}}, "model.settings.widht: unknown key, did you"),
         ({"model": {"kind": "birds:Tiny", "settings": {"width": "x"}}}, "model.settings.width: must be a valid int"),
         ({"model": {"kind": "birds:Plain", "settings": {"width": 4}}}, "model.settings: must be empty"),
         ({"model": {"kind": "birds:Tiny", "settngs": {}}}, "model.settngs: unknown key, did you mean `settings`?"),
@@ -259,6 +259,7 @@ def test_a_study_searches_over_plug_ins_and_their_settings() -> None:
         {
             "study": "birds", "budget": {"trials": 20, "epochs": 4}, "trial": {"data": {"source": "birds:Stripes:3"}},
             "space": {
+                "batch_size": {"choice": [16, 32]},
                 "model": {
                     "kind": {
                         "choice": {
@@ -272,9 +273,10 @@ def test_a_study_searches_over_plug_ins_and_their_settings() -> None:
         }
     )  # fmt: skip
     assert list(spec.parsed_space.domains())[-1] == "model.kind=birds:Tiny/model.settings.width"
-    drawn = {"model": {"kind": "birds:Tiny", "settings": {"width": 5}}}
+    drawn = {"batch_size": 32, "model": {"kind": "birds:Tiny", "settings": {"width": 5}}}
     assert spec.trial_config(drawn).model == PluginModel(kind="birds:Tiny", settings={"width": 5})
-    assert spec.locate(drawn) == {"model.kind": "birds:Tiny", "model.kind=birds:Tiny/model.settings.width": 5}
+    tiny = "model.kind=birds:Tiny/model.settings.width"
+    assert spec.locate(drawn) == {"batch_size": 32, "model.kind": "birds:Tiny", tiny: 5}
     assert spec.trial["data"]["source"] == "birds:Stripes:3"
     assert parse_study(spec.model_dump()) == spec
     assert shrink(spec).trial["data"]["train_samples"] == 293  # one of the models is taken for a ResNet-50
