@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.config import CifarResNet
-from trainables.models.resnet import build_network
+from trainables.models.networks import build_network
 
 __all__ = ["copy_limit", "describe", "product_limit", "ratios", "step_demand"]
 

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from trainables.config import CifarResNet
-from trainables.models.resnet import build_network
+from trainables.models.networks import build_network
 
 __all__ = ["Arrays", "epochs"]
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import ParamSpec
+from typing import Annotated, ParamSpec
 
 import typer
 
 from trainables.config import ConfigError
 
-__all__ = ["run_verb"]
+__all__ = ["Plugins", "run_verb"]
 
 P = ParamSpec("P")
+
+# An option of every verb that reads a config; the verb hands it to `allow_plugins`.
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="PACKAGE", help="let configs name code of this package; may be given repeatedly"),
+]
 
 
 def run_verb(verb: Callable[P, None], name: str | None = None, arguments: Sequence[str] | None = None) -> None:

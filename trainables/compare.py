@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 from scipy.stats import ttest_ind
 
-from trainables.cli import run_verb
+from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, TrialConfig, load_config
+from trainables.config.plugins import allow_plugins
 from trainables.data.store import default_cache
 from trainables.result import METRICS
 from trainables.train import rerun
@@ -47,13 +48,16 @@ def compare(
     metric: Annotated[str, typer.Option(help="which metric of the last epoch")] = "val_accuracy",
     jobs: Annotated[int, typer.Option(min=1, help="trainings at once")] = 1,
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Retrain two configs with the same fresh seeds and say by how much A beats B on validation."""
+    plugins = plugin or ()
+    allow_plugins(plugins)
     if metric not in METRICS:
         raise ConfigError.single("--metric", metric, f"must be one of {', '.join(METRICS)}")
     configs = {path: load_config(path) for path in (a, b)}
     folder = cache or default_cache()
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=allow_plugins, initargs=(plugins,)) as pool:
         futures = {
             path: [
                 pool.submit(

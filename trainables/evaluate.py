@@ -16,17 +16,17 @@ from trainables.augment.batch import Augmentation
 from trainables.checkpoints.checkpoint import config_of, load_checkpoint
 from trainables.checkpoints.saved_state import check_keys, refusal
 from trainables.checkpoints.saved_tensors import check_tensors
-from trainables.cli import run_verb
+from trainables.cli import Plugins, run_verb
 from trainables.config import (
     ConfigError,
     Normalization,
-    SyntheticCurve,
     TrialConfig,
     load_config,
     merge,
     parse_config,
     validate,
 )
+from trainables.config.plugins import allow_plugins
 from trainables.data.held_out import open_test
 from trainables.data.images import Images, load_splits
 from trainables.data.store import PreparedData, default_cache, prepare
@@ -52,8 +52,8 @@ def score_images(config: TrialConfig, state: dict[str, Any] | None, images: Imag
     Raises:
         ConfigError: if there are no trained weights, or they do not fit the model or the number of classes.
     """
-    if isinstance(config.model, SyntheticCurve):
-        raise ConfigError.single("model.kind", "synthetic", "must be a network: a synthetic curve has no weights")
+    if not config.model.is_network:
+        raise ConfigError.single("model.kind", config.model.kind, "must be a network: a synthetic curve has no weights")
     if state is None and config.model.pretrained == "none":
         rule = "must name weights when a config is evaluated; or give a checkpoint (trainables.train --checkpoint FILE)"
         raise ConfigError.single("model.pretrained", "none", rule)
@@ -94,8 +94,10 @@ def evaluate(
     split: Annotated[Literal["val", "test"], typer.Option(help="which split")] = "val",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Score a trained model on the validation or the held-out test split."""
+    allow_plugins(plugin or ())
     config, state = _subject(subject)
     changes: dict[str, Any] = {"execution": {"device": device}}
     if data is not None:

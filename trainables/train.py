@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from trainables.checkpoints.checkpoint import save_checkpoint
-from trainables.cli import run_verb
+from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, TrialConfig, load_config, load_yaml, merge, parse_config
+from trainables.config.plugins import allow_plugins
 from trainables.data.store import default_cache
 from trainables.result import EpochResult
 from trainables.trainable import build_trainable
@@ -75,8 +76,10 @@ def train(
     ] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="write the trained weights here")] = None,
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Train one config again and say whether it gives the recorded numbers."""
+    allow_plugins(plugin or ())
     chosen = load_config(config)
     recorded_epoch, recorded = _record(load_yaml(config), chosen.epochs)
     changes: dict[str, Any] = {}

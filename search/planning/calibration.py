@@ -9,7 +9,7 @@ from pathlib import Path
 
 from search.planning.disk import checkpoint_bytes
 from search.study.spec import StudySpec
-from trainables.config import SyntheticCurve, TrialConfig
+from trainables.config import TrialConfig
 
 __all__ = ["Calibration", "Plan", "calibrate"]
 
@@ -38,8 +38,8 @@ class Plan:
 
 def calibrate(config: TrialConfig, cache: Path) -> Calibration:
     """Time a few steps of `config` on this machine, its device and threads; not for a GPU that only others have."""
-    if isinstance(config.model, SyntheticCurve):
-        return Calibration(max(config.model.seconds_per_epoch, 1e-3), 1000)
+    if config.model.epoch_seconds is not None:
+        return Calibration(config.model.epoch_seconds, checkpoint_bytes(config, cache))
     import torch
 
     if config.execution.device == "cuda" and not torch.cuda.is_available():

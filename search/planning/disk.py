@@ -7,7 +7,7 @@ from pathlib import Path
 
 from search.algorithms.forecast import Survival
 from search.study.spec import StudySpec
-from trainables.config import ConfigError, SyntheticCurve, TrialConfig
+from trainables.config import ConfigError, TrialConfig
 
 __all__ = ["RESERVE", "checkpoint_bytes", "needed_bytes", "reserve_bytes", "check_space"]
 
@@ -19,7 +19,7 @@ SLOTS = {"sgd": 1, "adam": 2, "adamw": 2, "rmsprop": 1}  # numbers that an optim
 
 def checkpoint_bytes(config: TrialConfig, cache: Path) -> int:
     """About how large a checkpoint of this trial is, from its number of weights."""
-    if isinstance(config.model, SyntheticCurve):
+    if not config.model.is_network:
         return 1000
     from trainables.data.images import load_splits
     from trainables.models import build_model

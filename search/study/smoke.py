@@ -13,7 +13,8 @@ from search.study.trial_tree import compose
 from search.study.validation import probes
 from spaces import at_most, parse_space, space_tree
 from spaces.space import value_at
-from trainables.config import CifarResNet, Model, SyntheticCurve, merge, parse_config, unflatten
+from trainables.config import Model, merge, parse_config, unflatten
+from trainables.config.images import is_small
 
 __all__ = ["shrink"]
 
@@ -22,16 +23,11 @@ EPOCHS = 4
 STARTUP_TRIALS = 4
 CONCURRENT = 2
 BATCH = 16
-RESOLUTION, SMALL_SIDE = 64, 32
+RESOLUTION = 64
 # A core trains some 25 to 30 images a second of a ResNet-110 at 32 pixels, 0.26 GFLOP forward each; an epoch may cost
 # about what 384 of them do, and evaluation adds a sixth.
 GFLOP = 98.0
 FEWEST, MOST = 64, 1024
-
-# Forward cost of one image in GFLOP (multiply-adds): a CIFAR ResNet of depth d at 32 pixels takes 0.0023 d, and
-# torchvision's take these at 224 (He et al. 2015, table 1).
-TORCHVISION = {18: 1.8, 34: 3.6, 50: 4.1, 101: 7.8, 152: 11.5}
-SMALL_SOURCES = ("cifar10", "cifar100", "digits", "synthetic")
 
 
 def shrink(spec: StudySpec) -> StudySpec:
@@ -41,9 +37,8 @@ def shrink(spec: StudySpec) -> StudySpec:
     here as in the whole study. Options of the space above a cap are dropped.
     """
     models = _models(spec)
-    small = all(isinstance(model, CifarResNet) or getattr(model, "small_images", False) for model in models)
-    side = SMALL_SIDE if small else RESOLUTION
-    train = round(min(max(GFLOP / max(_gflop(model, side) for model in models), FEWEST), MOST))
+    side = min(max(model.native_side for model in models), RESOLUTION)
+    train = round(min(max(GFLOP / max(model.forward_gflops(side) for model in models), FEWEST), MOST))
     caps: dict[str, Callable[[Any], Any]] = {
         "batch_size": _at_most(BATCH),
         "data.resolution": _at_most(side, null_too=_may_be_large(spec)),
@@ -101,7 +96,8 @@ def _shorter(scheduler: HalvingSettings, epochs: int) -> dict[str, Any]:
 
 
 def _may_be_large(spec: StudySpec) -> bool:
-    return spec.trial["data"]["source"] not in SMALL_SOURCES
+    source = spec.trial["data"]["source"]
+    return source is None or not is_small(source)
 
 
 def _models(spec: StudySpec) -> list[Model]:
@@ -109,12 +105,3 @@ def _models(spec: StudySpec) -> list[Model]:
     drawn = (point.tree for _, point in probes(spec.parsed_space))
     trees = (compose(spec.trial, tree, spec.fixed) for tree in ({}, *(r.config for r in spec.recipes.values()), *drawn))
     return list(dict.fromkeys(parse_config({"model": tree["model"]}).model for tree in trees))
-
-
-def _gflop(model: Model, side: int) -> float:
-    if isinstance(model, SyntheticCurve):
-        return 1e-3
-    if isinstance(model, CifarResNet):
-        return 0.0023 * model.depth * (side / 32) ** 2
-    stem = 16 if model.small_images else 1  # without stride and pooling every map is 4 x 4 times as large
-    return TORCHVISION[model.depth] * (side / 224) ** 2 * stem

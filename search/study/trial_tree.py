@@ -9,6 +9,7 @@ from typing import Any
 
 from spaces import Choice, Entry, Fixed, Space, rewrite
 from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_config, unflatten
+from trainables.config.images import canonical_source
 from trainables.config.problems import valid_keys
 
 __all__ = [
@@ -137,8 +138,7 @@ def _absolute_value(value: Any, path: str) -> Any:
     if not isinstance(value, str) or not value:
         return value
     if path == "data.source":
-        kind, colon, folder = value.partition(":")
-        return f"{kind}:{_absolute_path(folder)}" if colon and folder else value
+        return canonical_source(value)
     if path == "model.pretrained" and value != "none" and not value.startswith("torchvision:"):
         return _absolute_path(value)
     return value

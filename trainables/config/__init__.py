@@ -6,7 +6,7 @@ and checking a config costs milliseconds.
 """
 
 from trainables.config.images import Augment, Data, Normalization
-from trainables.config.network import CifarResNet, Model, SyntheticCurve, TorchvisionResNet
+from trainables.config.network import CifarResNet, Model, PluginModel, SyntheticCurve, TorchvisionResNet
 from trainables.config.optimization import (
     SGD,
     Adam,
@@ -29,7 +29,8 @@ from trainables.config.trial import Execution, Regularization, TrialConfig, dump
 
 __all__ = [
     "SGD", "Adam", "AdamW", "Augment", "CifarResNet", "ConfigError", "Constant", "Cosine", "Cyclic", "Data",
-    "Execution", "Model", "Normalization", "OneCycle", "Optimizer", "Part", "Plateau", "Problem", "RMSprop",
-    "Regularization", "Schedule", "Step", "SyntheticCurve", "TorchvisionResNet", "TrialConfig", "dump_config",
-    "dump_yaml", "flatten", "load_config", "load_yaml", "merge", "parse_config", "parse_yaml", "unflatten", "validate",
+    "Execution", "Model", "Normalization", "OneCycle", "Optimizer", "Part", "Plateau", "PluginModel", "Problem",
+    "RMSprop", "Regularization", "Schedule", "Step", "SyntheticCurve", "TorchvisionResNet", "TrialConfig",
+    "dump_config", "dump_yaml", "flatten", "load_config", "load_yaml", "merge", "parse_config", "parse_yaml",
+    "unflatten", "validate",
 ]  # fmt: skip

@@ -2,13 +2,73 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from trainables.config.part import Count, Finite, Fraction, Part, Positive, Whole
+from trainables.config.plugins import is_dotted_path, load_plugin, plugin_names
 
-__all__ = ["Augment", "Data", "Normalization"]
+__all__ = ["SOURCES", "Augment", "Data", "Normalization", "SourceKind", "canonical_source", "is_small", "split_source"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKind:
+    """A source of images that needs no plug-in: its name in `data.source`, and whether `:PATH` follows.
+
+    Images that are `small`, at most 32 pixels a side, need no `resolution` to be trained on quickly.
+    """
+
+    name: str
+    takes_path: bool = False
+    small: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.name}:PATH" if self.takes_path else self.name
+
+
+SOURCES = {
+    kind.name: kind
+    for kind in (
+        SourceKind("cifar10"),
+        SourceKind("cifar100"),
+        SourceKind("digits"),
+        SourceKind("synthetic"),
+        SourceKind("imagefolder", takes_path=True, small=False),
+        SourceKind("parquet", takes_path=True, small=False),
+    )
+}
+
+
+def split_source(source: str) -> tuple[str, str]:
+    """The kind of a `data.source` and its argument, "" without one.
+
+    The kind is one of `SOURCES`, an entry point, or a dotted path, which holds a colon itself: `my_pkg:Birds:ARGUMENT`.
+    """
+    name, _, rest = source.partition(":")
+    if name in SOURCES or name in plugin_names("data_source") or ":" not in source:
+        return name, rest
+    attribute, _, argument = rest.partition(":")
+    return f"{name}:{attribute}", argument
+
+
+def canonical_source(source: str) -> str:
+    """`source` with its path absolute and free of links: it means the same in every process and working directory.
+
+    The argument of a plug-in stays as it is.
+    """
+    kind, argument = split_source(source)
+    if kind in SOURCES and SOURCES[kind].takes_path and argument:
+        return f"{kind}:{Path(argument).expanduser().resolve()}"
+    return source
+
+
+def is_small(source: str) -> bool:
+    """Whether images of this source are small as they come; a plug-in may say so by an attribute `small`."""
+    kind, _ = split_source(source)
+    return SOURCES[kind].small if kind in SOURCES else bool(getattr(load_plugin("data_source", kind), "small", False))
 
 
 class Normalization(Part):
@@ -21,7 +81,8 @@ class Normalization(Part):
 class Data(Part):
     """Which images, how many of them, and how they are split; the same for every trial of a study.
 
-    `source` is `cifar10`, `cifar100`, `digits`, `synthetic`, `imagefolder:PATH` or `parquet:PATH`. `resolution`
+    `source` is `cifar10`, `cifar100`, `digits`, `synthetic`, `imagefolder:PATH`, `parquet:PATH` or a plug-in's, as
+    `NAME:ARGUMENT` of its entry point or `package.module:Name:ARGUMENT`, the argument being optional. `resolution`
     (pixels) resizes to a square; null keeps the images' own size where all are alike and takes 224 otherwise.
     `train_samples` and `val_samples` cap the splits, stratified. `train_eval_samples` training images, unaugmented,
     give train_accuracy.
@@ -41,11 +102,21 @@ class Data(Part):
     @field_validator("source")
     @classmethod
     def _known_source(cls, source: str) -> str:
-        kind, _, path = source.partition(":")
-        plain, with_path = ("cifar10", "cifar100", "digits", "synthetic"), ("imagefolder", "parquet")
-        if (kind in plain and not _) or (kind in with_path and path):
+        kind, argument = split_source(source)
+        known = f"must be one of {', '.join(map(str, SOURCES.values()))}"
+        if kind in SOURCES:
+            if SOURCES[kind].takes_path != bool(argument) or source.endswith(":"):
+                raise ValueError(known)
             return source
-        raise ValueError(f"must be one of {', '.join(plain)}, {', '.join(k + ':PATH' for k in with_path)}")
+        if not is_dotted_path(kind) and kind not in plugin_names("data_source"):
+            raise ValueError(f"{known}, or a plug-in: its entry point or package.module:Name")
+        try:
+            loaded = load_plugin("data_source", kind)
+        except ValueError as error:
+            raise ValueError(f"{known}; as a plug-in it {error}") from None
+        if not callable(loaded):
+            raise ValueError("must name a plug-in's class or function that is called as Source(argument)")
+        return source
 
 
 class Augment(Part):
@@ -53,7 +124,7 @@ class Augment(Part):
 
     `pad_crop` is the zero padding on each side as a fraction of the side (4 pixels of 32 are 0.125); `resized_crop`
     the smallest area of a random resized crop (1 is off); `color_jitter` the largest relative change of brightness,
-    contrast and saturation; `hue` a fraction of the colour circle; `rotation` degrees; `cutout` the side of the erased
+    contrast and saturation; `hue` a fraction of the color circle; `rotation` degrees; `cutout` the side of the erased
     square as a fraction of the image's; `mixup` and `cutmix` the alpha of the Beta distribution (0 is off; with both,
     each batch draws one). `policy` is RandAugment (Cubuk et al. 2019) or TrivialAugment (Mueller and Hutter 2021).
     """

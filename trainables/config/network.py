@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from trainables.config.part import Count, Part, Positive, Whole
+from trainables.config.plugins import is_dotted_path, load_plugin, plugin_names, plugin_settings
 
-__all__ = ["CifarResNet", "Model", "SyntheticCurve", "TorchvisionResNet"]
+__all__ = ["CifarResNet", "Model", "PluginModel", "SyntheticCurve", "TorchvisionResNet"]
+
+SMALL, LARGE = 32, 224  # pixels a side: the images of CIFAR, and those that ImageNet's networks are trained on
+# Multiply-adds of one image at 224 pixels, in GFLOP, by depth (He et al. 2015, table 1).
+_IMAGENET_GFLOPS = {18: 1.8, 34: 3.6, 50: 4.1, 101: 7.8, 152: 11.5}
+
+
+def _needs_weights(stages: int, info: ValidationInfo) -> int:
+    if stages and info.data.get("pretrained", "") == "none":
+        raise ValueError("must be 0 unless `pretrained` names weights: a frozen random layer never learns")
+    return stages
+
+
+def _path_or_none(pretrained: str) -> str:
+    if pretrained.startswith("torchvision:"):
+        raise ValueError("must be 'none' or a path: torchvision publishes no weights for this model")
+    return pretrained
 
 
 class _Network(Part):
     is_network: ClassVar[bool] = True
+    epoch_seconds: ClassVar[float | None] = None  # not known before it is timed
 
     norm: Literal["batch", "group"] = "batch"
     norm_groups: Count = 8
@@ -21,12 +40,7 @@ class _Network(Part):
     pretrained: str = "none"
     frozen_stages: Whole = 0
 
-    @field_validator("frozen_stages")
-    @classmethod
-    def _frozen_needs_weights(cls, stages: int, info: ValidationInfo) -> int:
-        if stages and info.data.get("pretrained", "") == "none":
-            raise ValueError("must be 0 unless `pretrained` names weights: a frozen random layer never learns")
-        return stages
+    _frozen_needs_weights = field_validator("frozen_stages")(_needs_weights)
 
 
 class CifarResNet(_Network):
@@ -35,6 +49,8 @@ class CifarResNet(_Network):
     `pretrained` is `none` or the path of a state dict. `frozen_stages` counts from the input: 1 freezes the stem, 2 to
     4 the three stages behind it.
     """
+
+    architecture_keys: ClassVar[str] = "kind, depth, norm"
 
     kind: Literal["cifar_resnet"] = "cifar_resnet"
     depth: Annotated[int, Field(ge=8, le=1202)] = 20
@@ -47,12 +63,7 @@ class CifarResNet(_Network):
             raise ValueError(f"must be 6n+2, for example {max(below, 8)} or {below + 6}")
         return depth
 
-    @field_validator("pretrained")
-    @classmethod
-    def _no_published_weights(cls, pretrained: str) -> str:
-        if pretrained.startswith("torchvision:"):
-            raise ValueError("must be 'none' or a path: torchvision publishes no weights for CIFAR ResNets")
-        return pretrained
+    _no_published_weights = field_validator("pretrained")(_path_or_none)
 
     @field_validator("frozen_stages")
     @classmethod
@@ -60,6 +71,20 @@ class CifarResNet(_Network):
         if stages > 4:
             raise ValueError("must be at most 4: the stem and three stages")
         return stages
+
+    @property
+    def label(self) -> str:
+        """The network in words."""
+        return f"{self.kind} of depth {self.depth} with {self.norm} norm"
+
+    @property
+    def native_side(self) -> int:
+        """The side of the images that the network is meant for, in pixels."""
+        return SMALL
+
+    def forward_gflops(self, side: int) -> float:
+        """About how many GFLOP (multiply-adds) the forward pass of one image of `side` x `side` pixels takes."""
+        return 0.0023 * self.depth * (side / SMALL) ** 2
 
 
 class TorchvisionResNet(_Network):
@@ -69,6 +94,8 @@ class TorchvisionResNet(_Network):
     `pretrained` is `none`, the path of a state dict, or `torchvision:NAME` (`torchvision:IMAGENET1K_V2`,
     `torchvision:DEFAULT`). `frozen_stages` counts from the input: 1 freezes the stem, 2 to 5 the stages behind it.
     """
+
+    architecture_keys: ClassVar[str] = "kind, depth, norm and small_images"
 
     kind: Literal["torchvision_resnet"] = "torchvision_resnet"
     depth: Literal[18, 34, 50, 101, 152] = 50
@@ -81,6 +108,73 @@ class TorchvisionResNet(_Network):
             raise ValueError("must be at most 5: the stem and four stages")
         return stages
 
+    @property
+    def label(self) -> str:
+        """The network in words."""
+        return f"{self.kind} of depth {self.depth} with {self.norm} norm"
+
+    @property
+    def native_side(self) -> int:
+        """The side of the images that the network is meant for, in pixels."""
+        return SMALL if self.small_images else LARGE
+
+    def forward_gflops(self, side: int) -> float:
+        """About how many GFLOP (multiply-adds) the forward pass of one image of `side` x `side` pixels takes."""
+        stem = 16 if self.small_images else 1  # without stride and pooling every map is 4 x 4 times as large
+        return _IMAGENET_GFLOPS[self.depth] * (side / LARGE) ** 2 * stem
+
+
+class PluginModel(Part):
+    """A network of another package: `kind` is its entry point or dotted path, `settings` what its own model allows.
+
+    docs/plugins.md says what `kind` must name. `pretrained` is `none` or the path of a state dict; `frozen_stages`
+    counts the stages that the plug-in declares, from the input.
+    """
+
+    is_network: ClassVar[bool] = True
+    epoch_seconds: ClassVar[float | None] = None
+    architecture_keys: ClassVar[str] = "kind and settings"
+    native_side: ClassVar[int] = LARGE
+
+    kind: str
+    settings: dict[str, Any] = {}  # noqa: RUF012 (pydantic copies it)
+    pretrained: str = "none"
+    frozen_stages: Whole = 0
+
+    _no_published_weights = field_validator("pretrained")(_path_or_none)
+    _frozen_needs_weights = field_validator("frozen_stages")(_needs_weights)
+
+    @field_validator("kind")
+    @classmethod
+    def _exists(cls, kind: str) -> str:
+        if not callable(load_plugin("model", kind)):
+            raise ValueError("must name a function or class that is called as build(settings, num_classes)")
+        return kind
+
+    @field_validator("settings")
+    @classmethod
+    def _complete(cls, settings: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """The settings with the plug-in's defaults filled in, as plain data: what a study is recorded with."""
+        if "kind" not in info.data:
+            return settings
+        checked = plugin_settings(load_plugin("model", info.data["kind"]), settings)
+        return {} if checked is None else dict(checked.model_dump(mode="json"))
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    @property
+    def label(self) -> str:
+        """The network in words."""
+        return f"network of the plug-in {self.kind}"
+
+    def forward_gflops(self, side: int) -> float:
+        """What the plug-in's own `forward_gflops(settings, side)` says; without one, as a ResNet-50 takes."""
+        plugin = load_plugin("model", self.kind)
+        if not hasattr(plugin, "forward_gflops"):
+            return TorchvisionResNet(depth=50).forward_gflops(side)
+        return float(plugin.forward_gflops(plugin_settings(plugin, self.settings), side))
+
 
 class SyntheticCurve(Part):
     """No network but a closed-form learning curve with a known optimum, for tests and simulated searches.
@@ -90,10 +184,43 @@ class SyntheticCurve(Part):
     """
 
     is_network: ClassVar[bool] = False
+    architecture_keys: ClassVar[str] = "kind"
+    pretrained: ClassVar[str] = "none"
+    frozen_stages: ClassVar[int] = 0
+    label: ClassVar[str] = "learning curve without a network"
+    native_side: ClassVar[int] = LARGE
 
     kind: Literal["synthetic"] = "synthetic"
     seconds_per_epoch: Annotated[float, Field(ge=0, le=3600)] = 0.0
     diverge_above: Positive = 5.0
 
+    @property
+    def epoch_seconds(self) -> float:
+        """How long an epoch takes."""
+        return max(self.seconds_per_epoch, 1e-3)
 
-Model = Annotated[CifarResNet | TorchvisionResNet | SyntheticCurve, Field(discriminator="kind")]
+    def forward_gflops(self, side: int) -> float:
+        """Next to nothing."""
+        return 1e-3
+
+
+_KINDS, _PLUGIN = ("cifar_resnet", "torchvision_resnet", "synthetic"), "plugin"
+
+
+def _member(tree: object) -> str | None:
+    """The tag of the union's member that `tree` is for; one that there is not for an unknown kind."""
+    kind = tree.get("kind") if isinstance(tree, Mapping) else getattr(tree, "kind", None)
+    if kind is None:
+        return None
+    if kind in _KINDS or not isinstance(kind, str):
+        return str(kind)
+    return _PLUGIN if is_dotted_path(kind) or kind in plugin_names("model") else kind
+
+
+Model = Annotated[
+    Annotated[CifarResNet, Tag("cifar_resnet")]
+    | Annotated[TorchvisionResNet, Tag("torchvision_resnet")]
+    | Annotated[SyntheticCurve, Tag("synthetic")]
+    | Annotated[PluginModel, Tag(_PLUGIN)],
+    Discriminator(_member),
+]

@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
 from typing import Any, Literal
 
-from trainables.config.problems import validate
+from trainables.config.problems import ConfigError, Problem, nearest, validate
 
 __all__ = [
     "PluginKind",
@@ -91,6 +91,10 @@ def plugin_settings(loaded: Any, settings: Mapping[str, Any]) -> Any:
     """
     model = getattr(loaded, "Settings", None)
     if model is not None:
+        known = list(model.model_fields)
+        unknown = [key for key in settings if key not in known]
+        if unknown and "extra" not in model.model_config:  # pydantic's own default ignores what is misspelled
+            raise ConfigError(Problem(key, settings[key], f"unknown key, {nearest(key, known)}") for key in unknown)
         return validate(model, dict(settings))
     if settings:
         raise ValueError(f"must be empty: {getattr(loaded, '__name__', loaded)} takes no settings")

@@ -22,10 +22,11 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from trainables.config import ConfigError, Data
+from trainables.config.images import canonical_source
 from trainables.config.part import Count, Part, Positive
 from trainables.data.prepare import FORMAT, build
 from trainables.data.source import SPLITS, Source
-from trainables.data.sources import canonical_source, open_source
+from trainables.data.sources import open_source
 from trainables.locking import lock
 
 __all__ = ["RECORD", "Request", "PreparedData", "default_cache", "open_store", "prepare", "request"]

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from trainables.config import CifarResNet, Model, TorchvisionResNet
+from torch import nn
+
+from trainables.config import ConfigError, Model
+from trainables.models.networks import build_network, check_logits
 from trainables.models.pretrained import load_pretrained
-from trainables.models.resnet import StagedResNet, build_network
+from trainables.models.protocol import freeze, stages
 
 __all__ = ["build_model"]
 
 
-def build_model(config: Model, num_classes: int) -> StagedResNet:
+def build_model(config: Model, num_classes: int, size: tuple[int, int] | None = None) -> nn.Module:
     """The network a trial trains: initialized from torch's global generator, pretrained weights loaded, stages frozen.
 
+    With `size`, the (height, width) of the images, a plug-in's network is tried on images of that size.
+
     Raises:
-        ConfigError: if the kind has no network, or the pretrained weights cannot be had or do not fit.
+        ConfigError: if the kind has no network, a plug-in's does not fit the images or has fewer stages than are to be
+            frozen, or the pretrained weights cannot be had or do not fit.
     """
     model = build_network(config, num_classes)
-    if isinstance(config, CifarResNet | TorchvisionResNet):
-        if config.pretrained != "none":
-            load_pretrained(model, config)
-        model.freeze(config.frozen_stages)
+    if size is not None:
+        check_logits(model, config, num_classes, size)
+    if config.pretrained != "none":
+        load_pretrained(model, config)
+    if config.frozen_stages:
+        found = len(stages(model))
+        if config.frozen_stages > found:
+            rule = f"must be at most {found}, the number of stages that the {config.label} declares by `stages(model)`"
+            raise ConfigError.single("model.frozen_stages", config.frozen_stages, rule)
+        freeze(model, config.frozen_stages)
     return model

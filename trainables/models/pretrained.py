@@ -9,24 +9,24 @@ from __future__ import annotations
 import socket
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.checkpoints.checkpoint import read_tensors
 from trainables.checkpoints.saved_tensors import is_dense
 from trainables.config import (
-    CifarResNet,
     ConfigError,
     Model,
     Normalization,
+    PluginModel,
     Problem,
-    SyntheticCurve,
     TorchvisionResNet,
     validate,
 )
-from trainables.models.resnet import StagedResNet, build_network
+from trainables.models.networks import build_network
+from trainables.models.protocol import head, head_name
 
 __all__ = ["IMAGENET", "check_pretrained", "download", "load_pretrained", "pretrained_normalization"]
 
@@ -38,25 +38,24 @@ _WRAPPERS = ("ema", "model_ema", "state_dict", "model", "model_state_dict", "net
 
 _NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32)
 
-_Pretrainable = CifarResNet | TorchvisionResNet
-
 
 def check_pretrained(config: Model) -> None:
     """Make sure that every trial will find its weights: downloads published ones and fits them to the network.
 
-    Allocates no network and needs no number of classes: a head that does not fit is replaced, and so no error.
+    Needs no number of classes (a head that does not fit is replaced, and so no error) and allocates no ResNet.
 
     Raises:
         ConfigError: if the file is missing or holds no state dict that fits, or the weights cannot be downloaded.
     """
-    if isinstance(config, SyntheticCurve) or config.pretrained == "none":
+    if config.pretrained == "none":
         return
-    with torch.device("meta"):
-        model = build_network(config, num_classes=1)
+    # A plug-in may compute with the numbers it initializes, which the meta device cannot.
+    with torch.device("cpu" if isinstance(config, PluginModel) else "meta"):
+        model = build_network(config, num_classes=2)
     _fitted(_checkpoint(config), model, config)
 
 
-def load_pretrained(model: StagedResNet, config: _Pretrainable) -> None:
+def load_pretrained(model: nn.Module, config: Model) -> None:
     """Copy the weights that `config.pretrained` names into `model`, in place.
 
     Takes a bare state dict or one wrapped as `ema` (preferred), `state_dict` or `model`, with any common prefix of its
@@ -78,9 +77,9 @@ def pretrained_normalization(config: Model) -> Normalization | None:
     Raises:
         ConfigError: if the file cannot be read, the record is malformed, or the published weights are unknown.
     """
-    if isinstance(config, SyntheticCurve) or config.pretrained == "none":
+    if config.pretrained == "none":
         return None
-    if _is_published(config):
+    if isinstance(config, TorchvisionResNet) and _is_published(config):
         preset = _published(config).transforms()
         return Normalization(mean=tuple(preset.mean), std=tuple(preset.std))
     checkpoint = _checkpoint(config)
@@ -132,17 +131,17 @@ def _published(config: TorchvisionResNet) -> Any:
     return known[name]
 
 
-def _is_published(config: _Pretrainable) -> TypeGuard[TorchvisionResNet]:
-    return config.pretrained.startswith("torchvision:")  # which a CifarResNet refuses
+def _is_published(config: TorchvisionResNet) -> bool:
+    return config.pretrained.startswith("torchvision:")
 
 
-def _checkpoint(config: _Pretrainable) -> object:
-    if _is_published(config):
+def _checkpoint(config: Model) -> object:
+    if isinstance(config, TorchvisionResNet) and _is_published(config):
         return read_tensors(download(_published(config).url), _PATH)
     return read_tensors(Path(config.pretrained).expanduser(), _PATH)
 
 
-def _state_dict(checkpoint: object, config: _Pretrainable) -> dict[str, Tensor]:
+def _state_dict(checkpoint: object, config: Model) -> dict[str, Tensor]:
     node = checkpoint
     for _ in _WRAPPERS:  # deeper than this is a circle
         if not isinstance(node, dict) or not node:
@@ -156,32 +155,40 @@ def _state_dict(checkpoint: object, config: _Pretrainable) -> dict[str, Tensor]:
     raise ConfigError.single(_PATH, config.pretrained, rule)
 
 
-def _with_plain_names(weights: dict[str, Tensor], model: StagedResNet) -> dict[str, Tensor]:
-    stems = [key.removesuffix("conv1.weight") for key in weights if key.endswith("conv1.weight")]
-    prefix = min((stem for stem in stems if f"{stem}layer1.0.conv1.weight" in weights), key=len, default="")
+def _with_plain_names(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The weights without a prefix that all names share, and with the model's name for the head."""
+    known, last, name = model.state_dict(), head(model), head_name(model)
+    body = [key for key in known if name is None or not key.startswith(f"{name}.")]
+    first = next((key for key in body if key.endswith("weight")), None)
+    stems = {key.removesuffix(first) for key in weights if key.endswith(first)} if first else set()
+    # Several names may end like the first one: `conv1.weight` is a stem's and each block's.
+    prefix = min(stems, key=lambda stem: (-sum(stem + key in weights for key in body), len(stem), stem), default="")
     named = {key.removeprefix(prefix): value for key, value in weights.items()}
     named.pop("n_averaged", None)  # of torch.optim.swa_utils.AveragedModel
-    known = model.state_dict()
+    if not isinstance(last, nn.Linear) or f"{name}.weight" in named:
+        return named
     heads = [
         key.removesuffix("weight")
         for key, value in named.items()
-        if key not in known and key.endswith("weight") and value.ndim == 2 and value.shape[1] == model.fc.in_features
+        if key not in known and key.endswith("weight") and value.ndim == 2 and value.shape[1] == last.in_features
     ]
-    if "fc.weight" not in named and len(heads) == 1:
+    if len(heads) == 1:
         for part in ("weight", "bias"):
             if heads[0] + part in named:
-                named[f"fc.{part}"] = named.pop(heads[0] + part)
+                named[f"{name}.{part}"] = named.pop(heads[0] + part)
     return named
 
 
-def _fitted(checkpoint: object, model: StagedResNet, config: _Pretrainable) -> dict[str, Tensor]:
-    wanted = model.state_dict()
+def _fitted(checkpoint: object, model: nn.Module, config: Model) -> dict[str, Tensor]:
+    wanted, name = model.state_dict(), head_name(model)
     found = _with_plain_names(_state_dict(checkpoint, config), model)
-    if "fc.weight" in found and found["fc.weight"].shape == wanted["fc.weight"].shape:
-        found.setdefault("fc.bias", torch.zeros(model.fc.out_features))
+    of_head = [key for key in wanted if name is not None and key.startswith(f"{name}.")]
+    sized = [key for key in of_head if key.endswith("weight")]  # which tell the number of classes
+    if all(key in found and found[key].shape == wanted[key].shape for key in sized):
+        found = {**{key: torch.zeros(wanted[key].shape) for key in of_head if key.endswith("bias")}, **found}
     else:
-        found = {key: value for key, value in found.items() if key not in ("fc.weight", "fc.bias")}
-    optional = {key for key in wanted if key.endswith("num_batches_tracked") or key.startswith("fc.")}
+        found = {key: value for key, value in found.items() if key not in of_head}
+    optional = {key for key in wanted if key.endswith("num_batches_tracked") or key in of_head}
     shared = [key for key in wanted if key in found]
     fitting = [key for key in shared if found[key].shape == wanted[key].shape]
     faults = {
@@ -193,11 +200,9 @@ def _fitted(checkpoint: object, model: StagedResNet, config: _Pretrainable) -> d
         "not finite numbers": [key for key in fitting if not _is_finite(found[key])],
     }
     if any(faults.values()):
-        told = "; ".join(f"{fault}: {_first(keys)}" for fault, keys in faults.items() if keys)
-        small = " and small_images" if isinstance(config, TorchvisionResNet) else ""
-        network = f"{config.kind} of depth {config.depth} with {config.norm} norm"
-        way_out = f"take others or set model.kind, depth, norm{small} to match"
-        rule = f"must hold the weights of a {network} ({told}); {way_out}"
+        listed = "; ".join(f"{fault}: {_first(keys)}" for fault, keys in faults.items() if keys)
+        way_out = f"take others or set model.{config.architecture_keys} to match"
+        rule = f"must hold the weights of a {config.label} ({listed}); {way_out}"
         raise ConfigError.single(_PATH, config.pretrained, rule)
     return found
 

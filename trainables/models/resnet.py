@@ -1,7 +1,7 @@
-"""The networks: CIFAR ResNets of He et al. 2015 and torchvision's, as one module with stages that can be frozen.
+"""CIFAR ResNets of He et al. 2015 and torchvision's, as one module with stages.
 
-torchvision has the ImageNet networks but neither the CIFAR ones (option A shortcuts) nor a 3x3 stem, dropout, or a
-freezing that survives `model.train()`; its blocks and their initialization are used as they are.
+torchvision has the ImageNet networks but neither the CIFAR ones (option A shortcuts) nor a 3x3 stem or dropout; its
+blocks and their initialization are used as they are.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name PyTorch's own documentation gives it)
 from torch import Tensor, nn
 
-from trainables.config import CifarResNet, ConfigError, Model, TorchvisionResNet
+from trainables.config import CifarResNet, TorchvisionResNet
+from trainables.models.protocol import describe
 
-__all__ = ["BasicBlockA", "StagedResNet", "build_network", "head", "stages"]
+__all__ = ["BasicBlockA", "StagedResNet", "cifar_resnet", "torchvision_resnet"]
 
 NormLayer = Callable[[int], nn.Module]
 
@@ -79,8 +80,7 @@ class StagedResNet(nn.Module):
     """A ResNet as a stem (`conv1`, `bn1`, `pool`), stages `layer1`, `layer2`, … and a linear head `fc`.
 
     Takes `[b, 3, h, w]` floats from 8 x 8 upwards, contiguous or channels_last, and returns logits `[b, num_classes]`.
-    State-dict names are torchvision's. Frozen stages record no graph (nothing in them or before them needs a
-    gradient) and stay in eval mode, so that their batch norms keep their running statistics.
+    State-dict names are torchvision's.
     """
 
     def __init__(
@@ -99,27 +99,8 @@ class StagedResNet(nn.Module):
             self.add_module(name, layer)
         self.dropout = nn.Dropout(dropout)
         self.fc = fc
-        self.frozen_stages = 0
-
-    def stages(self) -> list[list[nn.Module]]:
-        """The stem's modules, then those of each stage; the head is none of them."""
-        return [[self.conv1, self.bn1, self.pool], *([self.get_submodule(name)] for name in self.layer_names)]
-
-    def freeze(self, count: int) -> None:
-        """Fix the first `count` stages for good: no gradients, batch norms in eval mode."""
-        self.frozen_stages = count
-        for stage in self.stages()[:count]:
-            for module in stage:
-                module.requires_grad_(False)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> StagedResNet:
-        """Switch all but the frozen stages to train (or eval) mode."""
-        super().train(mode)
-        for stage in self.stages()[: self.frozen_stages]:
-            for module in stage:
-                module.eval()
-        return self
+        staged = [[conv1, bn1, pool], *([layer] for layer in layers)]
+        describe(self, staged, fc, fusible=dropout == 0)  # dropout draws from a stream of each network's own
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[b, num_classes]` of images `[b, 3, h, w]`."""
@@ -129,38 +110,6 @@ class StagedResNet(nn.Module):
         # Over the last dimensions of this view: so the gradient has the layout of the others, as in _Shortcut.
         logits: Tensor = self.fc(self.dropout(x.permute(0, 2, 3, 1).mean((1, 2))))
         return logits
-
-
-def build_network(config: Model, num_classes: int) -> StagedResNet:
-    """The architecture alone, freshly initialized: nothing loaded, nothing frozen.
-
-    Raises:
-        ConfigError: if the kind has no network.
-    """
-    match config:
-        case CifarResNet():
-            return _cifar_resnet(config, num_classes)
-        case TorchvisionResNet():
-            return _torchvision_resnet(config, num_classes)
-        case _:
-            raise ConfigError.single("model.kind", config.kind, "must be a network: cifar_resnet or torchvision_resnet")
-
-
-def stages(model: nn.Module) -> list[list[nn.Module]]:
-    """The modules of each stage of a `StagedResNet`, stem first, head left out; a compiled one will do."""
-    return _staged(model).stages()
-
-
-def head(model: nn.Module) -> nn.Linear:
-    """The last layer of a `StagedResNet`; a compiled one will do."""
-    return _staged(model).fc
-
-
-def _staged(model: nn.Module) -> StagedResNet:
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
-    if not isinstance(model, StagedResNet):
-        raise TypeError(f"must be a StagedResNet, got {type(model).__name__}")
-    return model
 
 
 def _norm_layer(config: CifarResNet | TorchvisionResNet) -> NormLayer:
@@ -174,7 +123,8 @@ def _norm_layer(config: CifarResNet | TorchvisionResNet) -> NormLayer:
     return group_norm
 
 
-def _cifar_resnet(config: CifarResNet, num_classes: int) -> StagedResNet:
+def cifar_resnet(config: CifarResNet, num_classes: int) -> StagedResNet:
+    """The architecture of a `CifarResNet`, freshly initialized."""
     norm, blocks = _norm_layer(config), (config.depth - 2) // 6
     layers, inputs = [], 16
     for width, stride in ((16, 1), (32, 2), (64, 2)):
@@ -194,7 +144,8 @@ def _cifar_resnet(config: CifarResNet, num_classes: int) -> StagedResNet:
     return model
 
 
-def _torchvision_resnet(config: TorchvisionResNet, num_classes: int) -> StagedResNet:
+def torchvision_resnet(config: TorchvisionResNet, num_classes: int) -> StagedResNet:
+    """The architecture of a `TorchvisionResNet`, freshly initialized."""
     from torchvision.models import get_model  # takes longer to import than a CIFAR ResNet to build
 
     net = get_model(

@@ -27,6 +27,7 @@ from trainables.data.images import Splits
 from trainables.models import build_model
 from trainables.models.ema import averaged_model
 from trainables.models.pretrained import pretrained_normalization
+from trainables.models.protocol import is_fusible, train_mode
 from trainables.result import EpochResult, Trainable
 from trainables.seeds import derived_seed
 from trainables.training.evaluation import accuracy, predict, score
@@ -88,7 +89,8 @@ class Run(Trainable):
 
         torch.manual_seed(derived_seed(config.seed, "weights"))
         self._memory_format = memory_format(config.execution)
-        self._model = build_model(config.model, store.num_classes)
+        side = config.data.resolution
+        self._model = build_model(config.model, store.num_classes, (side, side) if side else splits.train.size)
         self._model.to(device=self._device, memory_format=self._memory_format)  # type: ignore[call-overload]
         self._forward: nn.Module = self._model
         if config.execution.compile:
@@ -119,10 +121,10 @@ class Run(Trainable):
     def fusion(self) -> Hashable | None:
         """What must be equal for networks to be trained as one (`trainables.fused`); None if this one cannot.
 
-        A network with dropout draws from a stream of its own; a compiled one has kernels of its own.
+        A compiled network has kernels of its own.
         """
         config = self._config
-        if self._model.dropout.p or config.execution.compile:
+        if config.execution.compile or not is_fusible(self._model):
             return None
         return config.model, config.execution, config.data, self._batch_size
 
@@ -160,7 +162,7 @@ class Run(Trainable):
         """The images of the next step, as the network takes them; to be trained on before another one is drawn."""
         partial = self.begun_epoch()
         if not self._model.training:  # as it is after an evaluation
-            self._forward.train()
+            train_mode(self._forward)
         indices = self._order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
         batch = self._augmentation(self._train.pixels(indices), self._train.labels[indices], partial.generator)
         images = resize(batch.images, self._config.data.resolution).contiguous(memory_format=self._memory_format)

@@ -18,6 +18,7 @@ from trainables.config import (
     SGD,
     Adam,
     AdamW,
+    ConfigError,
     Constant,
     Cosine,
     Cyclic,
@@ -28,7 +29,7 @@ from trainables.config import (
     Schedule,
     Step,
 )
-from trainables.models.resnet import head
+from trainables.models.protocol import head
 
 __all__ = ["build_optimizer", "lr_at"]
 
@@ -40,9 +41,16 @@ def build_optimizer(config: Optimizer, model: nn.Module) -> torch.optim.Optimize
 
     Its groups come in a fixed order, empty ones left out: backbone then head, and in each what is decayed then what is
     not (biases and one-dimensional parameters, unless `decay_norm_and_bias`). Each carries `lr_ratio`: a step's
-    learning rate is `lr_at(...)` times that.
+    learning rate is `lr_at(...)` times that. A network that does not say which its head is has no backbone either.
+
+    Raises:
+        ConfigError: if the backbone is to learn at another rate than the head, and the network has no head.
     """
-    head_parameters = {id(parameter) for parameter in head(model).parameters()}
+    last = head(model)
+    if last is None and config.backbone_lr_ratio != 1:
+        rule = "must be 1 for a plug-in's network that does not declare its `head(model)`"
+        raise ConfigError.single("optimizer.backbone_lr_ratio", config.backbone_lr_ratio, rule)
+    head_parameters = {id(parameter) for parameter in (last or model).parameters()}
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {
         (part, decayed): [] for part in ("backbone", "head") for decayed in (True, False)
     }

@@ -16,11 +16,13 @@ import pytest
 
 from tests.trainables.image_files import contents, labels_per_split, python, write_folder
 from trainables.config import ConfigError
-from trainables.data.sources import canonical_source, open_source
+from trainables.config.images import SOURCES, canonical_source
+from trainables.data.sources import BUILDERS, open_source
 
 
 def test_reading_the_sources_needs_no_torch() -> None:
-    code = "import sys, trainables.store; sys.exit(any(m in sys.modules for m in ('torch', 'torchvision', 'sklearn')))"
+    heavy = "('torch', 'torchvision', 'sklearn')"
+    code = f"import sys, trainables.data.store; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert python(code).wait() == 0
 
 
@@ -33,6 +35,10 @@ def test_paths_mean_the_same_from_every_folder(tmp_path: Path, monkeypatch: pyte
         assert canonical_source(source) == f"imagefolder:{tmp_path}/pets"
         assert open_source(source).signature() == open_source(f"imagefolder:{tmp_path}/pets").signature()
     assert canonical_source("digits") == "digits"
+
+
+def test_every_kind_of_source_can_be_built() -> None:
+    assert SOURCES.keys() == BUILDERS.keys()
 
 
 class TestBuiltIn:

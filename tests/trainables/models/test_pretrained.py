@@ -24,8 +24,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from trainables.config import CifarResNet, ConfigError, Model, Normalization, SyntheticCurve, TorchvisionResNet
 from trainables.models import build_model, pretrained
+from trainables.models.networks import build_network
 from trainables.models.pretrained import IMAGENET, check_pretrained, download, load_pretrained, pretrained_normalization
-from trainables.models.resnet import build_network, head
+from trainables.models.protocol import head
 
 Weights = dict[str, Tensor]
 EIGHT = CifarResNet(depth=8)

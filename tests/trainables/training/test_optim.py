@@ -32,7 +32,8 @@ from trainables.config import (
     TorchvisionResNet,
 )
 from trainables.models import build_model
-from trainables.models.resnet import build_network, head
+from trainables.models.networks import build_network
+from trainables.models.protocol import head
 from trainables.training.optim import build_optimizer, lr_at
 
 LR, STEPS, PER_EPOCH = 0.4, 120, 10

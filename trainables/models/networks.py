@@ -1,0 +1,69 @@
+"""From a model's config to its architecture: a ResNet, or what a plug-in builds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.config import CifarResNet, ConfigError, Model, PluginModel, TorchvisionResNet
+from trainables.config.plugins import load_plugin, plugin_settings
+from trainables.models.protocol import describe
+from trainables.models.resnet import cifar_resnet, torchvision_resnet
+
+__all__ = ["build_network", "check_logits"]
+
+
+def build_network(config: Model, num_classes: int) -> nn.Module:
+    """The architecture alone, freshly initialized from torch's global generator: nothing loaded, nothing frozen.
+
+    Raises:
+        ConfigError: if the kind has no network, or a plug-in does not build one.
+    """
+    match config:
+        case CifarResNet():
+            return cifar_resnet(config, num_classes)
+        case TorchvisionResNet():
+            return torchvision_resnet(config, num_classes)
+        case PluginModel():
+            return _plugin_network(config, num_classes)
+        case _:
+            raise ConfigError.single("model.kind", config.kind, "must be a network: cifar_resnet or torchvision_resnet")
+
+
+def _plugin_network(config: PluginModel, num_classes: int) -> nn.Module:
+    build: Any = load_plugin("model", config.kind)
+    model = build(plugin_settings(build, config.settings), num_classes)
+    if not isinstance(model, nn.Module):
+        rule = f"must build a torch.nn.Module, and its build(settings, num_classes) returned a {type(model).__name__}"
+        raise ConfigError.single("model.kind", config.kind, rule)
+    stages = build.stages(model) if hasattr(build, "stages") else ()
+    head = build.head(model) if hasattr(build, "head") else None
+    try:
+        describe(model, stages, head, fusible=getattr(build, "fusible", False))
+    except ValueError as error:
+        raise ConfigError.single("model.kind", config.kind, f"stages(model) and head(model) {error}") from None
+    return model
+
+
+def check_logits(model: nn.Module, config: Model, num_classes: int, size: tuple[int, int]) -> None:
+    """Try a plug-in's network on two black images of `size` (height, width); the networks of ours need no trial.
+
+    Raises:
+        ConfigError: unless it takes them and returns logits [2, num_classes].
+    """
+    if not isinstance(config, PluginModel):
+        return
+    model.eval()
+    try:
+        with torch.inference_mode():
+            logits = model(torch.zeros(2, 3, *size))
+    except (RuntimeError, ValueError) as error:
+        rule = f"must take images [b, 3, {size[0]}, {size[1]}], and fails on them ({error})"
+        raise ConfigError.single("model.kind", config.kind, rule) from error
+    found = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if found != [2, num_classes]:
+        rule = f"must return logits [b, {num_classes}], and returned {found} for b = 2"
+        raise ConfigError.single("model.kind", config.kind, rule)
+    model.train()
