@@ -20,7 +20,7 @@ from search.views.console import say
 from search.views.next_commands import SUBMITTED_BY, after_search, resume, shown
 from search.views.plan import print_plan
 from search.views.progress import print_leaderboard
-from trainables.cli import run_verb
+from trainables.cli import Plugins, run_verb
 
 __all__ = ["run"]
 
@@ -47,9 +47,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="results folder [default: runs, with --smoke runs/smoke]")] = None,
     seed: Annotated[int | None, typer.Option(help="the study's seed")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="a.b=c: fix any key of the trial or study")] = None,
-    plugin: Annotated[
-        list[str] | None, typer.Option(help="a package whose code the study may name as PACKAGE:NAME")
-    ] = None,
+    plugin: Plugins = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="a few minutes on 2 cores, with the same model")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start anew as STUDY-2, instead of continuing")] = False,
     tracking_later: Annotated[

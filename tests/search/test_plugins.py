@@ -1,0 +1,150 @@
+"""A package of thirty lines brings a searcher, a scheduler, a model and images; its study is killed and resumes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from search.journal.log import read
+from search.journal.result import StudyResult, collect
+from search.study.parse import load_study
+
+PACKAGE = """
+import numpy as np
+from pydantic import BaseModel
+from torch import nn
+
+from search.algorithms.schedulers.base import Decision, NeverPausing
+from search.algorithms.searchers.random import RandomSearcher
+from trainables.data.source import Contents, Row
+
+class Settings(BaseModel):
+    width: int = 4
+
+def build(settings, num_classes):
+    return nn.Sequential(nn.Conv2d(3, settings.width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(settings.width, num_classes))
+build.Settings = Settings
+
+class Shades:
+    def __init__(self, argument): self.count = int(argument)
+    def signature(self): return ["shades", self.count]
+    def contents(self, downloads):
+        pixels = lambda i: np.full((3, 8, 8), (i % 2) * 200 + i % 50, np.uint8)
+        rows = lambda: (Row("train", i % 2, str(i), pixels(i)) for i in range(self.count))
+        return Contents(("dark", "light"), rows, self.count, self.count * 192)
+
+class Draws(RandomSearcher):
+    def __init__(self, study, settings): super().__init__(study.parsed_space, study.seed + 1)
+
+class Half(NeverPausing):
+    def __init__(self, study, settings): self.epochs = study.budget.epochs
+    def rungs(self, trial): return (self.epochs // 2,)
+    def on_result(self, trial, epoch, value):
+        if epoch != self.epochs // 2: return Decision()
+        return Decision("stop" if trial % 2 else "continue", rung=epoch)
+"""
+ENTRIES = """
+[resnet_search.searchers]
+draws = shades:Draws
+[resnet_search.schedulers]
+half = shades:Half
+[resnet_search.models]
+narrow = shades:build
+[resnet_search.data_sources]
+shades = shades:Shades
+"""
+STUDY = """
+study: plugged
+trial:
+  model: {{kind: {model}, settings: {{width: 5}}}}
+  data: {{source: "{source}:200"}}
+  optimizer: {{kind: sgd, lr: 0.05}}
+space: {{optimizer: {{lr: {{float: [0.01, 0.1], log: true}}}}}}
+searcher: {{kind: {searcher}}}
+scheduler: {{kind: {scheduler}}}
+budget: {{trials: {trials}, epochs: 4}}
+resources: {{concurrent: 1}}
+"""
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """A folder for PYTHONPATH with the installed package in it."""
+    folder = tmp_path / "site"
+    (folder / "shades-1.0.dist-info").mkdir(parents=True)
+    (folder / "shades.py").write_text(PACKAGE)
+    (folder / "shades-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: shades\nVersion: 1.0\n")
+    (folder / "shades-1.0.dist-info" / "entry_points.txt").write_text(ENTRIES)
+    return folder
+
+
+def command(tmp_path: Path, packages: Path, *options: str) -> subprocess.Popen[str]:
+    known = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+    known |= {"PYTHONPATH": str(packages), "RESNET_SEARCH_CACHE": str(tmp_path / "cache")}
+    arguments = [sys.executable, "-m", "search.run", "plugged.yaml", *options]
+    return subprocess.Popen(
+        arguments, cwd=tmp_path, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def search(tmp_path: Path, packages: Path, *options: str) -> tuple[int, str]:
+    process = command(tmp_path, packages, *options)
+    out, error = process.communicate(timeout=300)
+    return process.returncode, out + error
+
+
+def result(tmp_path: Path) -> StudyResult:
+    folder = tmp_path / "runs" / "plugged"
+    return collect(load_study(str(folder / "study.yaml")), read(folder / "journal"))
+
+
+def test_entry_points_make_a_study_that_is_killed_and_resumes(
+    tmp_path: Path, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {"model": "narrow", "source": "shades", "searcher": "draws", "scheduler": "half"}
+    (tmp_path / "plugged.yaml").write_text(STUDY.format(**names, trials=6))
+    process = command(tmp_path, packages)
+    journal = tmp_path / "runs" / "plugged" / "journal"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if journal.is_dir() and sum('"trial_ended"' in line or '"end"' in line for line in text(journal)) >= 2:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    code, said = search(tmp_path, packages)
+    assert code == 0, said
+    monkeypatch.syspath_prepend(str(packages))
+    found = result(tmp_path)
+    assert [record.status.value for record in found.trials] == ["COMPLETED", "STOPPED"] * 3
+    assert {record.origin for record in found.trials} == {"draws"}
+    assert all(record.config["model"]["settings"] == {"width": 5} for record in found.trials)
+    again = subprocess.run(
+        [sys.executable, "-m", "trainables.train", "runs/plugged/best_config.yaml"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(packages), "RESNET_SEARCH_CACHE": str(tmp_path / "cache")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def text(journal: Path) -> list[str]:
+    return [line for path in sorted(journal.glob("*.jsonl")) for line in path.read_text().splitlines()]
+
+
+def test_dotted_paths_run_only_when_their_package_is_allowed(tmp_path: Path, packages: Path) -> None:
+    names = {"model": "shades:build", "source": "shades:Shades", "searcher": "shades:Draws", "scheduler": "shades:Half"}
+    (tmp_path / "plugged.yaml").write_text(STUDY.format(**names, trials=2))
+    code, said = search(tmp_path, packages)
+    assert code == 2
+    for key in ("trial.model.kind", "trial.data.source", "searcher.kind", "scheduler.kind"):
+        assert f"error: {key}" in said
+    assert "runs only if you allow it: --plugin shades" in said
+    code, said = search(tmp_path, packages, "--plugin", "shades")
+    assert code == 0, said
