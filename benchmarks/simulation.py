@@ -16,6 +16,7 @@ from benchmarks.curves import Curve, Family
 from search.algorithms.schedulers.asha import Asha
 from search.algorithms.schedulers.asha_promote import AshaPromote
 from search.algorithms.schedulers.base import Scheduler
+from search.algorithms.schedulers.hyperband import Hyperband
 from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.optuna_tpe import OptunaSearcher
 from search.algorithms.searchers.random import RandomSearcher
@@ -156,8 +157,8 @@ class OurSearch:
             "random": RandomSearcher(family.space, seed),
             "tpe": OptunaSearcher(family.space, metric=METRIC, mode="max", seed=seed),
         }
-        schedulers: dict[str, Scheduler] = {"asha": Asha(**halving), "asha_promote": AshaPromote(**halving)}
-        return cls(searchers[searcher], schedulers[scheduler], family.epochs, trials)
+        schedulers: dict[str, type] = {"asha": Asha, "asha_promote": AshaPromote, "hyperband": Hyperband}
+        return cls(searchers[searcher], schedulers[scheduler](**halving), family.epochs, trials)
 
     def next_leg(self, final: bool) -> Leg | None:
         """A promotion, or else a new trial."""
