@@ -16,6 +16,7 @@ from benchmarks.curves import Curve, Family
 from search.algorithms.schedulers.asha import Asha
 from search.algorithms.schedulers.asha_promote import AshaPromote
 from search.algorithms.schedulers.base import Scheduler
+from search.algorithms.schedulers.hyperband import Hyperband
 from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.optuna_tpe import OptunaSearcher
 from search.algorithms.searchers.random import RandomSearcher
@@ -26,7 +27,7 @@ __all__ = ["GRACE", "METRIC", "REDUCTION", "START_SECONDS", "Leg", "OurSearch", 
 
 GRACE, REDUCTION = 1, 3  # of every scheduler
 METRIC = "val_accuracy"
-# What it takes until a trial trains, a new one or one that was paused, measured with Ray's actors kept: about 0.5 s.
+# What it takes until a trial trains, a new one or one that was paused, measured with Ray's actors reused: about 0.5 s.
 START_SECONDS = 0.5
 
 
@@ -119,13 +120,13 @@ def simulate(family: Family, system: System, *, seed: int, workers: int, seconds
         epochs += 1
         value, curve = running.curve.reported[running.epoch - 1], running.curve
         diverged = curve.diverged is not None and running.epoch >= curve.diverged
-        goes_on = system.on_result(running.leg.trial, running.epoch, value, diverged)
+        continues = system.on_result(running.leg.trial, running.epoch, value, diverged)
         if running.epoch == family.epochs and not diverged:
             finished += 1
             if value > best:
                 best = value
                 found.append((now, curve.final))
-        if goes_on and running.epoch < family.epochs:
+        if continues and running.epoch < family.epochs:
             train(worker, curve.seconds)
         else:
             del busy[worker]
@@ -156,8 +157,8 @@ class OurSearch:
             "random": RandomSearcher(family.space, seed),
             "tpe": OptunaSearcher(family.space, metric=METRIC, mode="max", seed=seed),
         }
-        schedulers: dict[str, Scheduler] = {"asha": Asha(**halving), "asha_promote": AshaPromote(**halving)}
-        return cls(searchers[searcher], schedulers[scheduler], family.epochs, trials)
+        schedulers: dict[str, type] = {"asha": Asha, "asha_promote": AshaPromote, "hyperband": Hyperband}
+        return cls(searchers[searcher], schedulers[scheduler](**halving), family.epochs, trials)
 
     def next_leg(self, final: bool) -> Leg | None:
         """A promotion, or else a new trial."""

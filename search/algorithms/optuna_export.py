@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -21,6 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.journal.records import TrialRecord, TrialStatus
+from search.study.settings import Mode
 from search.study.spec import StudySpec
 from spaces.domains import Choice, Domain, Int, Scalar, Space
 from spaces.space import walk
@@ -47,7 +47,7 @@ class Ending:
 
 
 def ending(record: TrialRecord, metric: str, worst: float) -> Ending:
-    """How a trial stands; `worst` is the value of one that diverged."""
+    """A trial's state and values; `worst` is the value of one that diverged."""
     values = {e.epoch: e.metrics.get(metric, math.nan) for e in record.history}
     finite = {epoch: value for epoch, value in values.items() if math.isfinite(value)}
     status = record.status
@@ -89,7 +89,7 @@ def frozen_trial(space: Space, values: Mapping[str, Scalar], ending: Ending) -> 
     )
 
 
-def new_study(mode: Literal["max", "min"], name: str, storage: InMemoryStorage) -> optuna.Study:
+def new_study(mode: Mode, name: str, storage: InMemoryStorage) -> optuna.Study:
     """An empty study."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it reports every study and trial otherwise
     direction = StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
@@ -113,11 +113,9 @@ def optuna_study(spec: StudySpec, records: Iterable[TrialRecord]) -> optuna.Stud
         space, values = (Space(), {}) if record.values is None else (spec.parsed_space, record.values)
         trial = frozen_trial(space, values, ending(record, metric, worst))
         trial.user_attrs = {
-            "trial": record.number,
-            "origin": record.origin,
-            "status": record.status.value,
+            "trial": record.number, "origin": record.origin, "status": record.status.value,
             "stop_reason": record.stop_reason,
-        }
+        }  # fmt: skip
         if record.started is not None:
             trial.datetime_start = datetime.fromtimestamp(record.started)
             if trial.state.is_finished():

@@ -1,4 +1,4 @@
-"""Studies read from YAML, with every mistake told at once."""
+"""Studies read from YAML, with every mistake reported at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def load_study(name_or_path: str) -> StudySpec:
 
 
 def study_tree(name_or_path: str) -> Any:
-    """What stands in the study that `load_study` reads: plain data, not checked yet.
+    """The study that `load_study` reads as plain data, not checked yet.
 
     Raises:
         ConfigError: if there is no such study, or it is not plain YAML.
@@ -74,7 +74,7 @@ def parse_study(tree: object) -> StudySpec:
         spec = validate(StudySpec, sections)
     except ConfigError as error:
         problems += error.problems
-    # A section that is no mapping has been told above; the others are checked all the same.
+    # A section that is no mapping has been reported above; the others are checked all the same.
     raw, fixed = (absolute(_mapping(sections[key])) for key in ("trial", "fixed"))
     recipes = {str(name): absolute_recipe(recipe) for name, recipe in _mapping(sections["recipes"]).items()}
     trial, space = full_trial(raw), Space()
@@ -111,7 +111,7 @@ def _applied(
 
 
 def _values(node: object) -> Iterator[object]:
-    """Everything that stands anywhere in plain data."""
+    """Every value in plain data, at any depth."""
     yield node
     below = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
     for item in below:

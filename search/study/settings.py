@@ -9,19 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from trainables.config.part import Count, Part, Positive
-from trainables.config.plugins import (
-    PluginKind,
-    is_dotted_path,
-    load_plugin,
-    plugin_names,
-    plugin_settings,
-)
+from trainables.config.plugins import PluginKind, is_dotted_path, load_plugin, plugin_names, plugin_settings
 from trainables.result import METRICS
 
 __all__ = [
     "ASHAPromoteSettings", "ASHASettings", "Budget", "GridSettings", "HalvingSettings", "HyperbandSettings",
-    "InstanceSettings", "NoSchedulerSettings", "Objective", "PluginSettings", "RandomSettings", "Recipe", "Resources",
-    "SchedulerSettings", "SearcherSettings", "TPESettings",
+    "InstanceSettings", "Mode", "NoSchedulerSettings", "Objective", "PluginSettings", "RandomSettings", "Recipe",
+    "Resources", "SchedulerSettings", "SearcherSettings", "TPESettings",
 ]  # fmt: skip
 
 Mode = Literal["max", "min"]
@@ -62,7 +56,7 @@ class Objective(Section):
     @classmethod
     def _better_side(cls, mode: object, info: ValidationInfo) -> object:
         metric = info.data.get("metric")
-        if metric is None:  # already told
+        if metric is None:  # already reported
             return mode or "max"
         better = DIRECTIONS.get(metric)
         if mode is None and better is None:
@@ -229,7 +223,7 @@ SchedulerSettings = Annotated[
 class Budget(Section):
     """`trials` counts recipes; `epochs` is the longest a trial runs, and its schedule's length.
 
-    `hours` and `max_cost` end it all; the latter is in the currency of `resources.prices`, which it needs.
+    `hours` and `max_cost` end the search; the latter is in the currency of `resources.prices`, which it needs.
     """
 
     trials: Count
@@ -239,7 +233,7 @@ class Budget(Section):
 
 
 Price = Annotated[float, Field(ge=0, le=1e9)]
-# One price for each node, or one a node type. Told apart by hand, so that a mistake is told once and where it is.
+# One price for each node, or one a node type. Distinguished by hand, so that a mistake is reported once, where it is.
 Prices = Annotated[
     Annotated[Price, Tag("each")] | Annotated[dict[str, Price], Field(min_length=1), Tag("by type")],
     Discriminator(lambda prices: "by type" if isinstance(prices, dict) else "each"),
@@ -265,10 +259,10 @@ class Resources(Section):
     A fraction of a GPU lets several trials share one; `auto` is measured, so that as many share it as fit. CPUs and
     GPUs above 1 are whole numbers, as Ray wants them. With `fuse` the trials of a GPU take their steps together, as one
     network, where they have the same architecture and batch.
-    A trial that raised an error is tried again `max_failures` times; one that has shown no sign of life for
-    `timeout_minutes` (no epoch, no checkpoint) is taken to hang, and gets another worker; within a long epoch a
-    checkpoint is written every `checkpoint_minutes`. `prices` are those of a node an hour, in any currency: one for
-    each node, or by node type, as the cluster's file names them.
+    A trial that raised an error is tried again `max_failures` times; one that reported neither an epoch nor a
+    checkpoint for `timeout_minutes` has timed out, and gets another worker; within a long epoch a checkpoint is written
+    every `checkpoint_minutes`. `prices` are those of a node an hour, in any currency: one for each node, or by node
+    type, as the cluster's file names them.
     """
 
     concurrent: Count | None = None

@@ -1,4 +1,4 @@
-"""`--smoke`: any study in a few minutes on two cores, with its own model, to see that everything works."""
+"""`--smoke`: any study in a few minutes on two cores, with its own model, to check that everything works."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def space_problems(space: Space, trial: Mapping[str, Any], fixed: Mapping[str, A
         if needs is not None and not has_key(base, needs):
             add(Problem(f"{entry.path}.requires", needs, "must be a path of TrialConfig"))
         elif needs is not None and needs in searched - fixed.keys():
-            rule = "must not be searched itself: put what hangs on it below the options of its choice"
+            rule = "must not be searched itself: put what depends on it below the options of its choice"
             add(Problem(f"{entry.path}.requires", needs, rule))
         elif needs is not None and not has_key(base, entry.path):
             add(Problem(entry.path, entry.path, "unknown key for this study's trials"))
@@ -128,8 +128,8 @@ def space_problems(space: Space, trial: Mapping[str, Any], fixed: Mapping[str, A
             if (problem.path, problem.rule) not in known:
                 add(_locate_problem(problem, probed, point, fixed))
     order = {key: place for place, key in enumerate(space.domains())}
-    told = sorted(found.values(), key=lambda problem: order.get(problem.path, -1))
-    return [p if p.path.startswith("fixed.") else _under("space", p) for p in told]
+    ordered = sorted(found.values(), key=lambda problem: order.get(problem.path, -1))
+    return [p if p.path.startswith("fixed.") else _under("space", p) for p in ordered]
 
 
 def _locate_problem(problem: Problem, probed: str, point: Point, fixed: Mapping[str, Any]) -> Problem:
@@ -165,7 +165,7 @@ def probes(space: Space) -> Iterator[tuple[str, Point]]:
 
 
 def _boundary_values(domain: Domain) -> tuple[Scalar, ...]:
-    """Every option; both ends of a range, and of integers the next one, which tells where only some are allowed."""
+    """Every option; both ends of a range, and of integers the next one, which shows where only some are allowed."""
     if isinstance(domain, Choice):
         return domain.options
     if isinstance(domain, Int):

@@ -6,16 +6,16 @@ import math
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from search.algorithms.schedulers.base import Decision, Promotion, Scheduler
+from search.study.settings import Mode
 
 __all__ = ["EPOCHS", "Mode", "SchedulerSuite", "curves", "results"]
 
-Mode = Literal["max", "min"]
 EPOCHS = 27  # the longest a trial of the suite runs
+MODES: tuple[Mode, ...] = ("max", "min")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Asked:
-    """A worker was free: what the scheduler answered, which was then done."""
+    """A worker was free: the scheduler's answer, which was then done."""
 
     final: bool
     promotion: Promotion | None
@@ -153,23 +153,20 @@ class SchedulerSuite:
 
     def test_it_decides_at_the_rungs_of_a_trial_and_nowhere_else(self) -> None:
         scheduler = self.make("max", ())
-        for told in results(scheduler, curves(40), concurrent=4):
-            rungs = scheduler.rungs(told.trial)
+        for result in results(scheduler, curves(40), concurrent=4):
+            rungs = scheduler.rungs(result.trial)
             assert rungs == tuple(sorted({rung for rung in rungs if 0 < rung < EPOCHS}))
-            if told.epoch in rungs:
-                assert told.decision.rung == told.epoch
+            if result.epoch in rungs:
+                assert result.decision.rung == result.epoch
             else:
-                assert told.decision == Decision()
+                assert result.decision == Decision()
 
     def test_neither_a_rung_that_was_skipped_nor_a_value_that_is_not_finite_counts(self) -> None:
-        modes: tuple[Mode, ...] = ("max", "min")
-        for mode in modes:
-            touched, untouched = self.make(mode, (101,)), self.make(mode, (101,))
+        for touched, untouched in [[self.make(mode, (101,)) for _ in "ab"] for mode in MODES]:
             for level in touched.rungs(100):
                 if level + 1 not in touched.rungs(100):
                     assert touched.on_result(100, level + 1, 1.0) == Decision()
-            for number, value in enumerate((math.nan, math.inf, -math.inf)):
-                trial = 200 + number
+            for trial, value in enumerate((math.nan, math.inf, -math.inf), start=200):
                 for level in touched.rungs(trial):
                     assert touched.on_result(trial, level, value).action == "stop"
             for level in touched.rungs(101):
@@ -179,18 +176,11 @@ class SchedulerSuite:
 
     def test_protected_trials_always_continue(self) -> None:
         protected, values = {0, 7, 25}, curves(30)
-        for mode, worst in (("max", 0.0), ("min", 1.0)):
-            values[list(protected)] = worst
-            scheduler = self.make(mode, protected)  # type: ignore[arg-type]
-            held_up = {told.trial for told in results(scheduler, values, 2) if told.decision.action != "continue"}
+        for mode in MODES:
+            values[list(protected)] = 0.0 if mode == "max" else 1.0
+            scheduler = self.make(mode, protected)
+            held_up = {result.trial for result in results(scheduler, values, 2) if result.decision.action != "continue"}
             assert not held_up & protected
-
-    def test_the_best_trial_so_far_is_never_stopped(self) -> None:
-        best: dict[int, float] = {}
-        for told in results(self.make("max", ()), curves(60), concurrent=4):
-            if told.value >= best.get(told.epoch, told.value):
-                best[told.epoch] = told.value
-                assert not told.decision.stop
 
     def test_only_what_is_paused_is_promoted_and_a_trial_reaches_the_end(self) -> None:
         for trials, concurrent in ((1, 1), (2, 4), (3, 1), (40, 1), (40, 4)):

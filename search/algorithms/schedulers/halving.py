@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from bisect import insort
 from collections.abc import Container
 from dataclasses import dataclass, field
-from typing import Literal
 
 from search.algorithms.schedulers.base import Decision
+from search.study.settings import Mode
 from trainables.config import ConfigError, Problem
 
 __all__ = ["Halving", "Rung", "rung_levels"]
@@ -50,7 +50,7 @@ class Rung:
 
 
 class Halving(ABC):
-    """What both variants of ASHA share: settings, rungs, and that a decision, once made, stays.
+    """What both variants of ASHA share: settings, rungs, and that a decision, once made, is final.
 
     A value that is not finite enters no rung. Only a result of exactly a rung's epoch enters it: a trial that was
     resumed past a rung is not entered with its later, better value.
@@ -67,14 +67,9 @@ class Halving(ABC):
     """
 
     def __init__(
-        self,
-        *,
-        epochs: int,
-        grace_period: int,
-        reduction_factor: float,
-        mode: Literal["max", "min"],
+        self, *, epochs: int, grace_period: int, reduction_factor: float, mode: Mode,
         protected: Container[int] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         if problems := _problems(grace_period, reduction_factor, mode):
             raise ConfigError(problems)
         self._eta = reduction_factor

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Container
+from functools import partial
 from itertools import accumulate
-from typing import Literal
 
 from search.algorithms.schedulers.asha import Asha
 from search.algorithms.schedulers.base import Decision, NeverPausing
+from search.study.settings import Mode
 
 __all__ = ["Hyperband"]
 
@@ -31,22 +32,13 @@ class Hyperband(NeverPausing):
     """
 
     def __init__(
-        self,
-        *,
-        epochs: int,
-        grace_period: int,
-        reduction_factor: float,
-        mode: Literal["max", "min"],
+        self, *, epochs: int, grace_period: int, reduction_factor: float, mode: Mode,
         protected: Container[int] = (),
-    ) -> None:
-        def bracket(grace: int) -> Asha:
-            return Asha(
-                epochs=epochs, grace_period=grace, reduction_factor=reduction_factor, mode=mode, protected=protected
-            )
-
-        first = bracket(grace_period)
+    ) -> None:  # fmt: skip
+        bracket = partial(Asha, epochs=epochs, reduction_factor=reduction_factor, mode=mode, protected=protected)
+        first = bracket(grace_period=grace_period)
         levels = first.rungs(0)
-        self._brackets = [first, *map(bracket, (*levels[1:], epochs))] if levels else [first]
+        self._brackets = [first, *(bracket(grace_period=grace) for grace in (*levels[1:], epochs) if levels)]
         most = len(levels)
         sizes = [math.ceil((most + 1) / (s + 1) * reduction_factor**s - 1e-9) for s in range(most, -1, -1)]
         self._ends = [end / sum(sizes) for end in accumulate(sizes)]  # of each bracket's share of 0..1

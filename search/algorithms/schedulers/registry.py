@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from search.algorithms.plugins import build_plugin
@@ -12,7 +13,7 @@ from search.algorithms.schedulers.asha_promote import AshaPromote
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.schedulers.hyperband import Hyperband
 from search.algorithms.schedulers.none import NoStopping
-from search.study import settings as sections
+from search.study.settings import HalvingSettings
 from search.study.spec import StudySpec
 
 __all__ = ["SCHEDULERS", "SchedulerInfo", "build_scheduler"]
@@ -27,39 +28,25 @@ class SchedulerInfo:
     build: Callable[[StudySpec, Any], Scheduler]  # from the study and its scheduler's settings
 
 
-def _none(spec: StudySpec, settings: sections.NoSchedulerSettings) -> Scheduler:
-    return NoStopping()
-
-
-def _asha(spec: StudySpec, settings: sections.ASHASettings) -> Scheduler:
-    return Asha(**_halving(spec, settings))
-
-
-def _asha_promote(spec: StudySpec, settings: sections.ASHAPromoteSettings) -> Scheduler:
-    return AshaPromote(**_halving(spec, settings))
-
-
-def _hyperband(spec: StudySpec, settings: sections.HyperbandSettings) -> Scheduler:
-    return Hyperband(**_halving(spec, settings))
-
-
-def _halving(spec: StudySpec, settings: sections.HalvingSettings) -> dict[str, Any]:
-    return {
-        "epochs": spec.budget.epochs,
-        "grace_period": settings.grace_period,
-        "reduction_factor": settings.reduction_factor,
-        "mode": spec.objective.mode,
-        "protected": range(len(spec.recipes)),  # recipes are a study's first trials
-    }
+def _halving(build: Callable[..., Scheduler], spec: StudySpec, settings: HalvingSettings) -> Scheduler:
+    return build(
+        epochs=spec.budget.epochs,
+        grace_period=settings.grace_period,
+        reduction_factor=settings.reduction_factor,
+        mode=spec.objective.mode,
+        protected=range(len(spec.recipes)),  # recipes are a study's first trials
+    )
 
 
 SCHEDULERS: dict[str, SchedulerInfo] = {
     info.kind: info
     for info in (
-        SchedulerInfo("none", "every trial runs to the end", _none),
-        SchedulerInfo("asha", "asynchronous successive halving, stopping at the rungs", _asha),
-        SchedulerInfo("asha_promote", "asynchronous successive halving, pausing at the rungs", _asha_promote),
-        SchedulerInfo("hyperband", "brackets of successive halving that start later and later", _hyperband),
+        SchedulerInfo("none", "every trial runs to the end", lambda spec, settings: NoStopping()),
+        SchedulerInfo("asha", "asynchronous successive halving, stopping at the rungs", partial(_halving, Asha)),
+        SchedulerInfo("asha_promote", "the same, pausing at the rungs", partial(_halving, AshaPromote)),
+        SchedulerInfo(
+            "hyperband", "brackets of asha, that begin to stop later and later", partial(_halving, Hyperband)
+        ),
     )
 }
 

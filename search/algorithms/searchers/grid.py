@@ -20,7 +20,7 @@ class GridSearcher:
     """Every combination once, in a fixed order: the value visited last changes fastest.
 
     Choices, stepped ranges and linear integer ranges are taken whole; of every other range the ends and what lies
-    evenly between them (in the logarithm where the space says so). What hangs on an option is combined only under it.
+    evenly between them (in the logarithm where the space says so). What belongs to an option is combined only with it.
 
     Args:
         space: what is searched.

@@ -7,7 +7,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import numpy as np
 import optuna
@@ -19,6 +18,7 @@ from optuna.trial import TrialState
 
 from search.algorithms.optuna_export import Ending, distribution, ending, frozen_trial, new_study
 from search.journal.records import TrialRecord, TrialStatus
+from search.study.settings import Mode
 from spaces.domains import Domain, Scalar, Space
 from spaces.space import Point, walk
 
@@ -51,14 +51,9 @@ class OptunaSearcher:
     """
 
     def __init__(
-        self,
-        space: Space,
-        *,
-        metric: str,
-        mode: Literal["max", "min"],
-        seed: int,
+        self, space: Space, *, metric: str, mode: Mode, seed: int,
         sampler: Callable[[int], BaseSampler] = tpe_sampler,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._space, self._metric, self._mode = space, metric, mode
         self._seed, self._sampler = seed, sampler
         # Only the order matters to TPE, and a constant keeps that independent of what has been seen by when.
@@ -77,7 +72,7 @@ class OptunaSearcher:
         return walk(self._space, lambda key, _: values[key])
 
     def tell(self, record: TrialRecord) -> None:
-        """Enter a trial as it stands; one outside the space is left out, and a running one that is known stays so."""
+        """Enter a trial's state; one outside the space is left out, and a running one that is known changes nothing."""
         started = record.status is TrialStatus.RUNNING and record.number in self._known
         if record.values is None or started:
             return

@@ -11,7 +11,7 @@ from search.algorithms.plugins import build_plugin
 from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.grid import GridSearcher
 from search.algorithms.searchers.random import RandomSearcher
-from search.study import settings as sections
+from search.study.settings import TPESettings
 from search.study.spec import StudySpec
 
 __all__ = ["SEARCHERS", "SearcherInfo", "build_searcher"]
@@ -26,15 +26,7 @@ class SearcherInfo:
     build: Callable[[StudySpec, Any], Searcher]  # from the study and its searcher's settings
 
 
-def _random(spec: StudySpec, settings: sections.RandomSettings) -> Searcher:
-    return RandomSearcher(spec.parsed_space, spec.seed)
-
-
-def _grid(spec: StudySpec, settings: sections.GridSettings) -> Searcher:
-    return GridSearcher(spec.parsed_space)
-
-
-def _tpe(spec: StudySpec, settings: sections.TPESettings) -> Searcher:
+def _tpe(spec: StudySpec, settings: TPESettings) -> Searcher:
     from search.algorithms.searchers.optuna_tpe import OptunaSearcher, tpe_sampler  # loads Optuna: takes a second
 
     return OptunaSearcher(
@@ -49,8 +41,10 @@ def _tpe(spec: StudySpec, settings: sections.TPESettings) -> Searcher:
 SEARCHERS: dict[str, SearcherInfo] = {
     info.kind: info
     for info in (
-        SearcherInfo("random", "independent draws", _random),
-        SearcherInfo("grid", "every combination once", _grid),
+        SearcherInfo(
+            "random", "independent draws", lambda spec, settings: RandomSearcher(spec.parsed_space, spec.seed)
+        ),
+        SearcherInfo("grid", "every combination once", lambda spec, settings: GridSearcher(spec.parsed_space)),
         SearcherInfo("tpe", "Tree-structured Parzen Estimator, aware of conditions (Optuna)", _tpe),
     )
 }

@@ -198,8 +198,9 @@ def test_an_interrupted_driver_hands_nothing_out_and_the_next_goes_on_with_all(t
     assert [(leg.trial, leg.number) for leg in handed if leg] == [(0, 2), (1, 2), (2, 2), (3, 1)]
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "asha_promote"])
-@pytest.mark.parametrize("searcher", ["random", "tpe"])
+@pytest.mark.parametrize(
+    ("searcher", "scheduler"), [("random", "asha"), ("random", "hyperband"), ("tpe", "asha"), ("tpe", "asha_promote")]
+)
 def test_however_often_it_is_killed_it_decides_as_if_never_stopped(
     tmp_path: Path, scheduler: str, searcher: str
 ) -> None:

@@ -17,6 +17,10 @@ from tests.mutations import damaged, mutated, read_or_refused
 from trainables.config import parse_yaml
 
 STUDIES = {name: read_study(name) for name in study_names()}
+SMALL = {"study": "small", "trial": {"data": {"source": "digits"}}, "fixed": {"batch_size": 8}, "seed": 1,
+         "space": {"optimizer": {"kind": {"choice": {"sgd": {"lr": {"float": [0.01, 1.0], "log": True}}}}}},
+         "recipes": {"naive": {"config": {"optimizer": {"kind": "adam"}}}}, "objective": {"metric": "val_loss"},
+         "searcher": {"kind": "tpe"}, "resources": {"prices": 1.0}, "budget": {"trials": 5, "epochs": 9}}  # fmt: skip
 FILES = {name: resources.files("spaces").joinpath(f"{name}.yaml").read_bytes() for name in STUDIES}
 
 
@@ -29,7 +33,7 @@ def used(spec: StudySpec) -> None:
         read_or_refused(partial(spec.trial_config, recipe.config))
 
 
-@given(st.sampled_from(list(STUDIES.values())).flatmap(mutated))
+@given(st.sampled_from([SMALL, *STUDIES.values()]).flatmap(mutated))
 def test_a_mutated_study_is_read_or_refused(tree: Any) -> None:
     spec = read_or_refused(lambda: parse_study(tree))
     if spec is not None:
