@@ -21,7 +21,7 @@ from search.planning.calibration import calibrate
 from search.planning.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
 from search.planning.preflight import check_inputs, possible_configs
 from search.planning.resources import check_prices, check_resources, resolved_execution
-from search.storage.location import kept_in
+from search.storage.location import study_storage
 from search.storage.mirror import Mirror
 from search.storage.prepared_images import share_prepared
 from search.storage.remote import VARIABLE, RemoteFolder, local_storage
@@ -94,7 +94,7 @@ def run(
     if dry_run:
         _dry_run(spec, console)
         return
-    place = kept_in(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
+    place = study_storage(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
     spec, resumed = study_folder(spec, out, fresh, place)
     uri = default_uri(out)
     if not (tracking_later or resumed):  # a study that goes on is not kept waiting: MLflow catches up

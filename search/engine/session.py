@@ -16,6 +16,7 @@ from search.algorithms.searchers.registry import build_searcher
 from search.engine.driver import StudyDriver
 from search.engine.study_folder import continued
 from search.journal.cost import Spending
+from search.journal.error_text import first_line
 from search.journal.events import Event, SessionEnded, SessionStarted
 from search.journal.locks import lock
 from search.journal.log import Journal, next_session, read
@@ -25,7 +26,7 @@ from search.journal.result import StudyResult
 from search.journal.state import StudyState, identity_checksum
 from search.storage.checkpoints import Retention
 from search.storage.mirror import Mirror
-from search.storage.remote import first_line, local_storage
+from search.storage.remote import local_storage
 from search.study.spec import StudySpec
 from search.tracking.tracker import MLflowTracker
 from search.views.console import say
@@ -156,7 +157,7 @@ def _conclude(
     if mirror is not None and mirror.trouble is None:
         try:
             mirror.copy_outputs()
-            checkpoint = mirror.bring(best.checkpoint) if best is not None and best.checkpoint else None
+            checkpoint = mirror.fetch_checkpoint(best.checkpoint) if best is not None and best.checkpoint else None
         except OSError as error:
             checkpoint = None
             trouble = trouble or f"{mirror.study.location} does not take the search's files ({first_line(error)})"

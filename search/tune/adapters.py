@@ -22,10 +22,11 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
 from search.engine.driver import StudyDriver
+from search.journal.error_text import first_line
 from search.journal.events import Cause
 from search.storage.checkpoints import checkpoints, interrupt_file, last_written, leg_folder
 from search.storage.mirror import Mirror
-from search.storage.remote import RemoteFolder, first_line
+from search.storage.remote import RemoteFolder
 from search.study.settings import Resources
 from search.tune.fusion_host import end_hosts
 from search.tune.lost_workers import survive_lost_workers

@@ -19,9 +19,10 @@ from typing import Any
 
 from ray import tune
 
+from search.journal.error_text import first_line
 from search.storage.checkpoints import checkpoint_name, checkpoints
 from search.storage.prepared_images import fetch_prepared
-from search.storage.remote import first_line, open_storage, patiently
+from search.storage.remote import open_storage, with_retries
 from search.tune.fusion_host import HostedTrial, hosted
 from trainables.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from trainables.config import ConfigError, TrialConfig, parse_config
@@ -83,8 +84,8 @@ class ResNetTrial(tune.Trainable):
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # what this process caches, the others on the GPU cannot have
         self._leg = config
-        self._files, self._cache = patiently(partial(open_storage, config["storage"])), Path(config["cache"])
-        if not patiently(lambda: self._files.exists("study.yaml")):
+        self._files, self._cache = with_retries(partial(open_storage, config["storage"])), Path(config["cache"])
+        if not with_retries(lambda: self._files.exists("study.yaml")):
             where = self._files.location
             raise RuntimeError(f"this node does not see {where}: it must be on a folder that all nodes share, or in S3")
         self._look_seconds = LOOK_SECONDS if self._files.local() else FAR_LOOK_SECONDS
@@ -118,7 +119,7 @@ class ResNetTrial(tune.Trainable):
         return build_trainable(config, self._cache, self._store)
 
     def _fetched(self, fingerprint: str) -> PreparedData:
-        return patiently(lambda: fetch_prepared(self._files.parent, fingerprint, self._cache))
+        return with_retries(lambda: fetch_prepared(self._files.parent, fingerprint, self._cache))
 
     def _resumed(self, config: TrialConfig) -> Trainable:
         """The trial as its furthest readable checkpoint holds it, else from its beginning.
@@ -127,10 +128,10 @@ class ResNetTrial(tune.Trainable):
             OSError: if the storage cannot be reached; the trial then is tried again, not begun anew.
         """
         trial, reported = self._leg["trial"], self._leg["reported"]
-        for name in patiently(lambda: checkpoints(self._files, trial, reported)) if self._leg["leg"] > 1 else []:
+        for name in with_retries(lambda: checkpoints(self._files, trial, reported)) if self._leg["leg"] > 1 else []:
             trainable = self._built(config)
             try:
-                state = patiently(partial(self._loaded, name, config))
+                state = with_retries(partial(self._loaded, name, config))
                 trainable.load_state_dict(state)
             except (ConfigError, FileNotFoundError) as error:
                 self._warnings.append(f"trial {self._leg['trial']} goes on from an earlier checkpoint: {error}")
