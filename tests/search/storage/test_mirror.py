@@ -1,4 +1,4 @@
-"""A search that is kept in a storage, too: by a real search, killed, moved and gone on with."""
+"""A search that is stored in a storage, too: by a real search, killed, moved and continued."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rich.console import Console
 
 from search.engine.driver import StudyDriver
 from search.engine.session import SessionOutcome, run_session
-from search.journal.events import EpochReported, TrialEnded
 from search.journal.log import Journal, read, segments
-from search.journal.records import TrialStatus
+from search.journal.records import TrialRecord, TrialStatus
+from search.storage.checkpoints import Retention, checkpoint_name, leg_folder
 from search.storage.lease import Lease
 from search.storage.location import fetch_study, has_study, study_storage
 from search.storage.mirror import Mirror
@@ -41,7 +41,7 @@ from trainables.files import write_text
 METRICS = {"val_accuracy": 0.5, "train_loss": 1.0}
 
 
-def begun(folder: Path, events: int, session: int = 1) -> None:
+def started(folder: Path, events: int, session: int = 1) -> None:
     """A study's folder with this much of a journal."""
     spec = sample_spec()
     write_text(folder / "study.yaml", spec.dump())
@@ -58,61 +58,35 @@ def test_what_the_storage_has_more_of_is_fetched(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     fetch_study(local_storage(there), here)
     assert not here.exists()
-    begun(there, 5)
+    started(there, 5)
     fetch_study(local_storage(there), here)
     assert contents(here) == contents(there)
     assert (here / "study.yaml").read_bytes() == (there / "study.yaml").read_bytes()
-    begun(there, 3, session=2)
+    started(there, 3, session=2)
     fetch_study(local_storage(there), here)
     assert contents(here) == contents(there)
-    begun(here, 3, session=3)  # and was not copied any more
+    started(here, 3, session=3)  # and was not copied anymore
     before = contents(here)
+    (here / "study.yaml").unlink()  # as if the fetch had been cut short
     fetch_study(local_storage(there), here)
     assert contents(here) == before
+    assert (here / "study.yaml").read_bytes() == (there / "study.yaml").read_bytes()
 
 
 def test_two_searches_of_one_name_are_not_mixed(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
-    begun(there, 5)
-    begun(here, 5)
-    begun(there, 3, session=2)
-    begun(here, 4, session=2)
-    begun(there, 3, session=3)
+    started(there, 5)
+    started(here, 5)
+    started(there, 3, session=2)
+    started(here, 4, session=2)
+    started(there, 3, session=3)
     before = contents(here)
     with pytest.raises(ConfigError, match=r"holds results that .* lacks"):
         fetch_study(local_storage(there), here)
     assert contents(here) == before
 
 
-def test_a_fetch_that_was_cut_short_is_made_up_for(tmp_path: Path) -> None:
-    there, here = tmp_path / "there", tmp_path / "here"
-    begun(there, 5)
-    fetch_study(local_storage(there), here)
-    (here / "study.yaml").unlink()
-    fetch_study(local_storage(there), here)
-    assert (here / "study.yaml").read_bytes() == (there / "study.yaml").read_bytes()
-
-
-def test_a_study_remembers_where_it_is_kept(tmp_path: Path) -> None:
-    folder, storage = tmp_path / "out" / "sample", tmp_path / "storage"
-    assert study_storage(None, folder, smoke=False, fresh=False) is None
-    assert not has_study(local_storage(storage / "sample"))
-    session(tmp_path / "out", storage, [])
-    assert has_study(local_storage(storage / "sample"))
-    assert study_storage(None, folder, smoke=False, fresh=False) == local_storage(storage)
-    assert study_storage(None, folder, smoke=False, fresh=True) is None
-    assert study_storage(str(storage), folder, smoke=False, fresh=False) == local_storage(storage)
-    with pytest.raises(ConfigError, match="has been stored so far"):
-        study_storage(str(tmp_path / "other"), folder, smoke=False, fresh=False)
-    assert study_storage(str(tmp_path / "other"), folder, smoke=True, fresh=True) == local_storage(
-        tmp_path / "other/smoke"
-    )
-    (tmp_path / "link").symlink_to(tmp_path / "out")
-    with pytest.raises(ConfigError, match="another place than --out"):
-        study_storage(str(tmp_path / "out"), tmp_path / "link" / "new", smoke=False, fresh=False)
-
-
-def test_a_search_that_was_begun_without_a_storage_takes_its_checkpoints_along(tmp_path: Path) -> None:
+def test_a_search_that_was_started_without_a_storage_takes_its_checkpoints_along(tmp_path: Path) -> None:
     out, storage = tmp_path / "out", tmp_path / "storage"
     session(out, out, [], mirrored=False)
     before = out / "sample" / "checkpoints" / "trial-0000" / "leg-01" / "epoch-0003.pt"
@@ -124,22 +98,14 @@ def test_a_search_that_was_begun_without_a_storage_takes_its_checkpoints_along(t
     assert contents(storage / "sample") == contents(out / "sample")
 
 
-def test_what_a_stopped_trial_has_left_is_removed_at_the_next_session(tmp_path: Path) -> None:
-    out, storage = tmp_path / "out", tmp_path / "storage"
-    session(out, storage, [])
-    kept = storage / "sample" / "checkpoints"
-    assert (kept / "trial-0000").exists()
-    journal, events = out / "sample" / "journal", []
-    for event in read(journal):
-        if isinstance(event, EpochReported | TrialEnded) and event.trial == 0:
-            stopped = {"status": TrialStatus.STOPPED} if isinstance(event, TrialEnded) else {"last": False}
-            event = event.model_copy(update=stopped)
-        events.append(event)
-    for folder in (journal, storage / "sample" / "journal"):
-        (folder / "000001.jsonl").unlink()
-        Journal(folder, 1).append(*events)
-    session(out, storage, [])
-    assert not (kept / "trial-0000").exists()
+def test_what_a_stopped_trial_has_left_is_swept_up(tmp_path: Path) -> None:
+    study = local_storage(tmp_path)
+    statuses = (TrialStatus.STOPPED, TrialStatus.COMPLETED, TrialStatus.DIVERGED, TrialStatus.PAUSED)
+    for trial in range(len(statuses)):
+        study.write(f"{leg_folder(trial, 1)}/{checkpoint_name(1)}", b"x")
+    records = {n: TrialRecord(n, "random", {}, {}, status) for n, status in enumerate(statuses)}
+    Retention(study, records, "val_accuracy", "max").sweep()
+    assert [file.name[:10] for file in study.list("checkpoints")] == ["trial-0001", "trial-0003"]
 
 
 def session(out: Path, storage: Path, warnings: list[str], mirrored: bool = True) -> SessionOutcome:
@@ -167,7 +133,10 @@ def session(out: Path, storage: Path, warnings: list[str], mirrored: bool = True
 def test_a_session_leaves_all_of_it_in_the_storage(tmp_path: Path) -> None:
     out, storage = tmp_path / "out", tmp_path / "storage"
     warnings: list[str] = []
+    assert study_storage(None, out / "sample", smoke=False, fresh=False) is None
+    assert not has_study(local_storage(storage / "sample"))
     outcome = session(out, storage, warnings)
+    assert has_study(local_storage(storage / "sample"))
     assert contents(storage / "sample") == contents(out / "sample")
     for name in ("study.yaml", "trials.parquet", "optuna.db", "best_config.yaml"):
         assert (storage / "sample" / name).read_bytes() == (out / "sample" / name).read_bytes()
@@ -178,7 +147,8 @@ def test_a_session_leaves_all_of_it_in_the_storage(tmp_path: Path) -> None:
     assert outcome.checkpoint.read_bytes() == b"x"
     assert not (storage / "sample" / "journal" / "lock.json").exists()
     assert warnings == []
-    # On another machine it goes on from there.
+    check_that_it_remembers(out / "sample", storage, tmp_path)
+    # On another machine it continues from there.
     other = tmp_path / "other"
     fetch_study(local_storage(storage / "sample"), other / "sample")
     again = session(other, storage, warnings)
@@ -189,9 +159,22 @@ def test_a_session_leaves_all_of_it_in_the_storage(tmp_path: Path) -> None:
     assert not (storage / "sample" / "journal" / "lock.json").exists()
 
 
+def check_that_it_remembers(folder: Path, storage: Path, tmp_path: Path) -> None:
+    assert study_storage(None, folder, smoke=False, fresh=False) == local_storage(storage)
+    assert study_storage(None, folder, smoke=False, fresh=True) is None
+    assert study_storage(str(storage), folder, smoke=False, fresh=False) == local_storage(storage)
+    other = str(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="has been stored so far"):
+        study_storage(other, folder, smoke=False, fresh=False)
+    assert study_storage(other, folder, smoke=True, fresh=True) == local_storage(tmp_path / "elsewhere" / "smoke")
+    (tmp_path / "link").symlink_to(folder.parent)
+    with pytest.raises(ConfigError, match="another place than --out"):
+        study_storage(str(folder.parent), tmp_path / "link" / "new", smoke=False, fresh=False)
+
+
 def test_an_outage_at_the_end_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
     warnings: list[str] = []
-    begun(tmp_path / "sample", 5)
+    started(tmp_path / "sample", 5)
     (tmp_path / "storage").mkdir()
     copied: list[object] = []
     journal = Journal(tmp_path / "sample" / "journal", 2)
@@ -218,7 +201,7 @@ def test_an_outage_at_the_end_is_waited_for_and_nothing_is_lost(tmp_path: Path) 
 
 
 def test_a_driver_that_was_taken_over_copies_nothing_more(tmp_path: Path) -> None:
-    begun(tmp_path / "sample", 5)
+    started(tmp_path / "sample", 5)
     study = local_storage(tmp_path / "storage" / "sample")
     journal = Journal(tmp_path / "sample" / "journal", 2)
     with Mirror(study, tmp_path / "sample", lambda line: None) as mirror:
@@ -295,7 +278,7 @@ def test_killed_and_moved_from_machine_to_machine_it_ends_as_if_never_stopped(
         options = ("--concurrent", "1", "--storage", f"s3://{BUCKET}/team")
         for kill in range(4):
             before = journal_lines(out / "killed")
-            # A study that is there knows where it is kept.
+            # A study that is there knows its storage.
             given = options[:2] if (out / "killed").exists() else options
             process = subprocess.Popen(command(study, out, *given), env=environment(), stdout=subprocess.DEVNULL)
             while process.poll() is None and journal_lines(out / "killed") < before + 5 + 3 * kill:
@@ -304,7 +287,7 @@ def test_killed_and_moved_from_machine_to_machine_it_ends_as_if_never_stopped(
             process.kill()
             process.wait()
             if kill == 1:
-                shutil.rmtree(out)  # the machine is lost: another one goes on with what the storage has
+                shutil.rmtree(out)  # the machine is lost: another one continues with what the storage has
         text = run(study, out, *options)
         assert f"s3://{BUCKET}/team/killed" in text
         assert_same(out, tmp_path / "whole")
