@@ -21,6 +21,7 @@ from search.journal.events import (
     SessionEnded,
     SessionStarted,
     TrialEnded,
+    TrialEvent,
     TrialResumed,
     TrialSuggested,
 )
@@ -96,6 +97,15 @@ def test_a_whole_search(tmp_path: Path) -> None:
     states = {record.status for record in records.values()}
     assert {TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.DIVERGED} == states
     assert lines(read(tmp_path / "journal")) == lines(events)
+    # Each decision at a rung is recorded with its cutoff, before what follows from it.
+    decided = [event for event in events if isinstance(event, Decided)]
+    assert {event.rung for event in decided} == {1, 3}
+    assert all(event.cutoff is not None and math.isfinite(event.cutoff) for event in decided)
+    stopped = {event.trial for event in decided if event.action == "stop"}
+    assert stopped == {e.trial for e in events if isinstance(e, TrialEnded) and e.status is TrialStatus.STOPPED}
+    order = [type(event) for event in events if isinstance(event, TrialEvent) and event.trial == min(stopped)]
+    assert order[0] is TrialSuggested
+    assert order[-3:] == [EpochReported, Decided, TrialEnded]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -111,27 +121,19 @@ def test_a_value_that_is_not_finite_never_reaches_a_rung(tmp_path: Path, bad: fl
     assert handed.trial == 1
 
 
-def test_a_repeated_epoch_changes_nothing(tmp_path: Path) -> None:
-    driver, _, events = driver_for(tmp_path)
+def test_a_repeated_epoch_and_anything_after_a_trials_end_change_nothing(tmp_path: Path) -> None:
+    driver, _, events = driver_for(tmp_path, resources={"max_failures": 0})
     driver.next_leg()
     assert not driver.on_result(0, 1, GOOD)
     count = len(events)
-    assert not driver.on_result(0, 1, {"val_accuracy": 0.9, "train_loss": 1.0})
-    assert len(events) == count
-    assert driver.records[0].value("val_accuracy") == 0.5
-
-
-def test_nothing_more_is_taken_from_a_trial_that_has_ended(tmp_path: Path) -> None:
-    driver, _, events = driver_for(tmp_path, resources={"max_failures": 0})
-    driver.next_leg()
+    assert not driver.on_result(0, 1, GOOD | {"val_accuracy": 0.9})
+    assert (len(events), driver.records[0].value("val_accuracy")) == (count, 0.5)
     driver.on_worker_lost(0, "error", "out of memory", None)
-    assert driver.records[0].status is TrialStatus.FAILED
-    assert driver.records[0].error == "out of memory"
+    assert (driver.records[0].status, driver.records[0].error) == (TrialStatus.FAILED, "out of memory")
     count = len(events)
-    assert driver.on_result(0, 1, GOOD)
+    assert driver.on_result(0, 2, GOOD)
     driver.on_worker_lost(0, "error", "again", None)
-    assert len(events) == count
-    assert driver.running == 0
+    assert (len(events), driver.running) == (count, 0)
 
 
 def test_an_error_is_tried_again_as_often_as_asked_for(tmp_path: Path) -> None:
@@ -350,17 +352,3 @@ def test_a_grid_that_is_used_up_ends_the_search(tmp_path: Path) -> None:
     search_through(driver)
     assert [record.config["batch_size"] for record in driver.records.values()] == [32, 64]
     assert driver.finished
-
-
-def test_every_rung_decision_is_written_with_its_cutoff(tmp_path: Path) -> None:
-    driver, _, events = driver_for(tmp_path)
-    search_through(driver)
-    decided = [event for event in events if isinstance(event, Decided)]
-    assert {event.rung for event in decided} == {1, 3}
-    stopped = {event.trial for event in decided if event.action == "stop"}
-    ended = {e.trial for e in events if isinstance(e, TrialEnded) and e.status is TrialStatus.STOPPED}
-    assert stopped == ended
-    assert all(event.cutoff is not None and math.isfinite(event.cutoff) for event in decided)
-    order = [type(event) for event in events if getattr(event, "trial", None) == min(stopped)]
-    assert order[0] is TrialSuggested
-    assert order[-3:] == [EpochReported, Decided, TrialEnded]
