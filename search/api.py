@@ -28,7 +28,7 @@ from search.journal.study_folder import find_study, read_study
 from search.planning.calibration import Plan, calibrate
 from search.planning.preflight import check_inputs
 from search.storage.checkpoints import Retention
-from search.storage.location import kept_in
+from search.storage.location import study_storage
 from search.storage.mirror import Mirror
 from search.storage.remote import VARIABLE, local_storage
 from search.study.overrides import Overrides, override
@@ -120,7 +120,7 @@ def run_study(
         spec = spec.model_copy(update={"searcher": InstanceSettings.of(searcher)})
     if scheduler is not None:
         spec = spec.model_copy(update={"scheduler": InstanceSettings.of(scheduler)})
-    place = kept_in(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
+    place = study_storage(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
     spec, resumed = study_folder(spec, out, fresh, place)
     uri = tracking_uri or default_uri(out)
     if not (tracking_later or resumed):  # a study that is continued does not wait: MLflow catches up

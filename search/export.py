@@ -23,10 +23,10 @@ __all__ = ["export", "export_config"]
 def export_config(study: Path, uri: str, trial: int | None = None) -> tuple[str, TrialRecord]:
     """The text of a best_config.yaml for the best trial, or for `trial`, of the study in the folder `study`.
 
-    `uri` is MLflow's, asked for the run's id; what it does not know, or cannot be asked, is null.
+    `uri` is MLflow's, from which the run's id comes; null if it does not know the run, or is unreachable.
 
     Raises:
-        ConfigError: if the study cannot be read, has no such trial, or no trial that has run to its end.
+        ConfigError: if the study cannot be read, has no such trial, or no trial has completed.
     """
     spec, events = read_study(study)
     state = StudyState.of(events)
@@ -40,7 +40,7 @@ def _chosen(result: StudyResult, trial: int | None) -> tuple[TrialRecord, str | 
     best = result.best()
     if trial is None:
         if best is None:
-            rule = "must have a trial that ran to its end to have a best one; --trial N exports any that has begun"
+            rule = "must have a completed trial to have a best one; --trial N exports any that has started"
             raise ConfigError.single("STUDY", result.spec.study, rule)
         return best, None
     for record in result.trials:

@@ -16,7 +16,7 @@ from search.cluster.head import Head
 from search.journal.result import collect
 from search.journal.study_folder import read_study
 from search.storage.checkpoints import CHECKPOINTS, checkpoint_at
-from search.storage.location import REMEMBERED, begins, journal_contents
+from search.storage.location import REMEMBERED, is_prefix, journal_contents
 from search.views.console import say
 from search.views.next_commands import elsewhere, program, shown
 from trainables.config import ConfigError, load_yaml
@@ -64,7 +64,7 @@ def bring_back(head: Head, study: PurePosixPath, out: Path) -> Path:
 
 def contains(brought: Path, here: Path) -> bool:
     """Whether the journal in `brought` holds all that the one in `here` has: then nothing is lost by replacing it."""
-    return begins(journal_contents(here), journal_contents(brought))
+    return is_prefix(journal_contents(here), journal_contents(brought))
 
 
 def _replace(source: Path, target: Path) -> None:

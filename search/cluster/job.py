@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.engine.study_folder import study_folder
-from search.storage.location import asked_storage
+from search.storage.location import requested_storage
 from search.storage.remote import VARIABLE, RemoteFolder
 from search.study.parse import load_study, parse_study
 from search.study.spec import StudySpec
@@ -116,7 +116,7 @@ def _other_budget(job: str, spec: StudySpec) -> str:
 def _storage(request: dict[str, Any]) -> RemoteFolder | None:
     """Where the search is kept, if anywhere."""
     uri = request["storage"] or os.environ.get(VARIABLE)
-    return asked_storage(uri, request["smoke"]) if uri else None
+    return requested_storage(uri, request["smoke"]) if uri else None
 
 
 def _search(spec: StudySpec, name: str, out: Path, *options: str) -> list[str]:

@@ -12,13 +12,13 @@ from search.algorithms.optuna_export import optuna_study
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
 from search.engine.driver import StudyDriver
+from search.journal.error_text import first_line
 from search.journal.events import Event, SessionEnded, SessionStarted
 from search.journal.log import Journal, next_session
 from search.journal.provenance import git_commit, version_changes, versions
 from search.journal.result import StudyResult
 from search.journal.state import StudyState, identity_checksum
 from search.storage.mirror import Mirror
-from search.storage.remote import first_line
 from search.study.spec import StudySpec
 from search.tracking.tracker import MLflowTracker
 from search.views.output_files import best_config, write_optuna, write_trials
@@ -116,7 +116,7 @@ def conclude(result: StudyResult, tracker: MLflowTracker, mirror: Mirror | None)
         try:
             mirror.copy_outputs()
             if best is not None and best.checkpoint:
-                mirror.bring(best.checkpoint)
+                mirror.fetch_checkpoint(best.checkpoint)
         except OSError as error:
             trouble = trouble or f"{mirror.study.location} does not take the search's files ({first_line(error)})"
     return replace(result, finished=result.finished and trouble is None, trouble=trouble)

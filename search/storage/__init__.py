@@ -1,1 +1,1 @@
-"""A study kept in another place than this machine: S3, Google's storage, a shared folder."""
+"""A study stored elsewhere than on this machine: S3, Google's storage, a shared folder."""

@@ -1,9 +1,9 @@
-"""A study's checkpoint files: where a worker writes them, which one a trial goes on from, and which are kept.
+"""A study's checkpoint files: where a worker writes them, which one a trial resumes from, and which are retained.
 
 `<study>/checkpoints/trial-0003/leg-02/epoch-0004.pt` holds trial 3 after its fourth epoch, written in its second leg;
 `epoch-0004-step-000120.pt` holds it 120 optimizer steps later. No two legs of a study have the same number of the same
-trial, so that a worker that was thought dead cannot write into what another one writes now. Names here are relative to
-the study's folder, which may be on this machine or in a storage that all machines reach.
+trial, so that a worker that was believed dead cannot write into what another one is writing. Names here are relative
+to the study's folder, which may be on this machine or in a storage that all machines reach.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def leg_folder(trial: int, leg: int) -> str:
 
 
 def interrupt_file(session: int) -> str:
-    """Once this exists, the session's workers save their trials and let go of them."""
+    """Once this exists, the session's workers save their trials and end."""
     return f"{CHECKPOINTS}/interrupt-{session:04d}"
 
 
@@ -45,29 +45,29 @@ def checkpoint_name(epoch: int, step: int = 0) -> str:
 
 
 def checkpoints(study: RemoteFolder, trial: int, reported: int | None = None) -> list[str]:
-    """The trial's checkpoints, furthest first, of equal ones the latest leg's. Unfinished files are none.
+    """The trial's checkpoints, furthest first, of equal ones the latest leg's; unfinished files are left out.
 
     Args:
         study: the study's folder.
         trial: the trial's number.
-        reported: leaves out what is further than this epoch: a trial that went on from there would never report the
+        reported: leaves out what is further than this epoch: a trial that resumed from there would never report the
             epochs between.
 
     Raises:
-        OSError: if the storage cannot be asked.
+        OSError: if the storage cannot be read.
     """
     found: list[tuple[int, int, int, str]] = []
     folder = _trial_folder(trial)
-    for stored in study.list(folder):
-        if match := NAME.fullmatch(stored.name):
+    for file in study.list(folder):
+        if match := NAME.fullmatch(file.name):
             leg, epoch, step = (int(number or 0) for number in match.groups())
             if reported is None or epoch <= reported:
-                found.append((epoch, step, leg, f"{folder}/{stored.name}"))
+                found.append((epoch, step, leg, f"{folder}/{file.name}"))
     return [name for *_, name in sorted(found, reverse=True)]
 
 
 def checkpoint_at(location: str) -> str:
-    """The name of a checkpoint of the study, from the place where it was written then, on whatever machine."""
+    """The name of a checkpoint of the study, from its location on the machine that wrote it."""
     return f"{CHECKPOINTS}/" + location.rpartition(f"/{CHECKPOINTS}/")[2]
 
 
@@ -75,17 +75,18 @@ def last_written(study: RemoteFolder, trial: int) -> float:
     """When the trial last wrote a checkpoint, in seconds since 1970; 0 if there is none.
 
     Raises:
-        OSError: if the storage cannot be asked.
+        OSError: if the storage cannot be read.
     """
     files = study.list(_trial_folder(trial))
-    return max((stored.written for stored in files if NAME.fullmatch(stored.name)), default=0.0)
+    return max((file.written for file in files if NAME.fullmatch(file.name)), default=0.0)
 
 
 class Retention:
-    """Deletes checkpoints that nothing needs any more; a listener of the driver's events.
+    """Deletes checkpoints that nothing needs anymore; a listener of the driver's events.
 
-    Of a trial that goes on or was completed, the last and the best (by the objective, among those that were written)
-    are kept. A trial that was stopped or diverged keeps none; one that failed keeps what it has, to find out why.
+    Of a trial that is not over or was completed, the last and the best (by the objective, among those that were
+    written) are retained. A trial that was stopped or diverged retains none; one that failed retains what it has, to
+    find out why.
 
     Args:
         study: the study's folder.
@@ -102,7 +103,7 @@ class Retention:
         """Take one event.
 
         Raises:
-            OSError: if the storage cannot be reached; the event may be told again.
+            OSError: if the storage cannot be reached; the event may be passed again.
         """
         if isinstance(event, TrialEnded) and event.status in (TrialStatus.STOPPED, TrialStatus.DIVERGED):
             self._study.delete_folder(_trial_folder(event.trial))
@@ -112,13 +113,13 @@ class Retention:
             self._newest[event.trial] = event.checkpoint
 
     def sweep(self) -> None:
-        """Delete what trials have left that were stopped or diverged while nobody could, or listened.
+        """Delete what trials have left that were stopped or diverged while the storage was away, or no driver ran.
 
         Raises:
             OSError: if the storage cannot be reached.
         """
-        left = {stored.name.partition("/")[0] for stored in self._study.list(CHECKPOINTS)}
-        for record in list(self._records.values()):  # at once: the driver may be adding to them
+        left = {file.name.partition("/")[0] for file in self._study.list(CHECKPOINTS)}
+        for record in list(self._records.values()):  # a copy: the driver may be adding to them
             folder = _trial_folder(record.number)
             if record.status in (TrialStatus.STOPPED, TrialStatus.DIVERGED) and folder.rpartition("/")[2] in left:
                 self._study.delete_folder(folder)
@@ -127,7 +128,7 @@ class Retention:
         files = checkpoints(self._study, record.number)
         if newest not in files:
             return
-        # What is further than the newest that was reported is being written now.
+        # What is further than the newest that was reported is being written right now.
         older = [name for name in files[files.index(newest) + 1 :] if "-step-" not in name]
         values = {epoch.epoch: self._sign * epoch.metrics[self._metric] for epoch in record.history}
         best = max([newest, *older], key=lambda name: values.get(_epoch(name), float("-inf")))

@@ -1,4 +1,4 @@
-"""Who searches a study in a storage: a lock without a file system's locks, kept by a heartbeat."""
+"""Who searches a study in a storage: a lock without a file system's locks, renewed by a heartbeat."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import Any
 
 from search.storage.remote import RemoteFolder
 from trainables.config import ConfigError
+from trainables.files import write_text
 
 __all__ = ["Lease"]
 
 NAME = "journal/lock.json"
 BEAT = 10.0  # seconds
-SILENCE = 35.0  # seconds without a heartbeat after which its driver is dead, or cannot reach the storage
+EXPIRES = 35.0  # seconds without a heartbeat after which its driver is dead, or cannot reach the storage
 LOOK = 2.0
 SETTLED = 0.5  # of two that write at the same moment, each sees by now whose was the last
 
@@ -26,64 +27,71 @@ SETTLED = 0.5  # of two that write at the same moment, each sees by now whose wa
 class Lease:
     """Held by one driver at a time, from `acquire` to `release`; `beat` must be called every `BEAT` seconds.
 
-    Nothing depends on clocks of different machines agreeing: a heartbeat is a number that changes. A driver that was
-    killed on this machine is known to be dead at once; one that died elsewhere, after `SILENCE`.
+    Nothing depends on clocks of different machines agreeing: a heartbeat is a number that changes. A lease of this
+    very folder is taken over at once: its driver is dead, since the caller holds the folder's own lock. Any other is
+    dead after `EXPIRES`.
 
     Args:
-        study: the study's folder.
+        study: the study's folder in the storage.
+        name: a file of the study's folder on this machine that names it in the lease; made if it is missing.
         tell: shows the user a line.
     """
 
-    def __init__(self, study: RemoteFolder, tell: Callable[[str], None]) -> None:
-        self._study, self._tell = study, tell
-        self._holder = {
-            "process": os.getpid(), "machine": platform.node(), "processes": _process_table(), "id": uuid.uuid4().hex,
-        }  # fmt: skip
+    def __init__(self, study: RemoteFolder, name: Path, tell: Callable[[str], None]) -> None:
+        self._study, self._name, self._tell = study, name, tell
+        self._holder: dict[str, Any] = {"process": os.getpid(), "machine": platform.node()}
         self._beats = 0
 
     def acquire(self) -> None:
-        """Take the lock.
+        """Take the lease.
 
         Raises:
             ConfigError: naming the driver that holds it.
             OSError: if the storage cannot be reached.
         """
+        if not self._name.exists():
+            write_text(self._name, uuid.uuid4().hex)
+        # With the machine's name: a copy of the folder on another machine is not this folder.
+        self._holder["id"] = f"{platform.node()} {self._name.read_text(encoding='utf-8')}"
         found = self._read()
-        if found is not None and not self._is_dead(found):
+        if found is not None and found.get("id") != self._holder["id"]:
             self._watch(found)
-        self.beat(first=True)
+        self._write()
         time.sleep(SETTLED)
         if not self.held():
             self._refuse(self._read() or self._holder)
 
-    def beat(self, *, first: bool = False) -> bool:
-        """Show that the driver lives; false if the lock is another's now.
+    def beat(self) -> bool:
+        """Renew the lease; false if it is another driver's now.
 
         Raises:
             OSError: if the storage cannot be reached.
         """
-        if not (first or self.held()):
+        if not self.held():
             return False
-        self._beats += 1
-        self._study.write(NAME, json.dumps(self._holder | {"beat": self._beats}).encode())
+        self._write()
         return True
 
     def held(self) -> bool:
-        """Whether the lock is still this driver's.
+        """Whether the lease is still this driver's.
 
         Raises:
             OSError: if the storage cannot be reached.
         """
-        return (self._read() or {}).get("id") == self._holder["id"]
+        return bool((self._read() or {}).get("id") == self._holder["id"])
 
     def release(self) -> None:
-        """Let go.
+        """End the lease, unless it is another driver's now.
 
         Raises:
             OSError: if the storage cannot be reached.
         """
         if self.held():
             self._study.delete(NAME)
+
+    def _write(self) -> None:
+        self._beats += 1
+        self._study.write(NAME, json.dumps(self._holder | {"beat": self._beats}).encode())
 
     def _read(self) -> dict[str, Any] | None:
         text = self._study.read(NAME)
@@ -93,23 +101,16 @@ class Lease:
             return None
         return found if isinstance(found, dict) else None
 
-    def _is_dead(self, found: dict[str, Any]) -> bool:
-        here = self._holder["processes"]
-        if here is None or found.get("processes") != here or not isinstance(found.get("process"), int):
-            return False
-        try:
-            os.kill(found["process"], 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:  # somebody else's, and so alive
-            return False
-        return False
-
     def _watch(self, found: dict[str, Any]) -> None:
+        """Wait until the lease has expired.
+
+        Raises:
+            ConfigError: if its driver renews it meanwhile.
+        """
         self._tell(
-            f"waiting up to {SILENCE:.0f} s to see whether {_named(found)} still searches {self._study.location}"
+            f"waiting up to {EXPIRES:.0f} s to see whether {_driver(found)} still searches {self._study.location}"
         )
-        deadline = time.monotonic() + SILENCE
+        deadline = time.monotonic() + EXPIRES
         while time.monotonic() < deadline:
             time.sleep(LOOK)
             now = self._read()
@@ -120,20 +121,8 @@ class Lease:
 
     def _refuse(self, found: dict[str, Any]) -> None:
         rule = "is held by a running search: wait for it, stop it, or choose another --storage"
-        raise ConfigError.single(self._study.location, _named(found), rule)
+        raise ConfigError.single(self._study.location, _driver(found), rule)
 
 
-def _process_table() -> str | None:
-    """Which machine's processes, or which container's, this process sees; None where that cannot be known.
-
-    A host name does not say it: containers share it, and so do machines that nobody has named.
-    """
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return None
-
-
-def _named(found: dict[str, Any]) -> str:
-    return f"process {found.get('process')} on {found.get('machine')}"
+def _driver(lease: dict[str, Any]) -> str:
+    return f"process {lease.get('process')} on {lease.get('machine')}"

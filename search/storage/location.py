@@ -1,41 +1,42 @@
-"""Where a study is kept beside this machine, and what is there of it."""
+"""In which storage a study is stored beside this machine, and what is there of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from search.journal.error_text import first_line
 from search.journal.locks import lock
 from search.journal.log import segments
-from search.storage.remote import RemoteFolder, first_line, usable_storage
+from search.storage.remote import RemoteFolder, usable_storage
 from trainables.config import ConfigError
 
 __all__ = [
-    "REMEMBERED", "asked_storage", "begins", "fetch_study", "has_study", "journal_contents", "journal_segments",
-    "kept_in",
+    "REMEMBERED", "fetch_study", "has_study", "is_prefix", "journal_contents", "journal_segments", "requested_storage",
+    "study_storage",
 ]  # fmt: skip
 
-REMEMBERED = "storage"  # the file that tells a study's next session where it is kept
+REMEMBERED = "storage"  # the file that tells a study's next session its storage
 
 
-def kept_in(uri: str | None, folder: Path, smoke: bool, fresh: bool) -> RemoteFolder | None:
-    """The storage in which the study of `folder` is to be kept; None if it is only kept here.
+def study_storage(uri: str | None, folder: Path, smoke: bool, fresh: bool) -> RemoteFolder | None:
+    """The storage of the study of `folder`; None if it is stored on this machine only.
 
     Args:
-        uri: what the user asked for; None: as before.
+        uri: what the user named; None: as before.
         folder: the study's on this machine.
-        smoke: whether it is the small form of a study.
-        fresh: whether it will be another study beside the one in `folder`.
+        smoke: whether it is a study's smoke run.
+        fresh: whether a new study is started beside the one in `folder`.
 
     Raises:
-        ConfigError: if it has been kept elsewhere, or the storage cannot be used.
+        ConfigError: if it has been stored elsewhere, or the storage cannot be used.
     """
     before = folder / REMEMBERED
     known = before.read_text(encoding="utf-8").strip() if before.is_file() and not fresh else None
     if uri is None:
         return usable_storage(known) if known else None
-    storage = asked_storage(uri, smoke)
+    storage = requested_storage(uri, smoke)
     if known and known != storage.uri:
-        rule = f"must be {known}, where this study has been kept so far; --fresh starts another one"
+        rule = f"must be {known}, where this study has been stored so far; --fresh starts another one"
         raise ConfigError.single("--storage", storage.uri, rule)
     local = storage.local()
     if local is not None and local.resolve() == folder.parent.resolve():
@@ -43,8 +44,8 @@ def kept_in(uri: str | None, folder: Path, smoke: bool, fresh: bool) -> RemoteFo
     return storage
 
 
-def asked_storage(uri: str, smoke: bool) -> RemoteFolder:
-    """The storage of a URI; that of a smoke run does not meet the whole study of the same name.
+def requested_storage(uri: str, smoke: bool) -> RemoteFolder:
+    """The storage of a URI; a smoke run is stored apart from the whole study of the same name.
 
     Raises:
         ConfigError: if it cannot be used.
@@ -54,7 +55,7 @@ def asked_storage(uri: str, smoke: bool) -> RemoteFolder:
 
 
 def fetch_study(study: RemoteFolder, folder: Path) -> None:
-    """Bring a study's YAML and journal here, if the storage has more of it than `folder`.
+    """Copy a study's YAML and journal here, if the storage has more of it than `folder`.
 
     Raises:
         ConfigError: if both have what the other lacks, a search holds the folder, or the storage cannot be read.
@@ -66,13 +67,13 @@ def fetch_study(study: RemoteFolder, folder: Path) -> None:
         with lock(folder / "journal"):
             here = journal_contents(folder)
             there = {name: study.read(f"journal/{name}") or b"" for name in names}
-            if not (folder / "study.yaml").exists() or not begins(there, here):
+            if not (folder / "study.yaml").exists() or not is_prefix(there, here):
                 study.get("study.yaml", folder / "study.yaml")
-            if begins(there, here):
+            if is_prefix(there, here):
                 return
-            if not begins(here, there):
+            if not is_prefix(here, there):
                 rule = (
-                    f"holds results that {study.location} lacks, where the search went on without them: choose another "
+                    f"holds results that {study.location} lacks, where the search continued without: choose another "
                     f"--out, into which it is fetched, or --fresh to start another search"
                 )
                 raise ConfigError.single("--out", str(folder), rule)
@@ -84,7 +85,7 @@ def fetch_study(study: RemoteFolder, folder: Path) -> None:
 
 
 def has_study(study: RemoteFolder) -> bool:
-    """Whether a study has been begun in this folder of a storage.
+    """Whether a study was started in this folder of a storage.
 
     Raises:
         ConfigError: if the storage cannot be read.
@@ -97,7 +98,7 @@ def has_study(study: RemoteFolder) -> bool:
 
 def journal_segments(study: RemoteFolder) -> dict[str, int]:
     """The journal's files there, by name, and their bytes."""
-    return {stored.name: stored.nbytes for stored in study.list("journal") if stored.name.endswith(".jsonl")}
+    return {file.name: file.nbytes for file in study.list("journal") if file.name.endswith(".jsonl")}
 
 
 def journal_contents(folder: Path) -> dict[str, bytes]:
@@ -105,6 +106,6 @@ def journal_contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in segments(folder / "journal")}
 
 
-def begins(first: dict[str, bytes], second: dict[str, bytes]) -> bool:
-    """Whether each of the first journal's segments is a beginning of the second's: then the second has all of it."""
+def is_prefix(first: dict[str, bytes], second: dict[str, bytes]) -> bool:
+    """Whether each of the first journal's segments is a prefix of the second's: then the second has all of it."""
     return all(name in second and second[name].startswith(content) for name, content in first.items())

@@ -1,7 +1,7 @@
 """Prepared images in a storage: prepared where the search is started, fetched once by each node that trains on them.
 
-`<storage>/prepared/<fingerprint>/` is a folder of `trainables.store` as it is; its record comes last, so that a folder
-with a record is whole.
+`<storage>/prepared/<fingerprint>/` is a folder of `trainables.data.store` as it is; its record comes last, so that a
+folder with a record is whole.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from search.storage.remote import RemoteFolder, first_line
+from search.journal.error_text import first_line
+from search.storage.remote import RemoteFolder
 from trainables.config import ConfigError
 from trainables.data.store import RECORD, PreparedData, Request, open_store
 from trainables.locking import lock
@@ -22,7 +23,7 @@ FOLDER = "prepared"
 
 
 def share_prepared(storage: RemoteFolder, stores: Mapping[Request, PreparedData]) -> dict[Request, str]:
-    """Copy prepared stores there, unless they are there; returns their fingerprints.
+    """Copy prepared images there, unless they are there already; returns their fingerprints.
 
     Raises:
         ConfigError: if the storage cannot be written.
@@ -40,12 +41,12 @@ def share_prepared(storage: RemoteFolder, stores: Mapping[Request, PreparedData]
 
 
 def fetch_prepared(storage: RemoteFolder, fingerprint: str, cache: Path) -> PreparedData:
-    """The store of this fingerprint in the folder `cache` of this node, copied from the storage the first time.
+    """The images of this fingerprint in the folder `cache` of this node, copied from the storage the first time.
 
     Safe to call from many processes at once.
 
     Raises:
-        OSError: if the storage cannot be read, or holds no such store.
+        OSError: if the storage cannot be read, or holds no such images.
     """
     if store := open_store(cache, fingerprint):
         return store

@@ -1,4 +1,7 @@
-"""A folder somewhere: on a disk, in S3, in Google's storage; through pyarrow's file systems."""
+"""A folder somewhere: on a disk, in S3, in Google's storage; through pyarrow's file systems.
+
+fsspec would do it too, with a package per store beside the boto3 that a cluster needs; pyarrow is here anyway.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +22,12 @@ from urllib.parse import urlsplit, urlunsplit
 import pyarrow as pa
 from pyarrow import fs
 
+from search.journal.error_text import first_line
 from trainables.config import ConfigError
 
 __all__ = [
-    "VARIABLE",
-    "FileInfo",
-    "RemoteFolder",
-    "first_line",
-    "local_storage",
-    "open_storage",
-    "patiently",
-    "usable_storage",
-]
+    "VARIABLE", "FileInfo", "RemoteFolder", "local_storage", "open_storage", "usable_storage", "with_retries",
+]  # fmt: skip
 
 VARIABLE = "RESNET_SEARCH_STORAGE"
 OPTION = "--storage"
@@ -45,7 +42,7 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """A file of a storage: its name below the folder that was asked for, bytes, and seconds since 1970."""
+    """A file of a storage: its name below the folder that was listed, bytes, and seconds since 1970."""
 
     name: str
     nbytes: int
@@ -56,7 +53,7 @@ class FileInfo:
 class RemoteFolder:
     """A folder of a file system. Names are relative to it, with slashes; folders need not be made.
 
-    Every method raises OSError where the file system does: away, full, or no right to do it. A file is at any moment
+    Every method raises OSError where the file system does: away, full, or no permission. At any moment a file is
     absent, the old one or the new one, whole.
 
     Attributes:
@@ -85,11 +82,11 @@ class RemoteFolder:
         return replace(self, path=self.path.rpartition("/")[0], location=self.location.rpartition("/")[0])
 
     def where(self, name: str) -> str:
-        """The location of a file, as it is written down."""
+        """The location of a file, as it is recorded."""
         return f"{self.location}/{name}"
 
     def name_of(self, location: str) -> str:
-        """The reverse of `where`; what lies elsewhere comes back as it is."""
+        """The reverse of `where`; what is elsewhere comes back as it is."""
         return location.removeprefix(f"{self.location}/")
 
     def local(self, name: str = "") -> Path | None:
@@ -102,19 +99,19 @@ class RemoteFolder:
         """Every file below a folder, at any depth, by name; none if there is no such folder."""
         selector = fs.FileSelector(self._path(folder), allow_not_found=True, recursive=True)
         start = len(self._path(folder).rstrip("/")) + 1
-        for again in (True, True, False):
+        for attempt in (1, 2, 3):
             try:
                 found = self.filesystem.get_file_info(selector)
                 break
-            except FileNotFoundError:  # a folder went while it was read
-                if not again:
+            except FileNotFoundError:  # a folder was removed while it was read
+                if attempt == 3:
                     raise
         files = [
             FileInfo(info.path[start:], info.size, info.mtime.timestamp() if info.mtime else 0.0)
             for info in found
             if info.type == fs.FileType.File
         ]
-        return sorted(files, key=lambda stored: stored.name)
+        return sorted(files, key=lambda file: file.name)
 
     def exists(self, name: str) -> bool:
         """Whether there is such a file."""
@@ -192,21 +189,17 @@ class RemoteFolder:
 
     def delete(self, name: str) -> None:
         """Remove a file, if it is there."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_file(self._path(name))
-        except FileNotFoundError:
-            return
 
     def delete_folder(self, name: str) -> None:
-        """Remove all below a folder, if it is there. On this machine, what cannot be removed just now stays."""
+        """Remove everything below a folder, if it exists. On this machine, what cannot be removed right now stays."""
         folder = self.local(name)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)  # somebody may be writing there
             return
-        try:
+        with contextlib.suppress(FileNotFoundError):
             self.filesystem.delete_dir(self._path(name))
-        except FileNotFoundError:
-            return
 
     def _path(self, name: str) -> str:
         return f"{self.path}/{name}" if name else self.path
@@ -221,10 +214,10 @@ class RemoteFolder:
 @contextmanager
 def _scratch(cache: Path) -> Iterator[Path]:
     cache.mkdir(parents=True, exist_ok=True)
-    for left in cache.glob("scratch-*"):
+    for old in cache.glob("scratch-*"):
         with contextlib.suppress(FileNotFoundError):  # another process removes it, too
-            if time.time() - left.stat().st_mtime > FORGOTTEN:
-                shutil.rmtree(left, ignore_errors=True)
+            if time.time() - old.stat().st_mtime > FORGOTTEN:
+                shutil.rmtree(old, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="scratch-") as folder:
         yield Path(folder)
 
@@ -280,13 +273,13 @@ def usable_storage(uri: str) -> RemoteFolder:
         storage.list("journal")
         storage.delete(probe)
     except OSError as error:
-        rule = f"must be a place where files can be written ({first_line(error)}): see that it exists and is yours"
+        rule = f"must be a place where files can be written ({first_line(error)}): check that it exists and is yours"
         raise ConfigError.single(OPTION, uri, rule) from None
     return storage
 
 
-def patiently(ask: Callable[[], Answer]) -> Answer:
-    """What `ask` returns, asked again for half an hour while the storage is away.
+def with_retries(ask: Callable[[], Answer]) -> Answer:
+    """What `ask` returns; it is called again for half an hour while the storage is away.
 
     Raises:
         FileNotFoundError: at once; every other OSError when the time is up.
@@ -303,9 +296,3 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
                 raise
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
-
-
-def first_line(error: BaseException) -> str:
-    """Why a file system refused, in a line."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return (text.strip().splitlines() or [type(error).__name__])[0][:300]

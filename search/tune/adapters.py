@@ -22,11 +22,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
 from search.engine.driver import Leg, StudyDriver
+from search.journal.error_text import first_line
 from search.journal.events import Cause
 from search.planning.resources import cluster_address
 from search.storage.checkpoints import checkpoints, interrupt_file, last_written, leg_folder
 from search.storage.mirror import Mirror
-from search.storage.remote import RemoteFolder, first_line, local_storage
+from search.storage.remote import RemoteFolder, local_storage
 from search.study.settings import Resources
 from search.tune.fusion_host import end_hosts
 from search.tune.leg import LegReport, LegRequest

@@ -17,9 +17,10 @@ from typing import Any
 
 from ray import tune
 
+from search.journal.error_text import first_line
 from search.storage.checkpoints import checkpoint_name, checkpoints
 from search.storage.prepared_images import fetch_prepared
-from search.storage.remote import first_line, open_storage, patiently
+from search.storage.remote import open_storage, with_retries
 from search.tune.fusion_host import HostedTrial, hosted
 from search.tune.leg import LegReport, LegRequest
 from trainables.checkpoints.checkpoint import load_checkpoint, save_checkpoint
@@ -68,8 +69,8 @@ class ResNetTrial(tune.Trainable):
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()  # memory cached by this process is out of reach for the others on the GPU
         self._leg = leg
-        self._files, self._cache = patiently(partial(open_storage, leg.storage)), Path(leg.cache)
-        if not patiently(lambda: self._files.exists("study.yaml")):
+        self._files, self._cache = with_retries(partial(open_storage, leg.storage)), Path(leg.cache)
+        if not with_retries(lambda: self._files.exists("study.yaml")):
             where = self._files.location
             raise RuntimeError(f"this node does not see {where}: it must be on a folder that all nodes share, or in S3")
         self._look_seconds = LOOK_SECONDS if self._files.local() else FAR_LOOK_SECONDS
@@ -103,7 +104,7 @@ class ResNetTrial(tune.Trainable):
         return build_trainable(config, self._cache, self._store)
 
     def _fetch(self, fingerprint: str) -> PreparedData:
-        return patiently(lambda: fetch_prepared(self._files.parent, fingerprint, self._cache))
+        return with_retries(lambda: fetch_prepared(self._files.parent, fingerprint, self._cache))
 
     def _resume(self, config: TrialConfig) -> Trainable:
         """The trial as its furthest readable checkpoint holds it, else from its beginning.
@@ -112,11 +113,11 @@ class ResNetTrial(tune.Trainable):
             OSError: if the storage cannot be reached; the trial then is tried again, not restarted from scratch.
         """
         leg = self._leg
-        names = patiently(lambda: checkpoints(self._files, leg.trial, leg.reported)) if leg.number > 1 else []
+        names = with_retries(lambda: checkpoints(self._files, leg.trial, leg.reported)) if leg.number > 1 else []
         for name in names:
             trainable = self._build(config)
             try:
-                state = patiently(partial(self._load, name, config))
+                state = with_retries(partial(self._load, name, config))
                 trainable.load_state_dict(state)
             except (ConfigError, FileNotFoundError) as error:
                 self._warnings.append(f"trial {leg.trial} resumes from an earlier checkpoint: {error}")

@@ -145,7 +145,7 @@ class Progress:
         total, trained = self._spec.budget.trials, sum(len(record.history) for record in records)
         ended = [record for record in records if record.ended is not None]
         here = trained - self._before
-        # The first seconds of a session that goes on say nothing: its workers start, and all that ended was before.
+        # The first seconds of a resumed session say nothing: its workers start, and all that ended was before.
         if here <= 0 or len(ended) < self._ended_before + (2 if self._before else 1):
             return f"{len(ended)} of {total} trials"
         # Recipes run to the end and come first, so that their cost says little about the rest.

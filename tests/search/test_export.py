@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,9 @@ from search.journal.study_folder import find_study
 from search.tracking.tracker import MLflowTracker
 from search.tracking.uri import default_uri
 from tests.search.sample_study import ENDINGS, EPOCHS, metrics, sample_events, sample_spec
-from trainables.config import ConfigError, load_config, load_yaml
+from trainables.config import ConfigError, dump_yaml, load_config, load_yaml
 from trainables.files import write_text
+from trainables.train import train
 
 
 @pytest.fixture(autouse=True)
@@ -34,12 +36,8 @@ def searched(out: Path, endings: Sequence[TrialStatus] = ENDINGS) -> None:
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "search.export", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+        cwd=cwd, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
 
 
 def test_the_best_trial_is_exported(tmp_path: Path) -> None:
@@ -51,6 +49,9 @@ def test_the_best_trial_is_exported(tmp_path: Path) -> None:
     assert load_config(path).optimizer.lr == 0.005
     assert load_yaml(path)["provenance"]["metrics"] == metrics(4, EPOCHS)
     assert load_yaml(path)["provenance"]["mlflow_run_id"] is None
+    done = run("sample", "--trial", "17", cwd=tmp_path)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    assert "must be a trial of sample: 0 to 5, got 17" in done.stderr
 
 
 def test_any_trial_is_exported_anywhere(tmp_path: Path) -> None:
@@ -62,40 +63,24 @@ def test_any_trial_is_exported_anywhere(tmp_path: Path) -> None:
     assert not (tmp_path / "other" / "sample" / "best_config.yaml").exists()
 
 
-def refused(out: Path, says: str, study: str = "sample", trial: int | None = None) -> None:
+def refused(out: Path, says: str, study: str = "sample") -> None:
     with pytest.raises(ConfigError, match=says) as error:
-        export_config(find_study(study, out), default_uri(out), trial)
+        export_config(find_study(study, out), default_uri(out))
     assert len(str(error.value).splitlines()) == 1
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+def test_an_unknown_study_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "nowhere", "there is none")
     searched(tmp_path)
     refused(tmp_path, "there are sample, got 'smaple'", study="smaple")
-    refused(tmp_path, "must be a trial of sample: 0 to 5, got 17", trial=17)
 
 
-def test_a_refusal_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    searched(tmp_path / "runs")
-    done = run("sample", "--trial", "17", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert len(done.stderr.splitlines()) == 1
-    assert "Traceback" not in done.stderr
-
-
-def test_without_a_finished_trial_there_is_no_best(tmp_path: Path) -> None:
+def test_without_a_completed_trial_there_is_no_best(tmp_path: Path) -> None:
     searched(tmp_path, (TrialStatus.STOPPED, TrialStatus.FAILED, TrialStatus.RUNNING))
-    refused(tmp_path, "ran to its end")
+    refused(tmp_path, "must have a completed trial")
     text, record = export_config(tmp_path / "sample", default_uri(tmp_path), 2)
     assert record.number == 2
     assert "stop_epoch: 2" in text
-
-
-def test_a_damaged_journal_is_told(tmp_path: Path) -> None:
-    searched(tmp_path)
-    with (tmp_path / "sample" / "journal" / "000001.jsonl").open("a") as file:
-        file.write("{}\n{}\n")
-    refused(tmp_path, r"000001\.jsonl, line \d+")
 
 
 def test_the_mlflow_run_is_named(tmp_path: Path, store: str) -> None:
@@ -118,3 +103,27 @@ def test_a_tracking_server_that_is_away_costs_only_the_run_id(
     text, _ = export_config(tmp_path / "sample", "http://127.0.0.1:1")
     assert "mlflow_run_id: null" in text
     assert "without the MLflow run's id" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("provenance", "rule"),
+    [
+        ({"stop_epoch": 0}, r"provenance\.stop_epoch: must be a whole number from 1 to 4"),
+        ({"stop_epoch": 5}, "stop_epoch"),
+        ({"stop_epoch": True}, "stop_epoch"),
+        ({"stop_epoch": "2"}, "stop_epoch"),
+        ({"metrics": {"val_loss": "1"}}, r"provenance\.metrics\.val_loss: must be a number"),
+        ({"metrics": {"val_loss": 10**400}}, "must be a number"),
+    ],
+)
+def test_an_edited_record_is_refused_before_training(
+    tmp_path: Path, provenance: dict[str, Any], rule: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    searched(tmp_path)
+    path = tmp_path / "best_config.yaml"
+    write_text(path, export_config(tmp_path / "sample", default_uri(tmp_path))[0])
+    tree = load_yaml(path)
+    path.write_text(dump_yaml({**tree, "provenance": {**tree["provenance"], **provenance}}))
+    with pytest.raises(ConfigError, match=rule):
+        train(path, data=None, seed=None, device=None, full=False, checkpoint=None, cache=None)
+    assert "epoch" not in capsys.readouterr().out

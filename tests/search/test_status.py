@@ -75,14 +75,15 @@ def test_a_running_search(tmp_path: Path) -> None:
     folder = written(tmp_path / "sample", busy())
     with lock(folder / "journal"):
         lines = shown(folder)
-    told = facts(lines)
-    assert told["study"] == f"sample in {folder}"
-    assert re.fullmatch(r"running: session 3 for 20 days, process \d+ on \S+", told["state"])
-    assert told["time"].endswith("in 3 sessions")
-    assert told["trials"] == "5 of 40 have ended; 14 pending, 1 running, 2 completed, 2 stopped, 1 failed"
-    assert told["epochs"] == "13 trained"
-    assert told["best"] == "trial 1 (random), val_accuracy 0.6100 at epoch 4, +0.0100 against naive"
-    assert told["waiting"] == "trials 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
+        narrow = shown(folder, terminal=True)
+    found = facts(lines)
+    assert found["study"] == f"sample in {folder}"
+    assert re.fullmatch(r"running: session 3 for 20 days, process \d+ on \S+", found["state"])
+    assert found["time"].endswith("in 3 sessions")
+    assert found["trials"] == "5 of 40 have ended; 14 pending, 1 running, 2 completed, 2 stopped, 1 failed"
+    assert found["epochs"] == "13 trained"
+    assert found["best"] == "trial 1 (random), val_accuracy 0.6100 at epoch 4, +0.0100 against naive"
+    assert found["waiting"] == "trials 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19"
     rows = [" ".join(line.split()) for line in lines]
     assert "5 random 1 of 4 0.5750 10 days ago" in rows
     assert "lost workers and failures: the last 5, and 11 more" in rows
@@ -91,6 +92,11 @@ def test_a_running_search(tmp_path: Path) -> None:
     )
     assert "sample: the 5 best of 20 trials by val_accuracy" in rows
     assert not any("to continue" in row for row in rows)
+    assert facts(shown(written(tmp_path / "paused", troubled_events(SPEC)[:24])))["paused"] == "2 at epoch 2"
+    assert max(len(line) for line in narrow) <= 80
+    assert len(narrow) < 60
+    for part in ("last heartbeat", "1 of 4", "10 days ago", "[trial 6]", "1 worker lost (worker_died)", "0.6100"):
+        assert part in "\n".join(narrow)
 
 
 def test_the_cost_of_a_search(tmp_path: Path) -> None:
@@ -102,30 +108,6 @@ def test_the_cost_of_a_search(tmp_path: Path) -> None:
     assert "cost" not in facts(shown(written(tmp_path / "free", troubled_events(SPEC))))
 
 
-def test_it_reads_well_at_80_columns(tmp_path: Path) -> None:
-    folder = written(tmp_path / "sample", busy())
-    with lock(folder / "journal"):
-        lines = shown(folder, terminal=True)
-    assert max(len(line) for line in lines) <= 80
-    text = "\n".join(lines)
-    for part in (
-        "running: session 3",
-        "last heartbeat",
-        "1 of 4",
-        "10 days ago",
-        "[trial 6]",
-        "1 worker lost (worker_died)",
-        "0.6100",
-    ):
-        assert part in text
-    assert len(lines) < 60
-
-
-def test_paused_trials_are_counted_by_epoch(tmp_path: Path) -> None:
-    lines = shown(written(tmp_path / "sample", troubled_events(SPEC)[:24]))
-    assert facts(lines)["paused"] == "2 at epoch 2"
-
-
 @pytest.mark.parametrize(
     ("events", "says"),
     [
@@ -135,7 +117,7 @@ def test_paused_trials_are_counted_by_epoch(tmp_path: Path) -> None:
         (troubled_events(SPEC), "finished: session 2 ended "),
     ],
 )
-def test_how_it_stands_when_nobody_searches(tmp_path: Path, events: list[Event], says: str) -> None:
+def test_the_state_without_a_driver(tmp_path: Path, events: list[Event], says: str) -> None:
     folder = written(tmp_path / "sample", events)
     for terminal in (False, True):
         lines = shown(folder, terminal)
@@ -143,7 +125,7 @@ def test_how_it_stands_when_nobody_searches(tmp_path: Path, events: list[Event],
         assert any("to continue" in line for line in lines) == ("finished" not in says)
 
 
-def test_a_driver_that_starts_or_concludes_is_told(tmp_path: Path) -> None:
+def test_a_driver_that_starts_or_concludes_is_shown(tmp_path: Path) -> None:
     folder = written(tmp_path / "sample", first_session(troubled_events(SPEC)))
     with lock(folder / "journal"):
         assert any("is starting, or writing its results; session 1 ended" in line for line in shown(folder))
@@ -152,7 +134,7 @@ def test_a_driver_that_starts_or_concludes_is_told(tmp_path: Path) -> None:
         assert any("about to start" in line for line in shown(folder))
 
 
-def test_the_command_that_goes_on_names_this_study(tmp_path: Path) -> None:
+def test_the_command_to_continue_names_this_study(tmp_path: Path) -> None:
     folder = written(tmp_path / "a b" / "sample", first_session(troubled_events(SPEC)))
     command = shlex.split(shown(folder)[-1].removeprefix("to continue: "))
     assert command[1:3] == ["-m", "search.run"]
@@ -171,7 +153,7 @@ def test_the_verb(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1].endswith("-m search.run runs/sample/study.yaml")
 
 
-def test_what_cannot_be_told_is_an_error_of_a_line(tmp_path: Path) -> None:
+def test_what_cannot_be_shown_is_an_error_of_a_line(tmp_path: Path) -> None:
     folder = written(tmp_path / "runs" / "sample", troubled_events(SPEC)[:5])
     done = run("smaple", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")

@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +178,7 @@ def test_a_journal_of_another_format_is_refused_by_name(tmp_path: Path, line: st
         (b'[{"event":"epoch_reported","trial":true,"epoch":1,"metrics":{},"time":1}]', "trial"),
         (b'[{"event":"epoch_reported","trial":0,"epoch":1,"metrics":{},"time":1,"more":2}]', "more"),
         (b'[{"event":"trial_ended","trial":0,"status":"RUNNING","time":1}]', "has ended"),
+        (b'[{"event":"trial_ended","trial":0,"status":"FAILED","time":1}]', "why the trial failed"),
         (b'[{"event":"cost_counted","total":1,"rate":1e999,"nodes":{},"time":1}]', "rate"),
     ],
 )
@@ -220,14 +220,11 @@ def test_segments_are_read_in_order_and_other_files_are_none(tmp_path: Path) -> 
     assert next_session(tmp_path) == 11
 
 
-def test_a_segment_is_never_continued(tmp_path: Path) -> None:
+def test_a_segment_is_never_continued_and_needs_a_folder(tmp_path: Path) -> None:
     Journal(tmp_path, 1).append(result(1))
     with pytest.raises(ConfigError, match="new segment"):
         Journal(tmp_path, 1)
     assert list(read(tmp_path)) == [result(1)]
-
-
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="writable folder"):
         Journal(tmp_path / "file" / "journal", 1)
@@ -263,8 +260,3 @@ def test_any_error_text_can_be_written(tmp_path: Path) -> None:
     assert isinstance(event, TrialEnded)
     assert event.error is not None
     assert event.error.endswith(" at \\udcff the end\0")
-
-
-def test_failed_needs_an_error() -> None:
-    with pytest.raises(ValueError, match="why"):
-        TrialEnded(trial=0, status=TrialStatus.FAILED, time=time.time())

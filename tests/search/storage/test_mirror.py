@@ -1,4 +1,4 @@
-"""A search that is kept in a storage, too: by a real search, killed, moved and gone on with."""
+"""A search that is stored in a storage, too: by a real search, killed, moved and continued."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from rich.console import Console
 from search.engine.driver import StudyDriver
 from search.engine.session import SessionOutcome, run_session
 from search.journal.log import Journal, read, segments
-from search.journal.records import TrialStatus
+from search.journal.records import TrialRecord, TrialStatus
+from search.storage.checkpoints import Retention, checkpoint_name, leg_folder
 from search.storage.lease import Lease
-from search.storage.location import fetch_study, has_study, kept_in
+from search.storage.location import fetch_study, has_study, study_storage
 from search.storage.mirror import Mirror
 from search.storage.remote import local_storage, open_storage
 from search.tracking.tracker import MLflowTracker
@@ -40,7 +41,7 @@ from trainables.files import write_text
 METRICS = {"val_accuracy": 0.5, "train_loss": 1.0}
 
 
-def begun(folder: Path, events: int, session: int = 1) -> None:
+def started(folder: Path, events: int, session: int = 1) -> None:
     """A study's folder with this much of a journal."""
     spec = sample_spec()
     write_text(folder / "study.yaml", spec.dump())
@@ -57,59 +58,35 @@ def test_what_the_storage_has_more_of_is_fetched(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     fetch_study(local_storage(there), here)
     assert not here.exists()
-    begun(there, 5)
+    started(there, 5)
     fetch_study(local_storage(there), here)
     assert contents(here) == contents(there)
     assert (here / "study.yaml").read_bytes() == (there / "study.yaml").read_bytes()
-    begun(there, 3, session=2)
+    started(there, 3, session=2)
     fetch_study(local_storage(there), here)
     assert contents(here) == contents(there)
-    begun(here, 3, session=3)  # and was not copied any more
+    started(here, 3, session=3)  # and was not copied anymore
     before = contents(here)
+    (here / "study.yaml").unlink()  # as if the fetch had been cut short
     fetch_study(local_storage(there), here)
     assert contents(here) == before
+    assert (here / "study.yaml").read_bytes() == (there / "study.yaml").read_bytes()
 
 
 def test_two_searches_of_one_name_are_not_mixed(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
-    begun(there, 5)
-    begun(here, 5)
-    segment = here / "journal" / "000001.jsonl"
-    segment.write_bytes(segment.read_bytes() + b'{"here": "only"}\n')
-    begun(there, 3, session=2)
+    started(there, 5)
+    started(here, 5)
+    started(there, 3, session=2)
+    started(here, 4, session=2)
+    started(there, 3, session=3)
     before = contents(here)
     with pytest.raises(ConfigError, match=r"holds results that .* lacks"):
         fetch_study(local_storage(there), here)
     assert contents(here) == before
 
 
-def test_a_fetch_that_was_cut_short_is_made_up_for(tmp_path: Path) -> None:
-    there, here = tmp_path / "there", tmp_path / "here"
-    begun(there, 5)
-    fetch_study(local_storage(there), here)
-    (here / "study.yaml").unlink()
-    fetch_study(local_storage(there), here)
-    assert (here / "study.yaml").read_bytes() == (there / "study.yaml").read_bytes()
-
-
-def test_a_study_remembers_where_it_is_kept(tmp_path: Path) -> None:
-    folder, storage = tmp_path / "out" / "sample", tmp_path / "storage"
-    assert kept_in(None, folder, smoke=False, fresh=False) is None
-    assert not has_study(local_storage(storage / "sample"))
-    session(tmp_path / "out", storage, [])
-    assert has_study(local_storage(storage / "sample"))
-    assert kept_in(None, folder, smoke=False, fresh=False) == local_storage(storage)
-    assert kept_in(None, folder, smoke=False, fresh=True) is None
-    assert kept_in(str(storage), folder, smoke=False, fresh=False) == local_storage(storage)
-    with pytest.raises(ConfigError, match="has been kept so far"):
-        kept_in(str(tmp_path / "other"), folder, smoke=False, fresh=False)
-    assert kept_in(str(tmp_path / "other"), folder, smoke=True, fresh=True) == local_storage(tmp_path / "other/smoke")
-    (tmp_path / "link").symlink_to(tmp_path / "out")
-    with pytest.raises(ConfigError, match="another place than --out"):
-        kept_in(str(tmp_path / "out"), tmp_path / "link" / "new", smoke=False, fresh=False)
-
-
-def test_a_search_that_was_begun_without_a_storage_takes_its_checkpoints_along(tmp_path: Path) -> None:
+def test_a_search_that_was_started_without_a_storage_takes_its_checkpoints_along(tmp_path: Path) -> None:
     out, storage = tmp_path / "out", tmp_path / "storage"
     session(out, out, [], mirrored=False)
     before = out / "sample" / "checkpoints" / "trial-0000" / "leg-01" / "epoch-0003.pt"
@@ -121,18 +98,14 @@ def test_a_search_that_was_begun_without_a_storage_takes_its_checkpoints_along(t
     assert contents(storage / "sample") == contents(out / "sample")
 
 
-def test_what_a_stopped_trial_has_left_is_removed_at_the_next_session(tmp_path: Path) -> None:
-    out, storage = tmp_path / "out", tmp_path / "storage"
-    session(out, storage, [])
-    kept = storage / "sample" / "checkpoints"
-    assert (kept / "trial-0000").exists()
-    journal = out / "sample" / "journal" / "000001.jsonl"
-    stopped = journal.read_bytes().replace(b'"status":"COMPLETED"', b'"status":"STOPPED"')
-    stopped = stopped.replace(b'"last":true', b'"last":false')
-    for path in (journal, storage / "sample" / "journal" / "000001.jsonl"):
-        path.write_bytes(stopped)
-    session(out, storage, [])
-    assert not (kept / "trial-0000").exists()
+def test_what_a_stopped_trial_has_left_is_swept_up(tmp_path: Path) -> None:
+    study = local_storage(tmp_path)
+    statuses = (TrialStatus.STOPPED, TrialStatus.COMPLETED, TrialStatus.DIVERGED, TrialStatus.PAUSED)
+    for trial in range(len(statuses)):
+        study.write(f"{leg_folder(trial, 1)}/{checkpoint_name(1)}", b"x")
+    records = {n: TrialRecord(n, "random", {}, {}, status) for n, status in enumerate(statuses)}
+    Retention(study, records, "val_accuracy", "max").sweep()
+    assert [file.name[:10] for file in study.list("checkpoints")] == ["trial-0001", "trial-0003"]
 
 
 def session(out: Path, storage: Path, warnings: list[str], mirrored: bool = True) -> SessionOutcome:
@@ -160,7 +133,10 @@ def session(out: Path, storage: Path, warnings: list[str], mirrored: bool = True
 def test_a_session_leaves_all_of_it_in_the_storage(tmp_path: Path) -> None:
     out, storage = tmp_path / "out", tmp_path / "storage"
     warnings: list[str] = []
+    assert study_storage(None, out / "sample", smoke=False, fresh=False) is None
+    assert not has_study(local_storage(storage / "sample"))
     outcome = session(out, storage, warnings)
+    assert has_study(local_storage(storage / "sample"))
     assert contents(storage / "sample") == contents(out / "sample")
     for name in ("study.yaml", "trials.parquet", "optuna_journal.log", "best_config.yaml"):
         assert (storage / "sample" / name).read_bytes() == (out / "sample" / name).read_bytes()
@@ -171,25 +147,39 @@ def test_a_session_leaves_all_of_it_in_the_storage(tmp_path: Path) -> None:
     assert outcome.checkpoint.read_bytes() == b"x"
     assert not (storage / "sample" / "journal" / "lock.json").exists()
     assert warnings == []
-    # On another machine it goes on from there.
+    check_that_it_remembers(out / "sample", storage, tmp_path)
+    # On another machine it continues from there.
     other = tmp_path / "other"
     fetch_study(local_storage(storage / "sample"), other / "sample")
     again = session(other, storage, warnings)
     assert again.result.trials[0].status is TrialStatus.COMPLETED
     assert len(segments(storage / "sample" / "journal")) == 2
-    with pytest.raises(ConfigError, match="from elsewhere"):  # the first machine's folder is behind
+    with pytest.raises(ConfigError, match="from another machine"):  # the first machine's folder is behind
         session(out, storage, warnings)
     assert not (storage / "sample" / "journal" / "lock.json").exists()
 
 
+def check_that_it_remembers(folder: Path, storage: Path, tmp_path: Path) -> None:
+    assert study_storage(None, folder, smoke=False, fresh=False) == local_storage(storage)
+    assert study_storage(None, folder, smoke=False, fresh=True) is None
+    assert study_storage(str(storage), folder, smoke=False, fresh=False) == local_storage(storage)
+    other = str(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="has been stored so far"):
+        study_storage(other, folder, smoke=False, fresh=False)
+    assert study_storage(other, folder, smoke=True, fresh=True) == local_storage(tmp_path / "elsewhere" / "smoke")
+    (tmp_path / "link").symlink_to(folder.parent)
+    with pytest.raises(ConfigError, match="another place than --out"):
+        study_storage(str(folder.parent), tmp_path / "link" / "new", smoke=False, fresh=False)
+
+
 def test_an_outage_at_the_end_is_waited_for_and_nothing_is_lost(tmp_path: Path) -> None:
     warnings: list[str] = []
-    begun(tmp_path / "sample", 5)
+    started(tmp_path / "sample", 5)
     (tmp_path / "storage").mkdir()
-    told: list[object] = []
+    copied: list[object] = []
     journal = Journal(tmp_path / "sample" / "journal", 2)
     with Mirror(local_storage(tmp_path / "storage" / "sample"), tmp_path / "sample", warnings.append) as mirror:
-        mirror.follow(told.append, lambda event: None)
+        mirror.follow(copied.append, lambda event: None)
         assert mirror.flush()
         time.sleep(0.5)  # it has nothing to do for ten seconds now, and does not see the moment between the two renames
         journal_there = tmp_path / "storage" / "sample" / "journal"
@@ -201,17 +191,17 @@ def test_an_outage_at_the_end_is_waited_for_and_nothing_is_lost(tmp_path: Path) 
         mirror(event)
         assert not mirror.flush()
         assert "is away" in warnings[0]
-        assert told == []  # MLflow never knows more than the storage
+        assert copied == []  # MLflow never knows more than the storage
         journal_there.unlink()
         (tmp_path / "away").rename(journal_there)
         assert mirror.flush()  # a new attempt, not the last one's answer
-        assert told == [event]
+        assert copied == [event]
         assert "is back" in warnings[1]
     assert contents(tmp_path / "storage" / "sample") == contents(tmp_path / "sample")
 
 
 def test_a_driver_that_was_taken_over_copies_nothing_more(tmp_path: Path) -> None:
-    begun(tmp_path / "sample", 5)
+    started(tmp_path / "sample", 5)
     study = local_storage(tmp_path / "storage" / "sample")
     journal = Journal(tmp_path / "sample" / "journal", 2)
     with Mirror(study, tmp_path / "sample", lambda line: None) as mirror:
@@ -227,20 +217,27 @@ def test_a_driver_that_was_taken_over_copies_nothing_more(tmp_path: Path) -> Non
     assert study.read("journal/lock.json") == b'{"id": "of another"}'
 
 
+TAKE_LEASE = """
+import sys
+from pathlib import Path
+from search.storage.lease import Lease
+from search.storage.remote import open_storage
+
+Lease(open_storage(sys.argv[1]), Path(sys.argv[2]), print).acquire()
+"""
+
+
 def test_a_storage_that_is_held_by_a_living_process_is_waited_for_and_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("search.storage.lease.LOOK", 0.05)
     monkeypatch.setattr("search.storage.lease.SETTLED", 0.05)
-    study = local_storage(tmp_path)
-    told: list[str] = []
-    first = Lease(study, told.append)
+    study = local_storage(tmp_path / "storage")
+    first = Lease(study, tmp_path / "first", print)
     first.acquire()
     second = subprocess.Popen(
-        [sys.executable, "-c", "import sys\nfrom search.storage import open_storage\n"
-         "from search.storage_lock import Lease\nlock = Lease(open_storage(sys.argv[1]), print)\n"
-         "lock.acquire()", str(tmp_path)], stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", TAKE_LEASE, str(study.path), str(tmp_path / "second")], stderr=subprocess.PIPE, text=True
+    )
     while second.poll() is None:
         time.sleep(0.1)
         assert first.beat()
@@ -250,20 +247,23 @@ def test_a_storage_that_is_held_by_a_living_process_is_waited_for_and_refused(
     assert study.list() == []
 
 
-def test_a_lock_that_falls_silent_is_taken_over_and_its_holder_notices(
+def test_a_lease_without_heartbeats_expires_and_its_holder_notices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, seconds in (("LOOK", 0.05), ("SETTLED", 0.05), ("SILENCE", 0.2)):
+    for name, seconds in (("LOOK", 0.05), ("SETTLED", 0.05), ("EXPIRES", 0.2)):
         monkeypatch.setattr(f"search.storage.lease.{name}", seconds)
-    told: list[str] = []
-    first, second = (Lease(local_storage(tmp_path), told.append) for _ in range(2))
+    warnings: list[str] = []
+    study = local_storage(tmp_path / "storage")
+    first, second = (Lease(study, tmp_path / name, warnings.append) for name in ("first", "second"))
     first.acquire()
-    assert told == []
+    assert warnings == []
     second.acquire()
-    assert "waiting" in told[0]
+    assert "waiting" in warnings[0]
     assert not first.beat()
-    first.release()  # not its own any more
+    first.release()  # no longer its own
     assert second.beat()
+    Lease(study, tmp_path / "second", warnings.append).acquire()  # the same folder, whose driver was killed
+    assert len(warnings) == 1
 
 
 @pytest.mark.slow
@@ -278,7 +278,7 @@ def test_killed_and_moved_from_machine_to_machine_it_ends_as_if_never_stopped(
         options = ("--concurrent", "1", "--storage", f"s3://{BUCKET}/team")
         for kill in range(4):
             before = journal_lines(out / "killed")
-            # A study that is there knows where it is kept.
+            # A study that is there knows its storage.
             given = options[:2] if (out / "killed").exists() else options
             process = subprocess.Popen(command(study, out, *given), env=environment(), stdout=subprocess.DEVNULL)
             while process.poll() is None and journal_lines(out / "killed") < before + 5 + 3 * kill:
@@ -286,8 +286,8 @@ def test_killed_and_moved_from_machine_to_machine_it_ends_as_if_never_stopped(
             assert process.poll() is None, "the search was over too soon to be killed so often"
             process.kill()
             process.wait()
-            if kill % 2:
-                shutil.rmtree(out)  # the machine is lost: another one goes on with what the storage has
+            if kill == 1:
+                shutil.rmtree(out)  # the machine is lost: another one continues with what the storage has
         text = run(study, out, *options)
         assert f"s3://{BUCKET}/team/killed" in text
         assert_same(out, tmp_path / "whole")

@@ -70,7 +70,7 @@ def test_what_a_search_has_cost_is_shown(tmp_path: Path) -> None:
     assert "| cost 2.50 of 1000000.00 |" in after
 
 
-def test_a_search_that_goes_on_foretells_its_end_once_it_has_ended_two_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_search_estimates_its_end_once_two_trials_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("search.views.progress.time.monotonic", lambda: now[0])
     spec = override(load_study("synthetic"), trials=12, epochs=9)
