@@ -13,8 +13,8 @@ from trainables.config import ConfigError, Problem
 from trainables.config.part import LARGEST_INT
 
 __all__ = [
-    "Choice", "Domain", "Entry", "Fixed", "Float", "Int", "Parameter", "Scalar", "Space", "option_text", "same",
-    "scalar_rule",
+    "Choice", "Domain", "Entry", "Fixed", "Float", "Int", "Parameter", "Scalar", "Space", "domain_text",
+    "option_text", "same", "scalar_rule",
 ]  # fmt: skip
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -219,6 +219,25 @@ class Fixed:
 
 
 Domain: TypeAlias = Float | Int | Choice
+
+
+def domain_text(domain: Domain | Fixed) -> str:
+    """A domain in words: `0.01 to 1, log`, `32, 64, 128`."""
+    if isinstance(domain, Fixed):
+        values = domain.value if isinstance(domain.value, tuple) else (domain.value,)
+        return f"{', '.join(option_text(value) for value in values)} (fixed)"
+    if isinstance(domain, Choice):
+        return ", ".join(option_text(option) for option in domain.options)
+    text = f"{_plain(domain.low)} to {_plain(domain.high)}"
+    if domain.log:
+        text += ", log"
+    if domain.step is not None and not (isinstance(domain, Int) and domain.step == 1):
+        text += f", step {_plain(domain.step)}"
+    return text
+
+
+def _plain(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import pytest
 
 from search.algorithms.searchers.base import Searcher
 from search.journal.records import Epoch, TrialRecord, TrialStatus
-from spaces.space import Choice, Entry, Fixed, Float, Int, Point, Space, check, walk
+from spaces import Choice, Entry, Fixed, Float, Int, Space
+from spaces.space import Point, check, walk
 
 Mode = Literal["max", "min"]
 Make = Callable[[Space, int, Mode], Searcher]

@@ -21,7 +21,7 @@ from search.algorithms.searchers.registry import SEARCHERS, build_searcher
 from search.journal.records import TrialRecord, TrialStatus
 from search.study.overrides import override
 from search.study.parse import load_study
-from spaces.space import Choice, Entry, Float, Space
+from spaces import Choice, Entry, Float, Space
 from tests.contracts.searcher_suite import METRIC, SPACE, quality, record, search
 
 

@@ -17,7 +17,7 @@ from search.algorithms.searchers.registry import SEARCHERS, build_searcher
 from search.journal.records import TrialStatus
 from search.study.overrides import override
 from search.study.parse import load_study
-from spaces.space import Choice, Entry, Float, Int, Space
+from spaces import Choice, Entry, Float, Int, Space
 from tests.contracts.searcher_suite import METRIC, SPACE, Make, SearcherSuite, ended, record
 
 
