@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from search.planning.preflight import check_inputs
 from search.study.overrides import override
 from search.study.parse import parse_study
 from search.study.smoke import shrink
@@ -25,7 +26,6 @@ from trainables.data.images import load_splits
 from trainables.evaluate import evaluate
 from trainables.models import build_model
 from trainables.models.networks import build_network
-from trainables.models.pretrained import check_pretrained
 from trainables.models.protocol import head, stages, train_mode
 from trainables.train import train
 from trainables.trainable import build_trainable
@@ -201,7 +201,7 @@ def test_a_wrong_name_or_setting_is_one_line(tree: dict[str, Any], message: str,
             {"model": {"kind": "birds:Plain"}, "data": {"source": "birds:Stripes", "resolution": 16}},
             "must take images [b, 3, 16, 16], and fails on them",
         ),
-        ({"model": {"kind": "birds:Elsewhere"}}, "head(model) must be modules of the network, and Linear is none"),
+        ({"model": {"kind": "birds:Elsewhere"}}, "head(model) must be modules of the network, and a Linear is not"),
         (
             {"model": {"kind": "birds:Plain"}, "optimizer": {"kind": "sgd", "backbone_lr_ratio": 0.1}},
             "optimizer.backbone_lr_ratio: must be 1",
@@ -220,7 +220,6 @@ def test_pretrained_weights_stages_and_head_of_a_plug_in(tmp_path: Path) -> None
     trained = build_network(config, 5).state_dict()
     torch.save({"model": {f"module.{name}": value for name, value in trained.items()}}, tmp_path / "weights.pt")
     config = PluginModel(kind="birds:Tiny", pretrained=str(tmp_path / "weights.pt"), frozen_stages=1)
-    check_pretrained(config)
     model = build_model(config, 10)
     assert torch.equal(model.get_parameter("conv.weight"), trained["conv.weight"])
     assert head(model) is model.fc
@@ -233,7 +232,7 @@ def test_pretrained_weights_stages_and_head_of_a_plug_in(tmp_path: Path) -> None
     with pytest.raises(
         ConfigError, match=r"a network of the plug-in birds:Tiny.*set model\.kind and settings to match"
     ):
-        check_pretrained(config.model_copy(update={"settings": {"width": 3}}))
+        build_model(config.model_copy(update={"settings": {"width": 3}}), 10)
 
 
 def test_only_what_says_that_it_is_fusible_is_trained_together(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,6 +281,16 @@ def test_a_study_searches_over_plug_ins_and_their_settings() -> None:
     assert shrink(spec).trial["data"]["train_samples"] == 293  # one of the models is taken for a ResNet-50
     fixed = override(spec, sets=["model.kind=birds:Tiny", "model.settings.width=9"])
     assert fixed.trial_config({}).model == PluginModel(kind="birds:Tiny", settings={"width": 9})
+
+
+def test_a_search_tries_every_plug_in_before_a_trial_starts(cache: Path) -> None:
+    space = {"model": {"kind": {"choice": ["birds:Tiny", "birds:features"]}}}
+    data = {"source": "birds:Stripes:3"}
+    spec = parse_study(
+        {"study": "birds", "budget": {"trials": 2, "epochs": 4}, "trial": {"data": data}, "space": space}
+    )
+    with pytest.raises(ConfigError, match=r"must return logits \[b, 2\].*got 'birds:features'"):
+        check_inputs(spec, cache)
 
 
 def test_keys_of_settings_are_the_plug_ins_to_check() -> None:
