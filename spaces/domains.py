@@ -13,8 +13,8 @@ from trainables.config import ConfigError, Problem
 from trainables.config.part import LARGEST_INT
 
 __all__ = [
-    "Choice", "Domain", "Entry", "Fixed", "Float", "Int", "Parameter", "Scalar", "Space", "option_text", "same",
-    "scalar_rule",
+    "Choice", "Domain", "Entry", "Fixed", "Float", "Int", "Parameter", "Scalar", "Space", "domain_text",
+    "option_text", "same", "scalar_rule",
 ]  # fmt: skip
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -43,7 +43,7 @@ def scalar_rule(value: object) -> str | None:
 
 
 def same(left: object, right: object) -> bool:
-    """Equality that tells `true` from 1, which Python does not; lists equal tuples."""
+    """Equality that distinguishes `true` from 1, which Python does not; lists equal tuples."""
     if isinstance(left, list | tuple) and isinstance(right, list | tuple):
         return len(left) == len(right) and all(same(a, b) for a, b in zip(left, right, strict=True))
     return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
@@ -114,7 +114,7 @@ class Float:
             object.__setattr__(self, name, None if value is None else float(value))
 
     def contains(self, value: object) -> bool:
-        """Whether `value` is one of the domain's; off a step by no more than rounding."""
+        """Whether `value` lies in the domain, and on a step except for rounding."""
         if not _number(value, whole=False):
             return False
         number = float(value)  # type: ignore[arg-type]
@@ -162,7 +162,7 @@ class Int:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of `options`. `branches`, empty or as many as options, holds what is searched besides when each is chosen.
+    """One of `options`. `branches`, empty or as many as options, holds what else is searched when each is chosen.
 
     Raises:
         ConfigError: if there is no option, one is no finite scalar, or two are written alike.
@@ -201,13 +201,13 @@ class Choice:
         return self.options[self._require(value)]
 
     def branch(self, value: Scalar) -> Space:
-        """What is searched besides when `value` is chosen."""
+        """What else is searched when `value` is chosen."""
         return self.branches[self._require(value)] if self.branches else Space()
 
     def _require(self, value: Scalar) -> int:
         index = self._index(value)
         if index is None:
-            raise ValueError(f"{value!r} is none of the options {self.options}")
+            raise ValueError(f"{value!r} is not one of the options {self.options}")
         return index
 
 
@@ -219,6 +219,25 @@ class Fixed:
 
 
 Domain: TypeAlias = Float | Int | Choice
+
+
+def domain_text(domain: Domain | Fixed) -> str:
+    """A domain in words: `0.01 to 1, log`, `32, 64, 128`."""
+    if isinstance(domain, Fixed):
+        values = domain.value if isinstance(domain.value, tuple) else (domain.value,)
+        return f"{', '.join(option_text(value) for value in values)} (fixed)"
+    if isinstance(domain, Choice):
+        return ", ".join(option_text(option) for option in domain.options)
+    text = f"{_plain(domain.low)} to {_plain(domain.high)}"
+    if domain.log:
+        text += ", log"
+    if domain.step is not None and not (isinstance(domain, Int) and domain.step == 1):
+        text += f", step {_plain(domain.step)}"
+    return text
+
+
+def _plain(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, slots=True)

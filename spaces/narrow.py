@@ -59,7 +59,7 @@ def at_most(space: Space, caps: Mapping[str, Callable[[Any], Any]]) -> Space:
     """The space with the numbers at each path of `caps` not above its cap.
 
     A cap maps a value to itself, or to what it must be lowered to. Options above it are dropped and ranges end at it;
-    where nothing is left, the path is fixed to the cap, and what hung on the first option is kept.
+    where nothing is left, the path is fixed to the cap, and what hung on the first option remains.
     """
 
     def capped(entry: Entry) -> Iterator[Entry]:
@@ -76,13 +76,13 @@ def at_most(space: Space, caps: Mapping[str, Callable[[Any], Any]]) -> Space:
 
 def _cap(entry: Entry, domain: Domain, lower: Callable[[Any], Any]) -> Iterator[Entry]:
     if isinstance(domain, Choice):
-        kept = tuple(option for option in domain.options if same(lower(option), option))
-        if len(kept) == 1 and not domain.branch(kept[0]).entries:
-            yield Entry(entry.path, Fixed(kept[0]))
+        left = tuple(option for option in domain.options if same(lower(option), option))
+        if len(left) == 1 and not domain.branch(left[0]).entries:
+            yield Entry(entry.path, Fixed(left[0]))
             return
-        if kept:
-            branches = tuple(domain.branch(option) for option in kept) if domain.branches else ()
-            yield replace(entry, domain=Choice(kept, branches))
+        if left:
+            branches = tuple(domain.branch(option) for option in left) if domain.branches else ()
+            yield replace(entry, domain=Choice(left, branches))
             return
         first = domain.options[0]
         yield Entry(entry.path, Fixed(lower(first)))

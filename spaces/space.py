@@ -10,15 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spaces.domains import Choice, Domain, Entry, Fixed, Float, Int, Parameter, Scalar, Space, option_text, same
-from spaces.grammar import parse_space, space_tree
+from spaces.domains import Choice, Domain, Fixed, Scalar, Space, domain_text, option_text, same
 from trainables.config import Problem, flatten, unflatten
 from trainables.config.problems import nearest
 
-__all__ = [
-    "Choice", "Domain", "Entry", "Fixed", "Float", "Int", "Parameter", "Point", "Scalar", "Space", "check",
-    "locate", "parse_space", "path_of", "space_tree", "value_at", "walk",
-]  # fmt: skip
+__all__ = ["Point", "check", "locate", "path_of", "space_rows", "value_at", "walk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +81,7 @@ def check(space: Space, values: Mapping[str, object]) -> list[Problem]:
         if key not in values:
             problems.append(Problem(key, None, "is required"))
         elif not domain.contains(values[key]):
-            problems.append(Problem(key, values[key], f"must be in {_words(domain)}"))
+            problems.append(Problem(key, values[key], f"must be in {domain_text(domain)}"))
         else:
             return values[key]  # type: ignore[return-value]
         return domain.options[0] if isinstance(domain, Choice) else domain.low
@@ -97,13 +93,20 @@ def check(space: Space, values: Mapping[str, object]) -> list[Problem]:
     return problems
 
 
-def _words(domain: Domain) -> str:
-    if isinstance(domain, Choice):
-        return ", ".join(option_text(option) for option in domain.options)
-    step = (
-        "" if domain.step is None or (isinstance(domain, Int) and domain.step == 1) else f" in steps of {domain.step:g}"
-    )
-    return f"{domain.low:g} .. {domain.high:g}{step}"
+def space_rows(space: Space) -> list[tuple[str, str, str]]:
+    """A row for everything searched or fixed: config path, values, and on what it hangs (empty: nothing)."""
+    rows: list[tuple[str, str, str]] = []
+
+    def visit(part: Space, when: tuple[str, ...]) -> None:
+        for entry in part.entries:
+            needs = (*when, f"with {entry.requires}") if entry.requires else when
+            rows.append((path_of(entry.path), domain_text(entry.domain), ", ".join(needs)))
+            if isinstance(entry.domain, Choice):
+                for option in entry.domain.options:
+                    visit(entry.domain.branch(option), (*needs, f"{entry.path} is {option_text(option)}"))
+
+    visit(space, ())
+    return rows
 
 
 def locate(space: Space, config_tree: Mapping[str, Any]) -> dict[str, Scalar] | None:

@@ -27,7 +27,7 @@ MEASURED = ("seconds", "images_per_second")
 def rerun(
     config: TrialConfig, *, stop_epoch: int | None, cache: Path, checkpoint: Path | None = None, label: str = ""
 ) -> EpochResult:
-    """Train `config` from scratch, up to `stop_epoch` if given; tells a line an epoch and returns the last result.
+    """Train `config` from scratch, up to `stop_epoch` if given; prints a line per epoch and returns the last result.
 
     Raises:
         ConfigError: if images or weights cannot be had, or a batch does not fit into memory.
@@ -101,7 +101,7 @@ def _record(tree: Any, epochs: int) -> tuple[int | None, dict[str, float] | None
     """The epoch at which a best_config.yaml says that its trial stopped, and the numbers of that epoch.
 
     Raises:
-        ConfigError: if the epoch is none of the config's, or a number none.
+        ConfigError: if the epoch is not one of the config's, or a metric is not a number.
     """
     provenance = tree.get("provenance")
     if not isinstance(provenance, dict):

@@ -46,9 +46,14 @@ def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, PreparedData]:
 
 
 def _one_of_each_plugin(configs: Iterable[TrialConfig]) -> Iterable[TrialConfig]:
-    """A config of each plug-in's network, with and without what asks for its stages or its head."""
+    """A config of each plug-in's network, with and without what needs its stages, its head or pretrained weights."""
     return {
-        (config.model.kind, config.model.frozen_stages, config.optimizer.backbone_lr_ratio == 1): config
+        (
+            config.model.kind,
+            config.model.pretrained,
+            config.model.frozen_stages,
+            config.optimizer.backbone_lr_ratio == 1,
+        ): config
         for config in configs
         if isinstance(config.model, PluginModel)
     }.values()

@@ -15,7 +15,7 @@ from search.planning.disk import needed_bytes
 from search.study.spec import StudySpec
 from search.views.console import say
 from search.views.progress import duration
-from spaces.table import space_rows
+from spaces import space_rows
 
 __all__ = ["print_plan"]
 

@@ -22,9 +22,12 @@ from spaces import (
     locate,
     parse_space,
     path_of,
+    read_study,
     space_tree,
+    study_names,
     walk,
 )
+from tests.mutations import mutated, read_or_refused
 from trainables.config import ConfigError, merge
 
 SGD = {"lr": {"float": [1e-3, 1.0], "log": True}, "momentum": {"float": [0.5, 0.9], "step": 0.1}, "nesterov": True}
@@ -109,46 +112,31 @@ LR = "optimizer.lr"
     ("leaf", "path", "rule"),
     [
         ({"float": [1.0, 0.1]}, f"{LR}.float", "low must be below high"),
-        ({"float": [0.1, 0.1]}, f"{LR}.float", "low must be below high"),
         ({"float": [0.0, 0.1], "log": True}, f"{LR}.float", "low must be above 0 with log"),
-        ({"float": [-1, 0.1], "log": True}, f"{LR}.float", "low must be above 0 with log"),
         ({"float": [0.1, 1.0], "log": True, "step": 0.1}, f"{LR}.step", "must be left out with log"),
-        ({"int": [1, 9], "log": True, "step": 2}, f"{LR}.step", "must be left out with log"),
         ({"float": [math.nan, 1.0]}, f"{LR}.float", "low must be a finite number"),
         ({"float": [0.0, math.inf]}, f"{LR}.float", "high must be a finite number"),
         ({"float": [-1.7e308, 1.7e308]}, f"{LR}.float", "high - low must be finite"),
-        ({"float": [0, 10**400]}, f"{LR}.float", "high must be a finite number"),
-        ({"float": ["a", 1]}, f"{LR}.float", "low must be a finite number"),
         ({"float": [False, 1]}, f"{LR}.float", "low must be a finite number"),
         ({"float": [0.1]}, f"{LR}.float", "must be [low, high]"),
-        ({"float": 0.1}, f"{LR}.float", "must be [low, high]"),
-        ({"float": [0, 1], "step": 0}, f"{LR}.step", "above 0"),
         ({"float": [0, 1], "step": math.nan}, f"{LR}.step", "above 0"),
         ({"float": [0, 1], "step": 0.3}, f"{LR}.step", "must divide high - low, as it does with high 0.9"),
-        ({"float": [0, 1], "step": 2}, f"{LR}.step", "must divide high - low, as it does with high 2"),
         ({"float": [0.1, 1], "log": "yes"}, f"{LR}.log", "must be true or false"),
         ({"int": [1.5, 3]}, f"{LR}.int", "low must be an integer"),
         ({"int": [1, 2**60]}, f"{LR}.int", "high must be an integer within +-2**53"),
         ({"int": [1, 4], "step": 2}, f"{LR}.step", "must divide high - low, as it does with high 3"),
-        ({"int": [0, 4], "step": 0.5}, f"{LR}.step", "above 0"),
         ({"float": [0, 1], "lgo": True}, f"{LR}.lgo", "did you mean `log`?"),
         ({"choice": [1, 2], "log": True}, f"{LR}.log", "unknown key"),
         ({"float": [0, 1], "int": [0, 1]}, LR, "must be one of float, int, choice, not several"),
         ({"flaot": [0, 1]}, LR, "unknown key `flaot`, did you mean `float`?"),
         ({"log": True}, LR, "must say what is searched"),
         ({"choice": []}, f"{LR}.choice", "must hold at least one option"),
-        ({"choice": {}}, f"{LR}.choice", "must hold at least one option"),
         ({"choice": "sgd"}, f"{LR}.choice", "must be a list of options"),
-        ({"choice": [1, 2, 1]}, f"{LR}.choice", "must differ"),
         ({"choice": [1, True]}, f"{LR}.choice", "must differ"),
-        ({"choice": [1, 1.0]}, f"{LR}.choice", "must differ"),
         ({"choice": [1, "1"]}, f"{LR}.choice", "must differ"),
-        ({"choice": [None, "null"]}, f"{LR}.choice", "must differ"),
         ({"choice": [[1, 2]]}, f"{LR}.choice", "must be a scalar"),
-        ({"choice": [math.nan]}, f"{LR}.choice", "must be finite"),
         ({"choice": {"a": 3}}, f"{LR}=a/optimizer", "must be a mapping"),
         ({"choice": {"a": {"lr": 3}}}, f"{LR}=a/optimizer.lr", "must be set once, `optimizer.lr` sets it too"),
-        ({"choice": [1, 2], "requires": 3}, f"{LR}.requires", "must be a path"),
         ({"choice": [1, 2], "requires": "a b"}, f"{LR}.requires", "must be a path"),
         ({}, LR, "must hold a range, a choice or a value"),
         ([{"a": 1}], LR, "must be a range, a choice, a scalar or a list of scalars"),
@@ -161,23 +149,20 @@ def test_a_mistake_is_named(leaf: object, path: str, rule: str) -> None:
     assert rule in said
 
 
-@pytest.mark.parametrize(
-    ("tree", "path", "rule"),
-    [
-        ([1], "", "must be a mapping"),
-        (None, "", "must be a mapping"),
-        ({"a.b": 1}, "", "must be a plain key"),
-        ({"a": {3: 1}}, "a", "must be a plain key"),
-        ({"a": {"b=c/d": 1}}, "a", "must be a plain key"),
-    ],
-)
-def test_a_bad_shape_is_named(tree: object, path: str, rule: str) -> None:
-    [(found, said)] = problems_of(tree)
-    assert found == path
-    assert rule in said
+def test_shapes_and_sizes_that_are_no_space_are_named() -> None:
+    assert problems_of([1]) == [("", "must be a mapping on the tree of TrialConfig")]
+    for tree in ({"a.b": 1}, {3: 1}, {"b=c/d": 1}):
+        assert problems_of(tree) == [("", "must be a plain key: write `a: {b: ...}` for a.b")]
+    many = {f"k{i}": {"int": [1, 2]} for i in range(30_000)}
+    assert problems_of({"a": many}) == [("", "must not hold more than 300 entries")]
+    deep: dict[str, Any] = {"a": 1}
+    for _ in range(300):
+        deep = {"a": deep}
+    [(_, rule)] = problems_of(deep)
+    assert "nested" in rule
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     branch = {"lr": {"float": [1, 0]}, "momentum": {"float": [0, 1], "stepp": 1}}
     tree = {"a": {"int": [3, 1]}, "optimizer": {"kind": {"choice": {"sgd": branch}}}, "c": {"choice": []}}
     assert [path for path, _ in problems_of(tree)] == [
@@ -198,27 +183,10 @@ def test_a_path_may_be_set_once_only_but_in_branches_of_one_choice() -> None:
     parse_space({"o": {"kind": {"choice": {"a": lr, "b": lr}}}})
 
 
-def test_endless_nesting_is_refused() -> None:
-    tree: dict[str, Any] = {"a": 1}
-    for _ in range(300):
-        tree = {"a": tree}
-    [(_, rule)] = problems_of(tree)
-    assert "nested" in rule
-
-
-def test_absurd_sizes_are_refused() -> None:
-    many = {f"k{i}": {"int": [1, 2]} for i in range(30_000)}
-    assert problems_of({"a": many}) == [("", "must not hold more than 300 entries")]
-
-
 # --- domains
 
 
-def test_a_domain_that_makes_no_sense_cannot_be_built() -> None:
-    with pytest.raises(ConfigError, match="low must be below high"):
-        Float(1, 0)
-    with pytest.raises(ConfigError, match="above 0 with log"):
-        Int(0, 5, log=True)
+def test_a_choice_has_a_branch_for_each_option() -> None:
     with pytest.raises(ConfigError, match="must be 2 branches"):
         Choice((1, 2), (Space(),))
 
@@ -238,9 +206,8 @@ def test_membership(domain: Domain, inside: list[Any], outside: list[Any]) -> No
 
 
 def test_values_off_their_step_by_rounding_are_put_on_it() -> None:
-    domain = Float(0.0, 0.3, step=0.1)
     assert 3 * 0.1 != 0.3
-    assert domain.canonical(3 * 0.1) == 0.3
+    assert Float(0.0, 0.3, step=0.1).canonical(3 * 0.1) == 0.3
     assert type(Int(1, 3).canonical(np.int64(2))) is int  # type: ignore[arg-type]
 
 
@@ -252,12 +219,12 @@ def test_a_walk_refuses_a_value_outside() -> None:
         walk(parse_space({"batch_size": {"int": [32, 128], "step": 32}}), lambda *_: 33)
 
 
-def test_check_tells_what_is_missing_outside_and_unknown() -> None:
+def test_check_names_what_is_missing_outside_and_unknown() -> None:
     values = {"optimizer.kind": "adamw", "optimizer.kind=sgd/optimizer.lr": 0.1, "batch_size": 33}
     found = {problem.path: problem.rule for problem in check(parse_space(NESTED), values)}
     assert found == {
         "optimizer.kind=adamw/optimizer.lr": "is required",
-        "batch_size": "must be in 32 .. 128 in steps of 32",
+        "batch_size": "must be in 32 to 128, step 32",
         "data.resolution": "is required",
         "optimizer.kind=sgd/optimizer.lr": "is not searched here, did you mean `optimizer.kind=adamw/optimizer.lr`?",
     }
@@ -343,12 +310,9 @@ def any_value(data: st.DataObject) -> Callable[[str, Domain], Scalar]:
     def draw(key: str, domain: Domain) -> Scalar:
         if isinstance(domain, Choice):
             return data.draw(st.sampled_from(domain.options))
-        if isinstance(domain, Int):
-            return domain.low + domain.step * data.draw(st.integers(0, (domain.high - domain.low) // domain.step))
-        if domain.step is not None:
-            return domain.low + domain.step * data.draw(st.integers(0, round((domain.high - domain.low) / domain.step)))
-        number: float = data.draw(st.floats(domain.low, domain.high))
-        return number
+        if domain.step is None:
+            return data.draw(st.floats(domain.low, domain.high))
+        return domain.low + domain.step * data.draw(st.integers(0, round((domain.high - domain.low) / domain.step)))
 
     return draw
 
@@ -379,12 +343,12 @@ ANYTHING = st.recursive(
 )  # fmt: skip
 
 
-@for_all(ANYTHING)
+SHIPPED = [read_study(name)["space"] for name in study_names()]
+
+
+@for_all(ANYTHING | st.sampled_from(SHIPPED).flatmap(mutated))
 def test_whatever_is_read_gives_a_space_or_a_clear_error(tree: object) -> None:
-    try:
-        walk(parse_space(tree), lowest)
-    except ConfigError as error:
-        told = error.problems
-    else:
-        told = ()
-    assert all(problem.rule for problem in told)
+    space = read_or_refused(lambda: parse_space(tree))
+    if space is not None:
+        walk(space, lowest)
+        assert parse_space(space_tree(space)) == space

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,23 @@ from typing import Any
 import pytest
 import torch
 
+from search.planning.preflight import check_inputs
 from search.study.overrides import override
 from search.study.parse import parse_study
 from search.study.smoke import shrink
 from search.study.trial_tree import has_key
 from tests.trainables.image_files import write_folder
 from trainables.checkpoints.checkpoint import save_checkpoint
-from trainables.config import CifarResNet, ConfigError, PluginModel, TrialConfig, dump_config, load_config, parse_config
+from trainables.config import ConfigError, PluginModel, dump_config, load_config, parse_config, parse_yaml
 from trainables.config import plugins as registry
 from trainables.data.images import load_splits
 from trainables.evaluate import evaluate
 from trainables.models import build_model
 from trainables.models.networks import build_network
-from trainables.models.pretrained import check_pretrained
 from trainables.models.protocol import head, stages, train_mode
 from trainables.train import train
 from trainables.trainable import build_trainable
+from trainables.training.fused import FusedSteps
 from trainables.training.loop import Run
 from trainables.training.optim import build_optimizer
 
@@ -68,6 +70,8 @@ TREE: dict[str, Any] = {
     "model": {"kind": "birds:Tiny", "settings": {"width": 4}}, "data": {"source": "birds:Stripes:3"},
     "optimizer": {"kind": "sgd", "lr": 0.05}, "batch_size": 32, "epochs": 2, "execution": {"device": "cpu"},
 }  # fmt: skip
+
+STUDY = {"study": "birds", "budget": {"trials": 9, "epochs": 4}, "trial": {"data": {"source": "birds:Stripes:3"}}}
 
 
 @pytest.fixture(autouse=True)
@@ -201,7 +205,7 @@ def test_a_wrong_name_or_setting_is_one_line(tree: dict[str, Any], message: str,
             {"model": {"kind": "birds:Plain"}, "data": {"source": "birds:Stripes", "resolution": 16}},
             "must take images [b, 3, 16, 16], and fails on them",
         ),
-        ({"model": {"kind": "birds:Elsewhere"}}, "head(model) must be modules of the network, and Linear is none"),
+        ({"model": {"kind": "birds:Elsewhere"}}, "head(model) must be modules of the network, and a Linear is not"),
         (
             {"model": {"kind": "birds:Plain"}, "optimizer": {"kind": "sgd", "backbone_lr_ratio": 0.1}},
             "optimizer.backbone_lr_ratio: must be 1",
@@ -220,7 +224,6 @@ def test_pretrained_weights_stages_and_head_of_a_plug_in(tmp_path: Path) -> None
     trained = build_network(config, 5).state_dict()
     torch.save({"model": {f"module.{name}": value for name, value in trained.items()}}, tmp_path / "weights.pt")
     config = PluginModel(kind="birds:Tiny", pretrained=str(tmp_path / "weights.pt"), frozen_stages=1)
-    check_pretrained(config)
     model = build_model(config, 10)
     assert torch.equal(model.get_parameter("conv.weight"), trained["conv.weight"])
     assert head(model) is model.fc
@@ -233,17 +236,21 @@ def test_pretrained_weights_stages_and_head_of_a_plug_in(tmp_path: Path) -> None
     with pytest.raises(
         ConfigError, match=r"a network of the plug-in birds:Tiny.*set model\.kind and settings to match"
     ):
-        check_pretrained(config.model_copy(update={"settings": {"width": 3}}))
+        build_model(config.model_copy(update={"settings": {"width": 3}}), 10)
 
 
-def test_only_what_says_that_it_is_fusible_is_trained_together(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plug_in_may_say_that_it_is_fusible_and_what_it_costs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = parse_config(TREE)
-    splits = load_splits(config.data, cache)
-    assert Run(config, splits).fusion is None
-    import birds  # type: ignore[import-not-found]
-
-    monkeypatch.setattr(birds.Tiny, "fusible", True, raising=False)
-    assert Run(config, splits).fusion == Run(config, splits).fusion is not None
+    runs = [Run(config.model_copy(update={"seed": seed}), load_splits(config.data, cache)) for seed in range(2)]
+    assert runs[0].fusion is None
+    assert config.model.forward_gflops(224) == 4.1
+    monkeypatch.setattr(sys.modules["birds"].Tiny, "fusible", True, raising=False)
+    gflops = staticmethod(lambda settings, side: settings.width * side)
+    monkeypatch.setattr(sys.modules["birds"].Tiny, "forward_gflops", gflops, raising=False)
+    runs = [Run(config.model_copy(update={"seed": seed}), load_splits(config.data, cache)) for seed in range(2)]
+    assert runs[0].fusion == runs[1].fusion is not None
+    assert FusedSteps().advance(runs) == [None, None]
+    assert config.model.forward_gflops(10) == 40
 
 
 def test_the_images_of_two_arguments_are_two(cache: Path, tmp_path: Path) -> None:
@@ -255,47 +262,25 @@ def test_the_images_of_two_arguments_are_two(cache: Path, tmp_path: Path) -> Non
 
 
 def test_a_study_searches_over_plug_ins_and_their_settings() -> None:
-    spec = parse_study(
-        {
-            "study": "birds", "budget": {"trials": 20, "epochs": 4}, "trial": {"data": {"source": "birds:Stripes:3"}},
-            "space": {
-                "batch_size": {"choice": [16, 32]},
-                "model": {
-                    "kind": {
-                        "choice": {
-                            "cifar_resnet": {"depth": {"choice": [8, 20]}},
-                            "birds:Tiny": {"settings": {"width": {"int": [4, 64], "log": True}}},
-                            "birds:Plain": {},
-                        }
-                    }
-                }
-            },
-        }
-    )  # fmt: skip
-    assert list(spec.parsed_space.domains())[-1] == "model.kind=birds:Tiny/model.settings.width"
-    drawn = {"batch_size": 32, "model": {"kind": "birds:Tiny", "settings": {"width": 5}}}
-    assert spec.trial_config(drawn).model == PluginModel(kind="birds:Tiny", settings={"width": 5})
+    [written] = re.findall(r"    space:\n(?:     .*\n)+", DOCS.read_text(encoding="utf-8"))
+    space = parse_yaml(textwrap.dedent(written).replace("my_pkg", "birds"), "docs")["space"]
+    space["batch_size"] = {"choice": [16, 32]}
+    spec = parse_study(STUDY | {"space": space})
+    drawn = {"batch_size": 32, "model": {"kind": "birds:Tiny", "settings": {"width": 9}}}
+    assert spec.trial_config(drawn).model == PluginModel(kind="birds:Tiny", settings={"width": 9})
     tiny = "model.kind=birds:Tiny/model.settings.width"
-    assert spec.locate(drawn) == {"batch_size": 32, "model.kind": "birds:Tiny", tiny: 5}
+    assert spec.locate(drawn) == {"batch_size": 32, "model.kind": "birds:Tiny", tiny: 9}
     assert spec.trial["data"]["source"] == "birds:Stripes:3"
     assert parse_study(spec.model_dump()) == spec
     assert shrink(spec).trial["data"]["train_samples"] == 293  # one of the models is taken for a ResNet-50
     fixed = override(spec, sets=["model.kind=birds:Tiny", "model.settings.width=9"])
     assert fixed.trial_config({}).model == PluginModel(kind="birds:Tiny", settings={"width": 9})
 
-
-def test_keys_of_settings_are_the_plug_ins_to_check() -> None:
-    tree = TrialConfig(model=PluginModel(kind="birds:Tiny")).model_dump(mode="json")
-    assert has_key(tree, "model.settings.anything")
-    assert not has_key(tree, "model.depth")
-    assert not has_key(TrialConfig(model=CifarResNet()).model_dump(mode="json"), "model.settings.width")
+    assert not has_key(spec.trial, "model.settings.width")
+    assert not has_key({"model": {"kind": "birds:Tiny"}}, "model.depth")
 
 
-def test_cost_lives_with_the_plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = PluginModel(kind="birds:Tiny", settings={"width": 3})
-    assert config.forward_gflops(224) == 4.1
-    import birds
-
-    gflops = staticmethod(lambda settings, side: settings.width * side)
-    monkeypatch.setattr(birds.Tiny, "forward_gflops", gflops, raising=False)
-    assert config.forward_gflops(10) == 30
+def test_a_search_tries_every_plug_in_before_a_trial_starts(cache: Path) -> None:
+    spec = parse_study(STUDY | {"space": {"model": {"kind": {"choice": ["birds:Tiny", "birds:features"]}}}})
+    with pytest.raises(ConfigError, match=r"must return logits \[b, 2\].*got 'birds:features'"):
+        check_inputs(spec, cache)

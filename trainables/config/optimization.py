@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -15,6 +15,8 @@ __all__ = [
 
 
 class _Optimizer(Part):
+    state_slots: ClassVar[int] = 1  # numbers that the optimizer stores for each weight
+
     lr: Positive
     weight_decay: NonNegative = 0.0
     decay_norm_and_bias: bool = True
@@ -41,6 +43,8 @@ class SGD(_Optimizer):
 
 
 class _AdamFamily(_Optimizer):
+    state_slots: ClassVar[int] = 2
+
     lr: Positive = 1e-3
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999

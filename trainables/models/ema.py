@@ -20,8 +20,8 @@ def averaged_model(model: nn.Module, decay: float, steps: Callable[[], int]) -> 
 
     Args:
         model: whose parameters are averaged.
-        decay: how much of the average stays at a step, 0..1.
-        steps: how many updates there were. torch's own count lies on the device, where reading it would wait.
+        decay: the share of the average that a step leaves unchanged, 0..1.
+        steps: gives the number of updates so far. torch's own count is on the device: reading it would synchronize.
     """
 
     def update(averaged: list[Tensor], current: list[Tensor], _: Tensor) -> None:

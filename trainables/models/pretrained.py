@@ -1,7 +1,8 @@
 """Pretrained weights: found, read safely, and fitted to a network whatever wrapper, prefix or head name they come with.
 
-`torch.load(weights_only=True)` and `torch.hub` do the reading and the downloading; here is what they leave open: which
-of a checkpoint's mappings holds the weights, what its names mean, whether they fit, and one clear error if not.
+`torch.load(weights_only=True)` and `torch.hub` do the reading and the downloading; this module adds what they leave
+open: which of a checkpoint's mappings holds the weights, what its names mean, whether they fit, and one clear error if
+they do not.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from trainables.models.protocol import head, head_name
 __all__ = ["IMAGENET", "check_pretrained", "download", "load_pretrained", "pretrained_normalization"]
 
 IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-NETWORK_TIMEOUT = 30.0  # seconds without a byte after which a download is given up
+NETWORK_TIMEOUT = 30.0  # seconds without a byte after which a download fails
 
 _PATH = "model.pretrained"
 _WRAPPERS = ("ema", "model_ema", "state_dict", "model", "model_state_dict", "net")  # the first one present is taken
@@ -42,16 +43,16 @@ _NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.i
 def check_pretrained(config: Model) -> None:
     """Make sure that every trial will find its weights: downloads published ones and fits them to the network.
 
-    Needs no number of classes (a head that does not fit is replaced, and so no error) and allocates no ResNet.
+    Allocates no network and needs no number of classes: a head that does not fit is replaced, and so no error. Only
+    `build_model` can check the weights of a plug-in's network, whose head may be unknown.
 
     Raises:
         ConfigError: if the file is missing or holds no state dict that fits, or the weights cannot be downloaded.
     """
-    if config.pretrained == "none":
+    if config.pretrained == "none" or isinstance(config, PluginModel):
         return
-    # A plug-in may compute with the numbers it initializes, which the meta device cannot.
-    with torch.device("cpu" if isinstance(config, PluginModel) else "meta"):
-        model = build_network(config, num_classes=2)
+    with torch.device("meta"):
+        model = build_network(config, num_classes=1)
     _fitted(_checkpoint(config), model, config)
 
 
@@ -59,11 +60,11 @@ def load_pretrained(model: nn.Module, config: Model) -> None:
     """Copy the weights that `config.pretrained` names into `model`, in place.
 
     Takes a bare state dict or one wrapped as `ema` (preferred), `state_dict` or `model`, with any common prefix of its
-    names and any name of its head. The head is kept if it has the model's number of classes, else the model's own
-    fresh one stays.
+    names and any name of its head. The head is loaded if it has the model's number of classes; otherwise the model
+    keeps its own fresh one.
 
     Raises:
-        ConfigError: if the weights cannot be had or, head aside, do not fit; it names the keys.
+        ConfigError: if the weights cannot be loaded or, the head aside, do not fit; it names the keys.
     """
     fitted = _fitted(_checkpoint(config), model, config)
     model.load_state_dict(fitted, strict=False)  # `_fitted` was strict already
@@ -110,7 +111,7 @@ def download(url: str) -> Path:
     default = socket.getdefaulttimeout()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        socket.setdefaulttimeout(NETWORK_TIMEOUT)  # torch.hub has no timeout of its own and would wait for ever
+        socket.setdefaulttimeout(NETWORK_TIMEOUT)  # torch.hub has no timeout of its own and would wait forever
         torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2], progress=False)
     except (OSError, RuntimeError, HTTPException) as error:
         way_out = f"put the file at {path}, or give the path of weights you have"
@@ -143,7 +144,7 @@ def _checkpoint(config: Model) -> object:
 
 def _state_dict(checkpoint: object, config: Model) -> dict[str, Tensor]:
     node = checkpoint
-    for _ in _WRAPPERS:  # deeper than this is a circle
+    for _ in _WRAPPERS:  # deeper than this is a cycle
         if not isinstance(node, dict) or not node:
             break
         if all(
@@ -183,7 +184,7 @@ def _fitted(checkpoint: object, model: nn.Module, config: Model) -> dict[str, Te
     wanted, name = model.state_dict(), head_name(model)
     found = _with_plain_names(_state_dict(checkpoint, config), model)
     of_head = [key for key in wanted if name is not None and key.startswith(f"{name}.")]
-    sized = [key for key in of_head if key.endswith("weight")]  # which tell the number of classes
+    sized = [key for key in of_head if key.endswith("weight")]  # whose shapes depend on the number of classes
     if all(key in found and found[key].shape == wanted[key].shape for key in sized):
         found = {**{key: torch.zeros(wanted[key].shape) for key in of_head if key.endswith("bias")}, **found}
     else:

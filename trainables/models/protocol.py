@@ -44,7 +44,7 @@ def describe(
         staged = tuple(tuple(names[module] for module in stage) for stage in stages)
         structure = Structure(staged, None if head is None else names[head], fusible)
     except KeyError as error:
-        raise ValueError(f"must be modules of the network, and {type(error.args[0]).__name__} is none") from None
+        raise ValueError(f"must be modules of the network, and a {type(error.args[0]).__name__} is not") from None
     setattr(model, _ATTRIBUTE, structure)
 
 

@@ -1,4 +1,4 @@
-"""Pretrained weights: real ones score as they should, every form loads, and every misfit is told."""
+"""Pretrained weights: real ones score as they should, every form loads, and every misfit is named."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from tests.mutations import damaged, read_or_refused
 from trainables.config import CifarResNet, ConfigError, Model, Normalization, SyntheticCurve, TorchvisionResNet
 from trainables.models import build_model, pretrained
 from trainables.models.networks import build_network
-from trainables.models.pretrained import IMAGENET, check_pretrained, download, load_pretrained, pretrained_normalization
+from trainables.models.pretrained import IMAGENET, check_pretrained, download, pretrained_normalization
 from trainables.models.protocol import head
 
 Weights = dict[str, Tensor]
@@ -146,7 +147,9 @@ FORMS: dict[str, Callable[[Weights], object]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_loads_the_same_weights(form: str, weights: Weights, path: Path) -> None:
     config = _saved(FORMS[form](weights), path)
+    before = torch.get_rng_state()
     check_pretrained(config)
+    assert torch.equal(torch.get_rng_state(), before)
     loaded = build_model(config, 10).state_dict()
     assert list(loaded) == list(weights)
     for name, value in loaded.items():
@@ -156,13 +159,6 @@ def test_every_form_loads_the_same_weights(form: str, weights: Weights, path: Pa
 def test_old_file_format_loads(weights: Weights, path: Path) -> None:
     torch.save(weights, path, _use_new_zipfile_serialization=False)
     assert torch.equal(head(build_model(_at(path), 10)).weight, weights["fc.weight"])
-
-
-def test_load_pretrained_fills_a_model_in_place(weights: Weights, path: Path) -> None:
-    config = _saved(weights, path)
-    model = build_network(config, 10)
-    load_pretrained(model, config)
-    assert torch.equal(model.get_parameter("layer3.0.conv2.weight"), weights["layer3.0.conv2.weight"])
 
 
 @pytest.mark.parametrize("classes", [2, 100])
@@ -187,13 +183,6 @@ def test_a_missing_head_is_fresh_and_a_missing_bias_zero(path: Path) -> None:
     assert not head(model).bias.any()
 
 
-def test_checking_draws_no_random_numbers(weights: Weights, path: Path) -> None:
-    config = _saved(weights, path)
-    before = torch.get_rng_state()
-    check_pretrained(config)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 @pytest.mark.parametrize("config", [CifarResNet(), TorchvisionResNet(), SyntheticCurve()], ids=lambda c: c.kind)
 def test_without_pretrained_weights_there_is_nothing_to_check(config: Model) -> None:
     check_pretrained(config)
@@ -201,7 +190,7 @@ def test_without_pretrained_weights_there_is_nothing_to_check(config: Model) -> 
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "named"),
     [
         (lambda w: {k: v for k, v in w.items() if not k.startswith("layer2.")}, "missing: layer2.0.conv1.weight, "),
         (lambda w: {**w, "layer4.0.conv1.weight": torch.zeros(1)}, "unexpected: layer4.0.conv1.weight)"),
@@ -211,24 +200,21 @@ def test_without_pretrained_weights_there_is_nothing_to_check(config: Model) -> 
         ),
         (lambda w: {**w, "bn1.bias": torch.full((16,), float("nan"))}, "not finite numbers: bn1.bias"),
         (lambda w: {**w, "bn1.bias": torch.zeros(16, dtype=torch.complex64)}, "not finite numbers: bn1.bias"),
-        (lambda w: {**w, "bn1.bias": torch.zeros(16, device="meta")}, "not finite numbers: bn1.bias"),
         (lambda w: {**w, "bn1.bias": torch.zeros(16).to_sparse()}, "not finite numbers: bn1.bias"),
         (lambda w: {**_headless(w), "a.weight": w["fc.weight"], "b.weight": w["fc.weight"]}, "a.weight, b.weight"),
-        (lambda w: {"state_dict": {}}, "must hold a state dict"),
         (lambda w: {"weights": w}, "must hold a state dict"),
         (lambda w: {"model": {**w, "epoch": 3}}, "must hold a state dict"),
         (lambda w: list(w.values()), "must hold a state dict"),
-        (lambda w: torch.zeros(3), "must hold a state dict"),
     ],
 )
 def test_what_does_not_fit_is_named(
-    change: Callable[[Weights], object], told: str, weights: Weights, path: Path
+    change: Callable[[Weights], object], named: str, weights: Weights, path: Path
 ) -> None:
-    assert told in _message(_saved(change(weights), path))
+    assert named in _message(_saved(change(weights), path))
 
 
 @pytest.mark.parametrize(
-    ("network", "told"),
+    ("network", "named"),
     [
         (CifarResNet(depth=14), "layer1.1.conv1.weight, layer1.1.bn1.weight, layer1.1.bn1.bias and "),
         (CifarResNet(depth=8, norm="group"), "unexpected: bn1.running_mean"),
@@ -237,11 +223,11 @@ def test_what_does_not_fit_is_named(
     ids=lambda value: getattr(value, "kind", None),
 )
 def test_weights_of_another_network_are_refused(
-    network: CifarResNet | TorchvisionResNet, told: str, weights: Weights, path: Path
+    network: CifarResNet | TorchvisionResNet, named: str, weights: Weights, path: Path
 ) -> None:
     torch.save(weights, path)
     message = _message(_at(path, network))
-    assert told in message
+    assert named in message
     assert "set model.kind, depth, norm" in message
 
 
@@ -253,10 +239,9 @@ class _Hostile:
         return os.mkdir, (str(self.trace),)
 
 
-@pytest.mark.parametrize("protocol", [2, 4])
-def test_a_hostile_pickle_runs_no_code(protocol: int, path: Path, tmp_path: Path) -> None:
+def test_a_hostile_pickle_runs_no_code(path: Path, tmp_path: Path) -> None:
     trace = tmp_path / "code-ran"
-    path.write_bytes(pickle.dumps({"state_dict": _Hostile(trace)}, protocol=protocol))
+    path.write_bytes(pickle.dumps({"state_dict": _Hostile(trace)}, protocol=2))
     assert "plain tensors" in _message(_at(path))
     torch.save({"model": _Hostile(trace)}, path)
     assert "unsupported GLOBAL posix.mkdir" in _message(_at(path))
@@ -271,35 +256,16 @@ def test_no_such_file_a_folder_and_a_text(tmp_path: Path) -> None:
     assert "readable file" in _message(_at(tmp_path / ("x" * 300)))
     (tmp_path / "text.pt").write_text("weights")
     assert "damaged" in _message(_at(tmp_path / "text.pt"))
-    (tmp_path / "empty.pt").touch()
-    assert "damaged" in _message(_at(tmp_path / "empty.pt"))
 
 
-def _mutations(size: int) -> st.SearchStrategy[list[tuple[int, bytes]]]:
-    place = st.one_of(st.integers(0, 2000), st.integers(0, size))
-    return st.lists(st.tuples(place, st.binary(max_size=4)), min_size=1, max_size=8)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_damaged_checkpoint_is_one_clear_error(data: st.DataObject, weights: Weights, path: Path) -> None:
     buffer = io.BytesIO()
-    torch.save(
-        {"model": weights, "config": {"a": [1, 2.5, None]}},
-        buffer,
-        _use_new_zipfile_serialization=data.draw(st.booleans()),
-    )
-    damaged = bytearray(buffer.getvalue())
-    for place, patch in data.draw(_mutations(len(damaged))):
-        damaged[place : place + len(patch)] = patch
-    path.write_bytes(damaged[: data.draw(st.one_of(st.none(), st.integers(0, len(damaged))))])
-    try:
-        check_pretrained(_at(path))
-    except ConfigError as told:
-        error: ConfigError | None = told
-    else:
-        error = None
-    assert error is None or (len(error.problems) == 1 and len(str(error)) < 500)
+    content = {"model": weights, "config": {"a": [1, 2.5, None]}}
+    torch.save(content, buffer, _use_new_zipfile_serialization=data.draw(st.booleans()))
+    path.write_bytes(data.draw(damaged(buffer.getvalue())))
+    read_or_refused(lambda: check_pretrained(_at(path)))
 
 
 @pytest.fixture
@@ -374,7 +340,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     thread.join()
 
 
-def test_a_download_is_verified_and_kept(site: str, torch_home: Path) -> None:
+def test_a_download_is_verified_and_cached(site: str, torch_home: Path) -> None:
     name = f"net-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
     path = download(f"{site}/{name}")
     assert path == torch_home / name
@@ -383,27 +349,25 @@ def test_a_download_is_verified_and_kept(site: str, torch_home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reason"),
     [("net-00000000.pth", "hash"), ("absent-00000000.pth", "404"), ("stall-00000000.pth", "timed out")],
 )
 def test_a_failed_download_leaves_nothing(
-    name: str, told: str, site: str, torch_home: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, reason: str, site: str, torch_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretrained, "NETWORK_TIMEOUT", 0.5)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=reason):
         download(f"{site}/{name}")
     assert not list(torch_home.iterdir())
 
 
-def test_our_checkpoints_record_their_normalization(weights: Weights, path: Path) -> None:
+def test_our_checkpoints_record_their_normalization_and_a_malformed_one_is_named(weights: Weights, path: Path) -> None:
     ours = Normalization(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
     config = _saved({"model": weights, "normalization": ours.model_dump(mode="json")}, path)
     assert pretrained_normalization(config) == ours
     assert pretrained_normalization(_saved(weights, path)) == IMAGENET
     assert pretrained_normalization(_saved({"state_dict": weights}, path)) == IMAGENET
 
-
-def test_a_malformed_normalization_is_told(weights: Weights, path: Path) -> None:
     config = _saved({"model": weights, "normalization": {"mean": [0.5, 0.5], "std": [0.2, 0.2, 0.0]}}, path)
     with pytest.raises(ConfigError) as caught:
         pretrained_normalization(config)

@@ -1,0 +1,91 @@
+"""Every study that ships as a page of tables: `python -m spaces.docs_page` writes docs/studies.md."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spaces.domains import option_text
+from spaces.grammar import parse_space
+from spaces.space import space_rows
+from spaces.studies import read_study, study_names
+from trainables.config import flatten
+
+__all__ = ["main", "studies_page"]
+
+PAGE = Path("docs/studies.md")
+
+INTRODUCTION = """\
+# The studies that ship
+
+Generated from `spaces/*.yaml` by `python -m spaces.docs_page`; edit those, then run it again.
+
+`python -m search.run STUDY` runs one, `python -m search.run path/to/mine.yaml` one of your own in the same grammar.
+Recipes are tried first and run to the end; the search then draws from the space. What neither a recipe nor the space
+names stays at the trial's defaults. `--set a.b=value` fixes a path: the value wins over defaults, space and recipes
+wherever the key exists (a momentum reaches SGD, not Adam), and the path is no longer searched. What is searched *with*
+a path, such as the freeze depth with `model.pretrained`, is left out while that path is empty. How long a search may
+run and what it may use: [budget.md](budget.md). A model or images of your own: [plugins.md](plugins.md).
+"""
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    columns = list(head)
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{' --- |' * len(columns)}"
+    for row in rows:
+        yield f"| {' | '.join(cell.strip().replace('|', chr(92) + '|') for cell in row)} |"
+
+
+def _words(section: Mapping[str, Any]) -> str:
+    rest = [f"{key.replace('_', ' ')} {value}" for key, value in section.items() if key != "kind"]
+    return ", ".join(filter(None, [str(section.get("kind", "")), *rest]))
+
+
+def _code(rows: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
+    for path, values, when in rows:
+        yield f"`{path}`", values, when
+
+
+def _section(name: str, study: Mapping[str, Any]) -> Iterator[str]:
+    yield f"## {name}"
+    yield ""
+    yield study["description"]
+    yield ""
+    yield from _table(
+        ("", ""),
+        [
+            ("trial", ", ".join(f"`{key}` {option_text(value)}" for key, value in flatten(study["trial"]).items())),
+            ("objective", f"{study['objective']['mode']} {study['objective']['metric']}"),
+            ("budget", _words(study["budget"])),
+            ("searcher", _words(study["searcher"])),
+            ("scheduler", _words(study["scheduler"])),
+        ],
+    )
+    yield ""
+    yield from _table(("searched", "values", "when"), _code(space_rows(parse_space(study["space"]))))
+    yield ""
+    recipes = study["recipes"].items()
+    yield from _table(("recipe", "what", "source"), [(f"`{key}`", r["description"], r["source"]) for key, r in recipes])
+    yield ""
+
+
+def studies_page() -> str:
+    """The whole page, in Markdown."""
+    lines = [INTRODUCTION, *(line for name in study_names() for line in _section(name, read_study(name)))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main(path: Path) -> int:
+    """Write the page to `path`; the exit status."""
+    if not path.parent.is_dir():
+        sys.stderr.write(f"error: {path}: its folder must exist; run this in the root of a checkout\n")
+        return 2
+    path.write_text(studies_page(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE))
