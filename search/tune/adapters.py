@@ -84,23 +84,16 @@ class TuneContext:
         leg: Leg | None = self.guarded(self.driver.next_leg)
         if leg is None:
             return None
+        # A trial whose worker was lost may be what broke it: it must not break a shared host, too.
+        fuse = self.resources.fuse and not self.driver.records[leg.trial].worker_losses
+        prepared = self.prepared.get(request(parse_config(leg.config).data)) if self.prepared else None
         return LegRequest(
-            trial=leg.trial,
-            number=leg.number,
-            config=dict(leg.config),
-            cache=str(self.cache),
-            storage=self.storage.uri,
-            folder=leg_folder(leg.trial, leg.number),
-            interrupt=interrupt_file(self.number),
-            reported=self.reported(leg.trial),
-            save_at=self.driver.rungs(leg.trial),
-            save_every=self.resources.checkpoint_minutes * 60,
-            gpus=self.resources.gpus,
-            # A trial whose worker was lost may be what broke it: it must not break a shared host, too.
-            fuse=self.resources.fuse and not self.driver.records[leg.trial].worker_losses,
-            prepared=self.prepared.get(request(parse_config(leg.config).data)) if self.prepared else None,
-            plugins=allowed_plugins(),
-        )
+            trial=leg.trial, number=leg.number, config=dict(leg.config), reported=self.reported(leg.trial),
+            cache=str(self.cache), storage=self.storage.uri, folder=leg_folder(leg.trial, leg.number),
+            interrupt=interrupt_file(self.number), save_at=self.driver.rungs(leg.trial),
+            save_every=self.resources.checkpoint_minutes * 60, gpus=self.resources.gpus, fuse=fuse,
+            prepared=prepared, plugins=allowed_plugins(),
+        )  # fmt: skip
 
     def reported(self, trial: int) -> int:
         """The last epoch of the trial that the driver has received."""
@@ -167,10 +160,10 @@ class DriverSearcher(NotPickled, TuneSearcher):
         return TuneSearcher.FINISHED if over else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        pass
+        pass  # the scheduler reports it
 
     def save(self, checkpoint_path: str) -> None:
-        pass
+        pass  # a study resumes from its journal
 
     def restore(self, checkpoint_path: str) -> None:
         raise RuntimeError("a study resumes from its journal, not from Ray's snapshot")

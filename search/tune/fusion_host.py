@@ -1,8 +1,8 @@
 """The trials of one GPU in one process, where they take their steps together; Ray Tune sees ordinary trials.
 
-A worker of Tune then holds no network. It asks the host of its GPU, an actor that is started by the first worker that
-needs it, holds the networks of all trials there, and trains each up to its next epoch's end once its worker asks for
-that. How steps are taken together is `trainables.fused`'s.
+A worker of Tune then holds no network, but a `HostedTrial`. The networks of all trials on a GPU are in its host, an
+actor that the first worker in need starts, and which trains each of them to the end of its next epoch when its worker
+asks for that. How steps are taken together: `trainables.training.fused`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.config import TrialConfig, parse_config
+from trainables.config.plugins import allow_plugins, allowed_plugins
 from trainables.data.store import PreparedData
 from trainables.result import EpochResult, Trainable
 
@@ -34,37 +35,48 @@ if TYPE_CHECKING:
 
 __all__ = ["FusionHost", "HostedTrial", "end_hosts", "hosted"]
 
-NAMESPACE = "resnet-search"  # of the hosts' names, in which their search is part of them
+NAMESPACE = "resnet-search"  # of the hosts among Ray's named actors; a host is named after study, node and GPU
 
 ANSWER_SECONDS = 0.5  # after which a worker that waits for an epoch's end may look for an interrupt
-FORGET_SECONDS = 600.0  # without a word from a trial's worker; saving a checkpoint over a network takes minutes
-IDLE_SECONDS = 300.0  # without any trial: who started the host is gone, and nobody else would end it
-TELL_SECONDS = 2.0  # for what happened to reach the workers before the host ends
-BROKEN = "CUDA error"  # after one, nothing works any more in the process
+ABANDONED_SECONDS = 600.0  # without a call from a trial's worker; saving a checkpoint over a network takes minutes
+IDLE_SECONDS = 300.0  # without any trial: the search is gone, and nobody else would end the host
+REPORT_SECONDS = 2.0  # for errors to reach the workers before the host ends
 
 
-class _Guest:
-    """A trial of the host. `produced` counts its results, `last` is the newest, or the error that has ended it."""
+class _Hosted:
+    """A trial in its host. `last` is the newest of the results that it has `produced`, or the error that ended it."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.produced = 0
         self.last: EpochResult | Exception | None = None
-        self.wanted = False  # whether its next result has been asked for
-        self.heard = time.monotonic()
-        self.news = threading.Condition()
+        self.requested = False  # whether its worker waits for the next result
+        self.last_call = time.monotonic()
+        self._changed = threading.Condition()
 
-    def tell(self, result: EpochResult | Exception) -> None:
-        with self.news:
-            self.last, self.wanted = result, False
+    def publish(self, result: EpochResult | Exception) -> None:
+        with self._changed:
+            self.last, self.requested = result, False
             self.produced += 1
-            self.news.notify_all()
+            self._changed.notify_all()
+
+    def after(self, received: int) -> EpochResult | None:
+        """The result after the first `received`; None if it does not come within half a second.
+
+        Raises:
+            Exception: what ended the trial.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.produced > received, ANSWER_SECONDS)
+            if isinstance(self.last, Exception):
+                raise self.last
+            return self.last if self.produced > received else None
 
 
 class FusionHost:
-    """Holds the trials of one GPU. A Ray actor; each is known by the id of its worker, which has one at a time.
+    """Holds the trials of one GPU. A Ray actor; a trial is known by the id of its worker, which has one at a time.
 
-    All that touches a network happens in one thread, between two steps.
+    Ray calls its methods in many threads; all that touches a network happens in one other thread, between two steps.
 
     Args:
         visible: CUDA_VISIBLE_DEVICES of the workers; None where it is not set.
@@ -73,58 +85,56 @@ class FusionHost:
     def __init__(self, visible: str | None) -> None:
         if visible is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
-        self._guests: dict[str, _Guest] = {}
-        self._asked: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._trials: dict[str, _Hosted] = {}
+        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._splits: tuple[Any, Splits] | None = None
         self._steps: FusedSteps | None = None
         threading.Thread(target=self._train, name="train", daemon=True).start()
 
-    def start(self, worker: str, config: dict[str, Any], cache: Path, store: PreparedData | None) -> None:
-        """Build the worker's trial at epoch 0, in the place of the one that it had.
+    def start(
+        self, worker: str, config: dict[str, Any], cache: Path, store: PreparedData | None, plugins: tuple[str, ...]
+    ) -> None:
+        """Build the worker's trial at epoch 0, in the place of the one that it had; `plugins` as in `LegRequest`.
 
         Raises:
             ConfigError: if the data or the pretrained weights cannot be had.
         """
+        allow_plugins(plugins)
         self._between_steps(partial(self._start, worker, parse_config(config), cache, store))
 
     def load(self, worker: str, state: dict[str, Any]) -> None:
         """As `Trainable.load_state_dict`."""
-        self._between_steps(lambda: self._guest(worker).run.load_state_dict(state))
+        self._between_steps(lambda: self._trial(worker).run.load_state_dict(state))
 
     def state(self, worker: str) -> dict[str, Any]:
-        """As `Trainable.state_dict`, a copy in the CPU's memory; of an epoch's end that may not have been told yet."""
-        state: dict[str, Any] = self._between_steps(lambda: _copied(self._guest(worker).run.state_dict()))
-        return state
+        """As `Trainable.state_dict`, a copy in the CPU's memory; may be of an epoch whose result is not fetched yet."""
+        return dict(self._between_steps(lambda: _copied(self._trial(worker).run.state_dict())))
 
     def result(self, worker: str, received: int) -> EpochResult | None:
         """The trial's result after the first `received`; None if it is not there yet, and may be asked for again.
 
         Raises:
-            RuntimeError: if the worker has not been heard of for so long that its trial was given up.
+            RuntimeError: if the worker has not called for so long that its trial was given up.
             Exception: what ended the trial.
         """
-        guest = self._guest(worker)
+        trial = self._trial(worker)
 
-        def want() -> None:
-            guest.wanted = guest.produced == received  # else it is there already
+        def request() -> None:
+            trial.requested = trial.produced == received  # else it is there already
 
-        self._asked.put(want)
-        with guest.news:
-            guest.news.wait_for(lambda: guest.produced > received, ANSWER_SECONDS)
-            if isinstance(guest.last, Exception):
-                raise guest.last
-            return guest.last if guest.produced > received else None
+        self._work.put(request)
+        return trial.after(received)
 
     def end(self, worker: str) -> None:
-        """Forget the worker's trial, if it has one."""
-        self._between_steps(partial(self._let_go, [worker]))
+        """Release the worker's trial, if it has one."""
+        self._between_steps(partial(self._release, [worker]))
 
-    def _guest(self, worker: str) -> _Guest:
-        guest = self._guests.get(worker)
-        if guest is None:
-            raise RuntimeError(f"the trial's worker was silent for {FORGET_SECONDS:g} s, and it was given up")
-        guest.heard = time.monotonic()
-        return guest
+    def _trial(self, worker: str) -> _Hosted:
+        trial = self._trials.get(worker)
+        if trial is None:
+            raise RuntimeError(f"the trial's worker did not call for {ABANDONED_SECONDS:g} s, and it was given up")
+        trial.last_call = time.monotonic()
+        return trial
 
     def _between_steps(self, work: Callable[[], Any]) -> Any:
         done: Future[Any] = Future()
@@ -135,92 +145,96 @@ class FusionHost:
             except Exception as error:  # noqa: BLE001 (raised where it was asked for)
                 done.set_exception(error.with_traceback(None))
 
-        self._asked.put(do)
+        self._work.put(do)
         return done.result()
 
     def _start(self, worker: str, config: TrialConfig, cache: Path, store: PreparedData | None) -> None:
         from trainables.data.images import load_splits
         from trainables.training.loop import Run
 
-        self._let_go([worker])
+        self._release([worker])
         if self._splits is None or self._splits[0] != (config.data, cache):
             self._splits = (config.data, cache), load_splits(config.data, cache, store)
-        self._guests[worker] = _Guest(Run(config, self._splits[1]))
+        self._trials[worker] = _Hosted(Run(config, self._splits[1]))
 
     def _train(self) -> None:
+        """The thread that trains: other work comes first, then steps of all trials whose workers wait for a result.
+
+        Without either, abandoned trials are released, and the process ends when it has been without any for long.
+        """
         idle_since = time.monotonic()
         while True:
-            wanted = [guest for guest in self._guests.values() if guest.wanted]
+            requested = [trial for trial in self._trials.values() if trial.requested]
             try:
-                work = self._asked.get(block=not wanted, timeout=1.0)
+                work = self._work.get(block=not requested, timeout=1.0)
             except Empty:
-                self._forget()
+                self._release_abandoned()
             else:
                 work()
                 continue
-            if self._guests:
+            if requested:
+                self._advance(requested)
+            if self._trials:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > IDLE_SECONDS:
-                os._exit(0)
-            if wanted:
-                self._advance(wanted)
+                os._exit(0)  # Ray's own exit_actor works in its calls only
 
-    def _advance(self, guests: list[_Guest]) -> None:
+    def _advance(self, trials: list[_Hosted]) -> None:
+        import torch
+
         from trainables.training.fused import FusedSteps
 
         self._steps = self._steps or FusedSteps()
-        told = self._steps.advance([guest.run for guest in guests])
-        for guest, result in zip(guests, told, strict=True):
+        results = self._steps.advance([trial.run for trial in trials])
+        for trial, result in zip(trials, results, strict=True):
             if result is not None:
-                guest.tell(result)
-        if any(isinstance(result, RuntimeError) and BROKEN in str(result) for result in told):
-            time.sleep(TELL_SECONDS)
+                trial.publish(result)
+        if any(isinstance(result, torch.AcceleratorError) for result in results):
+            # Nothing works on CUDA in this process any more. Its trials get another host.
+            time.sleep(REPORT_SECONDS)
             os._exit(1)
 
-    def _forget(self) -> None:
+    def _release_abandoned(self) -> None:
         now = time.monotonic()
-        if silent := [worker for worker, guest in self._guests.items() if now - guest.heard > FORGET_SECONDS]:
-            self._let_go(silent)
+        if gone := [name for name, trial in self._trials.items() if now - trial.last_call > ABANDONED_SECONDS]:
+            self._release(gone)
 
-    def _let_go(self, workers: list[str]) -> None:
-        """Forget their trials, whose memory must be free before another one asks for some."""
+    def _release(self, workers: list[str]) -> None:
+        """Drop their trials, whose memory must be free before another one allocates."""
         import torch
 
         for worker in workers:
-            self._guests.pop(worker, None)
+            self._trials.pop(worker, None)
         gc.collect()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
 
 
 def _copied(state: Any) -> Any:
-    """Training goes on while it is on its way to the worker."""
+    """A copy on the CPU: training continues while the state travels to the worker."""
     import torch
 
-    match state:
-        case torch.Tensor():
-            return state.detach().to("cpu", copy=True)
-        case dict():
-            return {key: _copied(value) for key, value in state.items()}
-        case list():
-            return [_copied(value) for value in state]
-    return state
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    return [_copied(value) for value in state] if isinstance(state, list) else state
 
 
 class HostedTrial(Trainable):
-    """A trial that a host trains, as `ResNetTrial` wants it; made by `hosted`."""
+    """A trial that a host trains, as a `Trainable`; made by `hosted`."""
 
     def __init__(self, host: Any, worker: str) -> None:
         self._host, self._worker, self._received = host, worker, 0
 
     def start(self, config: TrialConfig, cache: Path, store: PreparedData | None) -> None:
         """As `FusionHost.start`."""
-        self._ask("start", config.model_dump(mode="json"), cache, store)
+        self._call("start", config.model_dump(mode="json"), cache, store, allowed_plugins())
 
     def steps(self) -> Iterator[EpochResult | None]:
         """As `Trainable.steps`, but None comes after half a second, however many steps there were."""
         while True:
-            result: EpochResult | None = self._ask("result", self._received)
+            result: EpochResult | None = self._call("result", self._received)
             self._received += result is not None
             yield result
             if result is not None and result.last:
@@ -228,28 +242,27 @@ class HostedTrial(Trainable):
 
     def state_dict(self) -> dict[str, Any]:
         """As `Trainable.state_dict`."""
-        state: dict[str, Any] = self._ask("state")
-        return state
+        return dict(self._call("state"))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As `Trainable.load_state_dict`."""
-        self._ask("load", state)
+        self._call("load", state)
 
     def close(self) -> None:
-        """Let the host forget it."""
-        self._ask("end")
+        """Release it in its host."""
+        self._call("end")
 
-    def _ask(self, method: str, *arguments: Any) -> Any:
+    def _call(self, method: str, *arguments: Any) -> Any:
         try:
             return ray.get(getattr(self._host, method).remote(self._worker, *arguments))
         except RayTaskError as error:
-            raise error.cause from None  # as it was, without Ray's account of where
+            raise error.cause from None  # as it was raised, without Ray's traceback
         except RayActorError:
             ray.actor.exit_actor()  # type: ignore[no-untyped-call]  # a trial that has lost its host has lost its worker
 
 
 def hosted(config: TrialConfig, cache: Path, store: PreparedData | None, study: str) -> HostedTrial:
-    """The trial that `config` describes, ready at epoch 0 in the host of this worker's GPU, started if need be.
+    """The trial that `config` describes, at epoch 0 in the host of this worker's GPU, which is started if need be.
 
     Args:
         config: of the trial.
@@ -265,7 +278,7 @@ def hosted(config: TrialConfig, cache: Path, store: PreparedData | None, study: 
     here = NodeAffinitySchedulingStrategy(node, soft=False)
     # Detached: it must not end with the worker that happened to start it.
     if worker is None:
-        raise RuntimeError("only a worker of Ray's can have its trial hosted")
+        raise RuntimeError("a trial is hosted for a Ray worker only")
     host = ray.remote(FusionHost).options(
         name=f"{study} {node} {visible}", namespace=NAMESPACE, get_if_exists=True, lifetime="detached",
         num_cpus=0, num_gpus=0, max_concurrency=256, scheduling_strategy=here,

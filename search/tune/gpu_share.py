@@ -1,23 +1,24 @@
-"""How many trials fit on one GPU, found by letting the largest of a study take a step on one."""
+"""How many trials fit on one GPU, measured by letting the largest of a study take a step on one."""
 
 from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from search.storage.prepared_images import fetch_prepared
 from search.storage.remote import RemoteFolder, open_storage
 from search.study.spec import StudySpec
-from trainables.config import ConfigError, SyntheticCurve, TrialConfig, parse_config
+from trainables.config import ConfigError, TrialConfig, parse_config
+from trainables.config.plugins import allow_plugins, allowed_plugins
 from trainables.data.store import Request, request
 
 __all__ = ["calibrated", "largest", "measured_share", "share_of_one"]
 
-SPARE = 0.05  # of the GPU's memory: fragments, and what differs from trial to trial
-PARTS = 10_000  # of a GPU, that Ray counts in
+SPARE = 0.05  # of the GPU's memory: fragments, and differences between trials
+PARTS = 10_000  # into which Ray divides a GPU
 
 
 def calibrated(
@@ -31,7 +32,7 @@ def calibrated(
         configs: between them, every network that a trial may be.
         cache: of prepared images.
         available: what Ray has, by kind (`CPU`, `GPU`).
-        prepared, place: the fingerprints of the images that lie prepared in a storage, and that storage.
+        prepared, place: the fingerprints of the images that a storage holds prepared, and that storage.
 
     Raises:
         ConfigError: if not even one trial fits, or there is no network to measure.
@@ -44,14 +45,14 @@ def calibrated(
 
     stored = [(config.model_dump(mode="json"), prepared.get(request(config.data))) for config in measured]
     uri = None if place is None else place.uri
-    share: float = ray.get(ray.remote(num_gpus=1)(measured_share).remote(stored, cache, uri))
+    share: float = ray.get(ray.remote(num_gpus=1)(measured_share).remote(stored, cache, uri, allowed_plugins()))
     per_gpu = available["CPU"] / available["GPU"] / spec.resources.cpus_per_trial
     return spec.with_resources(gpus_per_trial=share_of_one(share, int(per_gpu)))
 
 
 def largest(configs: Sequence[TrialConfig]) -> list[TrialConfig]:
     """Each network among `configs` with each optimizer that it comes with, and the largest batch and resolution."""
-    networks = [config for config in configs if not isinstance(config.model, SyntheticCurve)]
+    networks = [config for config in configs if config.model.is_network]
     batch = max((config.batch_size for config in networks), default=1)
     resolution = max((config.data.resolution or 0 for config in networks), default=0) or None
     first = {
@@ -66,13 +67,16 @@ def largest(configs: Sequence[TrialConfig]) -> list[TrialConfig]:
     ]
 
 
-def measured_share(trials: Sequence[tuple[dict[str, Any], str | None]], cache: Path, uri: str | None) -> float:
-    """The share of this process's GPU that the largest of some trials takes, 0..1, with all that CUDA takes for it.
+def measured_share(
+    trials: Sequence[tuple[dict[str, Any], str | None]], cache: Path, uri: str | None, plugins: Iterable[str] = ()
+) -> float:
+    """The share of this process's GPU that the largest of some trials takes, 0..1, CUDA's own memory included.
 
     Args:
-        trials: the config of each, and the fingerprint of its images if they lie prepared in the storage.
+        trials: the config of each, and the fingerprint of its images if the storage holds them prepared.
         cache: of prepared images.
         uri: of the storage, if there is one.
+        plugins: packages whose dotted paths a config may name.
 
     Raises:
         ConfigError: if one of them does not fit.
@@ -83,6 +87,7 @@ def measured_share(trials: Sequence[tuple[dict[str, Any], str | None]], cache: P
     from trainables.training.loop import Run
     from trainables.training.memory import translate_oom
 
+    allow_plugins(plugins)
     share = 0.0
     for tree, fingerprint in trials:
         config = parse_config(tree)
@@ -97,6 +102,6 @@ def measured_share(trials: Sequence[tuple[dict[str, Any], str | None]], cache: P
 
 
 def share_of_one(share: float, most: int) -> float:
-    """What to ask for each of as many trials as fit on a GPU, at most `most`, where one takes `share` of its memory."""
+    """The GPU share to ask for a trial that takes `share` of its memory, so that at most `most` run on one GPU."""
     fit = max(1, min(int((1 - SPARE) / share), most))
     return math.floor(PARTS / fit) / PARTS

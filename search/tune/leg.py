@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
-from typing import Any
+from typing import Any, cast
 
 from trainables.result import EpochResult
 
@@ -89,17 +89,11 @@ class LegReport:
     checkpoint: str | None = None
     warnings: tuple[str, ...] = ()
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether the trial was saved in the middle, and the leg ends here."""
-        return self.result is None
-
     def to_dict(self) -> dict[str, Any]:
-        """A result for Tune. One value: Tune would keep statistics of each number in a dict."""
+        """A result for Tune; as one value, because Tune keeps statistics of each number in a dict."""
         return {LEG: self}
 
     @classmethod
     def from_dict(cls, result: Mapping[str, Any]) -> LegReport:
         """The report in a result of Tune, which adds keys of its own."""
-        report: LegReport = result[LEG]
-        return report
+        return cast("LegReport", result[LEG])

@@ -1,4 +1,4 @@
-"""What the connected cluster has, and what it can grow to: a search may ask for a GPU node that is not there yet.
+"""What the connected cluster has, and what it can grow to: a search may ask for a GPU node that is not up yet.
 
 How a node's type is known (Ray 2.60, tried with `ray start`): a node that is started with RAY_NODE_TYPE_NAME in its
 environment carries it as the label `ray.io/node-group`. Autoscaler v2, which `ray up` uses, sets it for head and
@@ -32,7 +32,7 @@ __all__ = [
 ]  # fmt: skip
 
 VARIABLE = "RESNET_SEARCH_CLUSTER"  # the file that `ray up` leaves on the head
-PATIENCE = 30.0  # seconds for machines that are set up to join
+PATIENCE = 30.0  # seconds for machines that are installed to join
 LONGEST_INSTALLATION = 1800.0  # seconds; PyTorch is gigabytes
 INSTALLING = re.compile(r"^ \S+: \S+, (syncing-files|setting-up)$", re.MULTILINE)  # in what `ray status` prints
 LOOK_SECONDS = 10.0
@@ -40,16 +40,16 @@ TYPE_LABEL = "ray.io/node-group"
 HEAD = "node:__internal_head__"
 
 
-def expected_resources(tell: Callable[[str], None]) -> dict[str, float]:
+def expected_resources(show: Callable[[str], None]) -> dict[str, float]:
     """CPUs, GPUs and the like of the connected cluster when it is as large as it may become.
 
-    An autoscaling cluster starts its nodes when trials ask for them, and machines that are set up for the first time
-    come minutes after the head. Where the cluster's file does not say what a node has, those that belong to the cluster
-    in any case are waited for: as long as one is being installed, else a little. One that is still away is taken for
+    An autoscaling cluster starts its nodes when trials ask for them, and machines that are installed for the first
+    time join minutes after the head. Where the cluster's file does not say what a node has, its fixed nodes are waited
+    for: as long as one is being installed, else half a minute. One that is still missing is assumed to be as large as
     the largest that is there.
 
     Args:
-        tell: shows the user a line.
+        show: shows the user a line.
     """
     config = _cluster_config()
     if config is None:
@@ -59,7 +59,7 @@ def expected_resources(tell: Callable[[str], None]) -> dict[str, float]:
         grown = at_most(config)
     else:
         nodes = 1 + config.get("max_workers", 0)
-        _wait_for(nodes, tell)
+        _wait_for(nodes, show)
         alive = [node["Resources"] for node in _alive()]
         missing = max(nodes - len(alive), 0)
         grown = {kind: amount + missing * max(node.get(kind, 0) for node in alive) for kind, amount in _there().items()}
@@ -67,27 +67,27 @@ def expected_resources(tell: Callable[[str], None]) -> dict[str, float]:
     return there | {kind: max(amount, there.get(kind, 0.0)) for kind, amount in grown.items()}
 
 
-def _wait_for(nodes: int, tell: Callable[[str], None]) -> None:
+def _wait_for(nodes: int, show: Callable[[str], None]) -> None:
     began = looked = time.monotonic()
-    deadline, told = began + PATIENCE, False
+    deadline, shown = began + PATIENCE, False
     while len(_alive()) < nodes and time.monotonic() < deadline:
         time.sleep(1)
         if time.monotonic() - looked > LOOK_SECONDS:
             if _one_is_installed():
                 deadline = min(time.monotonic() + PATIENCE, began + LONGEST_INSTALLATION)
-                if not told:
-                    tell(f"{len(_alive())} of {_many(nodes, 'node')} are there; waiting while another one is installed")
-                told = True
+                if not shown:
+                    show(f"{len(_alive())} of {_many(nodes, 'node')} are there; waiting while another one is installed")
+                shown = True
             looked = time.monotonic()
     if (there := len(_alive())) < nodes:
-        tell(
+        show(
             f"{there} of {_many(nodes, 'node')} are there; the others are counted on, and used once they join. "
             "Why they have not: /tmp/ray/session_latest/logs/monitor.log on the head"
         )
 
 
 def _one_is_installed() -> bool:
-    """Whether the autoscaler is setting a node up now: told by Ray's command alone."""
+    """Whether the autoscaler is installing a node now, which only `ray status` says."""
     command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "status"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (Ray's own command)
     return INSTALLING.search(done.stdout) is not None
@@ -190,22 +190,22 @@ def _alive() -> list[dict[str, Any]]:
 
 
 class NodeWatch:
-    """Tells of the cluster's nodes when they have changed; looks every ten seconds.
+    """Reports the cluster's nodes when they have changed; looks every ten seconds.
 
     Args:
-        prices: those of the study; a node of a type without one is told.
+        prices: those of the study; node types without one are reported.
 
     Attributes:
-        types: how many nodes of each type were there at the last look; before it, a machine without a cluster.
+        types: how many nodes of each type were up at the last look; before it, one machine without a cluster.
     """
 
     def __init__(self, prices: Prices | None = None) -> None:
-        self._looked, self._told = -LOOK_SECONDS, ""
+        self._looked, self._reported = -LOOK_SECONDS, ""
         self._prices = prices
         self.types = Counter({UNTYPED: 1})
 
     def __call__(self) -> str | None:
-        """A line about nodes, CPUs and GPUs if there is something new to tell."""
+        """A line about nodes, CPUs and GPUs if they have changed."""
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return None
         self._looked = time.monotonic()
@@ -214,11 +214,9 @@ class NodeWatch:
         cpus, gpus = (sum(node["Resources"].get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
         line = f"cluster: {_many(len(nodes), 'node')} with {_many(cpus, 'CPU')} and {_many(gpus, 'GPU')} for trials"
         if missing := unpriced(self._prices, self.types):
-            line += f"; without a price, counted as the dearest: {', '.join(missing)}"
-        if line == self._told:
-            return None
-        self._told = line
-        return line
+            line += f"; without a price, counted as the most expensive: {', '.join(missing)}"
+        changed, self._reported = line != self._reported, line
+        return line if changed else None
 
 
 def _many(count: float, what: str) -> str:

@@ -55,30 +55,27 @@ LOG_LEVELS = {
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables, and restore them afterwards."""
-    before = {name: os.environ.get(name) for name in variables}
+    before = {name: os.environ[name] for name in variables if name in os.environ}
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in variables:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Silence what Tune logs about things that are not wrong here; levels are restored afterwards."""
-    loggers = {logging.getLogger(name): level for name, level in LOG_LEVELS.items()}
-    before = {logger: logger.level for logger in loggers}
-    for logger, level in loggers.items():
-        logger.setLevel(level)
+    before = {name: logging.getLogger(name).level for name in LOG_LEVELS}
     try:
+        for name, level in LOG_LEVELS.items():
+            logging.getLogger(name).setLevel(level)
         yield
     finally:
-        for logger, level in before.items():
-            logger.setLevel(level)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 class NotPickled:

@@ -27,19 +27,17 @@ DEARER = ("--price", "head=10000", "--price", "gpu_spot=50000")  # what is left 
 LIMIT = 20.0
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A head on which no trial runs, and one other node; each told its type as the autoscaler does it."""
-    monkeypatch.setenv("RAY_NODE_TYPE_NAME", "head")
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    try:
-        monkeypatch.setenv("RAY_NODE_TYPE_NAME", "gpu_spot")
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head on which no trial runs, and one other node; each has its type as from the autoscaler."""
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("RAY_NODE_TYPE_NAME", "head")
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        environ.setenv("RAY_NODE_TYPE_NAME", "gpu_spot")
         nodes.add_node(num_cpus=1)
-        monkeypatch.delenv("RAY_NODE_TYPE_NAME")
-        nodes.wait_for_nodes()
-        yield nodes
-    finally:
-        nodes.shutdown()
+    nodes.wait_for_nodes()
+    yield nodes
+    nodes.shutdown()
 
 
 def endless() -> dict[str, Any]:

@@ -10,6 +10,8 @@ import yaml
 
 from search.cluster.fetch import contains
 from search.cluster.head import find_head
+from search.study.parse import load_study
+from search.study.smoke import shrink
 from search.ui import ui
 from trainables.config import ConfigError
 
@@ -31,17 +33,17 @@ def test_what_is_no_cluster_file_is_refused(tmp_path: Path) -> None:
         assert "must be" in refused(tmp_path / "c.yaml")
 
 
-def test_a_cluster_that_is_not_up_is_told_with_the_command_that_starts_it(
+def test_a_cluster_that_is_not_up_is_refused_with_the_command_that_starts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "ray"))
     config = yaml.safe_load((ROOT / "deploy" / "onprem.yaml").read_text())
     path = tmp_path / "my cluster.yaml"
     path.write_text(yaml.safe_dump(config | {"cluster_name": "never-up"}))
-    told = refused(path)
-    assert "Head node of cluster (never-up) not found" in told
-    assert f": ray up '{path}'" in told
-    assert not any(capfd.readouterr())  # Ray talks; the user is told once
+    message = refused(path)
+    assert "Head node of cluster (never-up) not found" in message
+    assert f": ray up '{path}'" in message
+    assert not any(capfd.readouterr())  # what Ray prints is not shown
 
 
 @pytest.mark.parametrize(
@@ -72,8 +74,14 @@ def test_aws_grows_to_as_many_gpus_as_its_file_allows() -> None:
     assert at_most(config | {"max_workers": 20}) == {"CPU": 40.0, "GPU": 10.0}
 
 
+@pytest.mark.parametrize("name", ["cifar10_resnet50_transfer", "digits_resnet8"])
+def test_the_head_does_not_shrink_a_smoke_study_again(name: str) -> None:
+    small = shrink(load_study(name))
+    assert shrink(small).dump() == small.dump()
+
+
 def ray_node(label: str | None = None, head: bool = False) -> dict[str, Any]:
-    """As `ray.nodes()` tells of one."""
+    """An entry of `ray.nodes()`."""
     labels = {"ray.io/node-id": "a1"} | ({} if label is None else {"ray.io/node-group": label})
     return {"Labels": labels, "Resources": {"CPU": 1.0} | ({"node:__internal_head__": 1.0} if head else {})}
 
@@ -100,13 +108,13 @@ def journal(folder: Path, *segments: str) -> Path:
 
 
 def test_only_an_earlier_copy_of_the_same_search_is_replaced(tmp_path: Path) -> None:
-    brought = journal(tmp_path / "brought", "a\nb\n", "c\n")
-    assert contains(brought, tmp_path / "nothing here")
-    assert contains(brought, journal(tmp_path / "same", "a\nb\n", "c\n"))
-    assert contains(brought, journal(tmp_path / "earlier", "a\n"))
-    assert not contains(brought, journal(tmp_path / "another", "x\n"))
-    assert not contains(brought, journal(tmp_path / "further", "a\nb\n", "c\nd\n"))
-    assert not contains(brought, journal(tmp_path / "one session more", "a\nb\n", "c\n", "d\n"))
+    copy = journal(tmp_path / "copy", "a\nb\n", "c\n")
+    assert contains(copy, tmp_path / "nothing here")
+    assert contains(copy, journal(tmp_path / "same", "a\nb\n", "c\n"))
+    assert contains(copy, journal(tmp_path / "earlier", "a\n"))
+    assert not contains(copy, journal(tmp_path / "another", "x\n"))
+    assert not contains(copy, journal(tmp_path / "further", "a\nb\n", "c\nd\n"))
+    assert not contains(copy, journal(tmp_path / "one session more", "a\nb\n", "c\n", "d\n"))
 
 
 def test_mlflow_is_not_opened_where_there_is_nothing_to_show(
@@ -120,7 +128,7 @@ def test_mlflow_is_not_opened_where_there_is_nothing_to_show(
     assert capsys.readouterr().out == "digits_resnet8: open http://example.org:5000\n"
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         database.execute("CREATE TABLE experiments (experiment_id INTEGER)")
