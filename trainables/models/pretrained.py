@@ -14,8 +14,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from trainables.checkpoints.checkpoint import read_tensors
-from trainables.checkpoints.saved_tensors import is_dense
+from trainables.checkpoints.checkpoint import is_dense, read_tensors
 from trainables.config import (
     CifarResNet,
     ConfigError,
