@@ -8,14 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import typer
 from scipy.stats import binomtest
 
-from trainables.augment.batch import Augmentation
 from trainables.checkpoints.checkpoint import config_of, load_checkpoint
-from trainables.checkpoints.saved_state import check_keys, refusal
-from trainables.checkpoints.saved_tensors import check_tensors
+from trainables.checkpoints.resume import translate_mismatch
 from trainables.cli import Plugins, run_verb
 from trainables.config import (
     ConfigError,
@@ -31,9 +28,10 @@ from trainables.data.held_out import open_test
 from trainables.data.images import Images, load_splits
 from trainables.data.store import PreparedData, default_cache, prepare
 from trainables.models import build_model
-from trainables.training.evaluation import Scores, predict, score
-from trainables.training.execution import autocast, memory_format, resolve_device
-from trainables.training.feed import Feed, evaluation_batch, resize
+from trainables.training.evaluation import Scores, score
+from trainables.training.execution import memory_format, resolve_device
+from trainables.training.feed import Feed
+from trainables.training.inference import Inference
 from trainables.training.loop import normalization_for
 
 __all__ = ["evaluate", "score_images"]
@@ -62,30 +60,17 @@ def score_images(config: TrialConfig, state: dict[str, Any] | None, images: Imag
         model = build_model(config.model, store.num_classes)
         normalization = normalization_for(config, store.mean, store.std)
     else:
-        state = check_keys(state, ["class_names", "model", "ema", "normalization"], "")
-        if type(state["class_names"]) is not list:
-            raise refusal("class_names", state["class_names"], "must be a list")
-        if len(state["class_names"]) != store.num_classes:
-            raise ConfigError.single(
-                "classes", store.num_classes, f"must be the checkpoint's {len(state['class_names'])}"
-            )
         untrained = config.model.model_copy(update={"pretrained": "none", "frozen_stages": 0})
-        model = build_model(untrained, store.num_classes)
-        kept = "model" if state["ema"] is None else "ema"
-        model.load_state_dict(check_tensors(state[kept], model.state_dict(), kept))
-        normalization = validate(Normalization, state["normalization"])
-    layout = memory_format(config.execution)
-    model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
-    augmentation = Augmentation(config.augment, normalization.mean, normalization.std, store.num_classes)
-    feed = Feed(images, device)
-
-    def load(indices: torch.Tensor) -> torch.Tensor:
-        images = augmentation.normalize(feed.pixels(indices))
-        return resize(images, config.data.resolution).contiguous(memory_format=layout)
-
-    side = config.data.resolution or max(images.size)
-    with autocast(config.execution, device):
-        return score(predict(model, load, len(feed), evaluation_batch(side, device)), feed.labels)
+        with translate_mismatch():
+            classes = len(state["class_names"])
+            if classes != store.num_classes:
+                raise ConfigError.single("classes", store.num_classes, f"must be the checkpoint's {classes}")
+            model = build_model(untrained, store.num_classes)
+            model.load_state_dict(state["model"] if state["ema"] is None else state["ema"])
+            normalization = validate(Normalization, state["normalization"])
+    model = model.to(device=device, memory_format=memory_format(config.execution))  # type: ignore[call-overload]
+    inference, feed = Inference(normalization, config.data.resolution, config.execution, device), Feed(images, device)
+    return score(inference.logits(model, feed), feed.labels)
 
 
 def evaluate(

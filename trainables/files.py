@@ -10,21 +10,20 @@ from pathlib import Path
 
 from trainables.config import ConfigError
 
-__all__ = ["replaced", "write_text"]
+__all__ = ["replaced", "replacing", "write_text"]
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; on a clean exit it takes `path`'s place, else it is removed.
 
     Raises:
-        ConfigError: if the folder cannot be written to or the disk is full.
+        OSError: if the folder cannot be written to or the disk is full; an older file at `path` stays as it was.
     """
-    partial = None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    partial = Path(name)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        partial = Path(name)
         os.fchmod(handle, 0o644)
         os.close(handle)
         yield partial
@@ -33,12 +32,23 @@ def replaced(path: Path) -> Iterator[Path]:
             os.fsync(handle)
         finally:
             os.close(handle)
-        os.replace(partial, path)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """`replacing`, for what a user asked to be written.
+
+    Raises:
+        ConfigError: if the folder cannot be written to or the disk is full.
+    """
+    try:
+        with replacing(path) as partial:
+            yield partial
     except OSError as error:
         raise ConfigError.single(str(path), error.strerror or str(error), "must be writable") from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.checkpoints.saved_state import check_float, check_keys, check_whole
+from trainables.checkpoints.resume import translate_mismatch
 from trainables.config import ConfigError, SyntheticCurve, TrialConfig
 from trainables.result import EpochResult, Trainable
 from trainables.seeds import derived_seed
@@ -108,10 +108,8 @@ class SyntheticRun(Trainable):
         """Continue from `state`.
 
         Raises:
-            ConfigError: if it is not what `state_dict` gives.
+            ConfigError: if it is not what `state_dict` returns.
         """
-        state = check_keys(state, list(self.state_dict()), "")
-        self._epoch = check_whole(state["epoch"], "epoch", 0, self._config.epochs)
-        self._step = check_whole(state["step"], "step", 0, self._steps_per_epoch)
-        self._best_loss = check_float(state["best_loss"], "best_loss")
-        self._epochs_without_gain = check_whole(state["epochs_without_gain"], "epochs_without_gain", 0, self._epoch)
+        with translate_mismatch():
+            self._epoch, self._step = state["epoch"], state["step"]
+            self._best_loss, self._epochs_without_gain = state["best_loss"], state["epochs_without_gain"]

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from trainables.augment.color import adjust_brightness_, adjust_contrast_, adjust_saturation_, shift_hue, whole_levels
 from trainables.augment.geometry import crop_and_flip, erase_squares, rescale_matrices, resized_crop_windows, warp
+from trainables.augment.normalize import Normalize
 from trainables.augment.policy import Policy
 from trainables.augment.to_device import send
-from trainables.config import Augment, ConfigError, Problem
+from trainables.config import Augment, ConfigError
 
 __all__ = ["Augmentation", "Batch"]
 
@@ -67,13 +68,7 @@ class Augmentation:
     """
 
     def __init__(self, config: Augment, mean: Sequence[float], std: Sequence[float], num_classes: int) -> None:
-        problems = [
-            Problem(f"data.normalize.{name}", tuple(values), f"must be three finite numbers {bound}".rstrip())
-            for name, values, bound in (("mean", mean, ""), ("std", std, "above 0"))
-            if len(values) != 3 or not all(math.isfinite(value) and (value > 0 or not bound) for value in values)
-        ]
-        if problems:
-            raise ConfigError(problems)
+        self._normalize = Normalize(mean, std)
         strength = config.strength
         self._strength = strength
         self._num_classes = num_classes
@@ -90,10 +85,6 @@ class Augmentation:
         self._cutout = config.cutout if strength > 0 else 0.0
         self._mixup = config.mixup if strength > 0 else 0.0
         self._cutmix = config.cutmix if strength > 0 else 0.0
-        scale = [1 / (255 * value) for value in std]
-        shift = [-m / s for m, s in zip(mean, std, strict=True)]
-        self._scale_and_shift = torch.tensor([scale, shift], dtype=torch.float32).view(2, 3, 1, 1)
-        self._on_device: dict[torch.device, Tensor] = {}
 
     def __call__(self, pixels: Tensor, labels: Tensor, generator: torch.Generator) -> Batch:
         """The batch to train on.
@@ -131,13 +122,6 @@ class Augmentation:
     def _check(pixels: Tensor) -> None:
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ConfigError.single("pixels", f"{pixels.dtype} {list(pixels.shape)}", "must be uint8 [b, 3, h, w]")
-
-    def _normalize(self, levels: Tensor) -> Tensor:
-        """In place where the levels are floats."""
-        if levels.device not in self._on_device:
-            self._on_device[levels.device] = send(self._scale_and_shift, levels.device)
-        scale, shift = self._on_device[levels.device]
-        return levels.to(torch.float32, memory_format=torch.contiguous_format).mul_(scale).add_(shift)
 
     def _move(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Crop, flip, rotate; integer moves stay uint8, a warp gives levels to round (policy) or use (no policy)."""

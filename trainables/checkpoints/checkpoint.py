@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import pickle
 import re
 import struct
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -17,8 +15,9 @@ from typing import Any
 import torch
 
 from trainables.config import ConfigError, TrialConfig, flatten, parse_config
+from trainables.files import replacing
 
-__all__ = ["config_of", "load_checkpoint", "read_tensors", "save_checkpoint"]
+__all__ = ["config_of", "is_dense", "load_checkpoint", "read_tensors", "save_checkpoint"]
 
 # What to tell of where two configs differ; the rest is counted.
 MOST_NAMED = 3
@@ -39,17 +38,8 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     Raises:
         OSError: if the disk is full or the folder not writable; an older file at `path` is left as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    with replacing(path) as partial:
+        torch.save(state, partial)
 
 
 def read_tensors(path: Path, name: str, *, checksums: bool = False) -> object:
@@ -71,7 +61,6 @@ def read_tensors(path: Path, name: str, *, checksums: bool = False) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats: what matters here is whether it can be read
             content: object = torch.load(path, map_location="cpu", weights_only=True)
-        _check_methods(content)
         return content
     except OSError as error:
         rule = f"must be the path of a readable file with weights ({error.strerror or error})"
@@ -100,20 +89,9 @@ def _check_content(path: Path) -> None:
         raise zipfile.BadZipFile("an entry lies outside the file") from None
 
 
-def _check_methods(content: object) -> None:
-    # torch runs no code, but lets a file give an OrderedDict or tensor attributes, by the names of methods too.
-    waiting, seen = [content], set[int]()
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if any(hasattr(type(node), name) for name in getattr(node, "__dict__", ())):
-            raise ValueError("an attribute hides a method")
-        if isinstance(node, dict):
-            waiting += node.values()
-        elif isinstance(node, list | tuple):
-            waiting += node
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether every number of the tensor lies in memory, as in whatever is trained; a file may hold others."""
+    return not tensor.is_nested and tensor.layout == torch.strided and not tensor.is_meta
 
 
 def load_checkpoint(path: Path, expected: TrialConfig | None = None) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainables.checkpoints.checkpoint import read_tensors
-from trainables.checkpoints.saved_tensors import is_dense
+from trainables.checkpoints.checkpoint import is_dense, read_tensors
 from trainables.config import (
     ConfigError,
     Model,

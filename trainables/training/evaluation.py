@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Scores", "accuracy", "batches", "predict", "score"]
+__all__ = ["Scores", "accuracy", "score"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +24,6 @@ class Scores:
     precision: float
     recall: float
     f1: float
-
-
-def batches(count: int, size: int) -> Iterator[Tensor]:
-    """Index tensors 0..count-1 in order, `size` at a time; int64."""
-    for start in range(0, count, size):
-        yield torch.arange(start, min(start + size, count))
-
-
-def predict(model: nn.Module, load: Callable[[Tensor], Tensor], count: int, batch_size: int) -> Tensor:
-    """Logits of images 0..count-1, float32 [count, classes], on the model's device.
-
-    `load` takes int64 indices [b] and returns normalized images [b, 3, h, w] on that device. The model is left in eval
-    mode. Nothing synchronizes with the host.
-    """
-    model.eval()
-    with torch.inference_mode():
-        return torch.cat([model(load(indices)).float() for indices in batches(count, batch_size)])
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

@@ -6,11 +6,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from trainables.data.images import Images
 
-__all__ = ["Feed", "evaluation_batch", "resize"]
+__all__ = ["Feed"]
 
 # Share of the free device memory that pixels may take; the rest is the model's and its activations'.
 RESIDENT_SHARE = 0.3
@@ -58,17 +57,3 @@ def _resident(images: Images, device: torch.device) -> Tensor | None:
             return None
         _ON_GPU[images] = images.batch(torch.arange(len(images))).to(device)
     return _ON_GPU[images]
-
-
-def resize(images: Tensor, resolution: int | None) -> Tensor:
-    """Float images [b, 3, h, w] at `resolution` x `resolution` pixels, bilinear with antialiasing; None leaves them."""
-    if resolution is None or images.shape[-2:] == (resolution, resolution):
-        return images
-    size = (resolution, resolution)
-    return functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def evaluation_batch(side: int, device: torch.device) -> int:
-    """How many images to score at once: about the activations of 256 (CPU) or 2,000 (GPU) images of 32 x 32 pixels."""
-    at_32 = 2000 if device.type == "cuda" else 256
-    return max(8, min(at_32, at_32 * 32 * 32 // (side * side)))

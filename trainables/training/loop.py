@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.augment.batch import Augmentation, Batch
-from trainables.checkpoints.saved_state import check_float, check_keys, check_whole, refusal
-from trainables.checkpoints.saved_tensors import check_optimizer, check_tensors
+from trainables.checkpoints.resume import translate_mismatch
 from trainables.config import Normalization, TrialConfig
 from trainables.data.images import Splits
 from trainables.models import build_model
@@ -30,11 +29,12 @@ from trainables.models.pretrained import pretrained_normalization
 from trainables.models.protocol import is_fusible, train_mode
 from trainables.result import EpochResult, Trainable
 from trainables.seeds import derived_seed
-from trainables.training.evaluation import accuracy, predict, score
+from trainables.training.evaluation import accuracy, score
 from trainables.training.execution import autocast, memory_format, resolve_device
-from trainables.training.feed import Feed, evaluation_batch, resize
+from trainables.training.feed import Feed
+from trainables.training.inference import Inference, at_least_float32
 from trainables.training.memory import keep_freed_memory
-from trainables.training.optim import build_optimizer, lr_at
+from trainables.training.optim import build_optimizer, load_optimizer, lr_at
 from trainables.training.partial_epoch import PartialEpoch
 from trainables.training.sampling import class_weights, epoch_order, sampling_weights, train_probe
 
@@ -78,6 +78,7 @@ class Run(Trainable):
         self._augmentation = Augmentation(
             config.augment, self._normalization.mean, self._normalization.std, store.num_classes
         )
+        self._inference = Inference(self._normalization, config.data.resolution, config.execution, self._device)
         self._train, self._val = Feed(splits.train, self._device), Feed(splits.val, self._device)
         self._probe = train_probe(config.data, len(self._train))
         self._batch_size = min(config.batch_size, len(self._train))
@@ -88,10 +89,10 @@ class Run(Trainable):
         self._class_weights = None if weights is None else weights.to(self._device)
 
         torch.manual_seed(derived_seed(config.seed, "weights"))
-        self._memory_format = memory_format(config.execution)
         side = config.data.resolution
         self._model = build_model(config.model, store.num_classes, (side, side) if side else splits.train.size)
-        self._model.to(device=self._device, memory_format=self._memory_format)  # type: ignore[call-overload]
+        layout = memory_format(config.execution)
+        self._model.to(device=self._device, memory_format=layout)  # type: ignore[call-overload]
         self._forward: nn.Module = self._model
         if config.execution.compile:
             torch.compiler.reset()  # or a worker's ninth trial would run uncompiled, and sizes turn dynamic
@@ -165,8 +166,7 @@ class Run(Trainable):
             train_mode(self._forward)
         indices = self._order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
         batch = self._augmentation(self._train.pixels(indices), self._train.labels[indices], partial.generator)
-        images = resize(batch.images, self._config.data.resolution).contiguous(memory_format=self._memory_format)
-        return replace(batch, images=images)
+        return replace(batch, images=self._inference.shaped(batch.images))
 
     def train_on(self, batch: Batch) -> None:
         """One step, whole. Its loss and gradient norm are summed up on the device, where nothing waits for them."""
@@ -188,8 +188,9 @@ class Run(Trainable):
             train_loss, grad_norm = partial.means(self._steps_per_epoch)
         lr = self._lr(self._steps_per_epoch - 1)
         trained = time.perf_counter()
-        probe = accuracy(self._predict(self._train, self._probe), self._train.labels[self._probe.to(self._device)])
-        val = score(self._predict(self._val, torch.arange(len(self._val))), self._val.labels)
+        probe_logits = self._inference.logits(self.model, self._train, self._probe)
+        probe = accuracy(probe_logits, self._train.labels[self._probe.to(self._device)])
+        val = score(self._inference.logits(self.model, self._val), self._val.labels)
         self._epoch, self._step, self._partial = self._epoch + 1, 0, None
         self._val_history.append(val.loss)
         reason = self._stop_reason(train_loss)
@@ -205,8 +206,8 @@ class Run(Trainable):
         """Take three steps and score as many images as at once in an evaluation, for the memory that it takes."""
         for _ in range(3):
             self.train_on(self.next_batch())
-        side = self._config.data.resolution or self._val.pixels(torch.zeros(1, dtype=torch.int64)).shape[-1]
-        self._predict(self._val, torch.arange(min(len(self._val), evaluation_batch(side, self._device))))
+        at_once = min(len(self._val), self._inference.batch_size(self._val))
+        self._inference.logits(self.model, self._val, torch.arange(at_once))
 
     def learn(self, loss: Tensor) -> None:
         """The optimizer's part of a step, the gradients being there.
@@ -228,11 +229,13 @@ class Run(Trainable):
         self._step += 1
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The loss of logits [b, classes], float32 []."""
+        """The loss of logits [b, classes], in float32 at least []."""
+
+        logits = at_least_float32(logits)
 
         def cross_entropy(labels: Tensor) -> Tensor:
             return functional.cross_entropy(
-                logits.float(), labels, weight=self._class_weights, reduction="none",
+                logits, labels, weight=self._class_weights, reduction="none",
                 label_smoothing=self._config.regularization.label_smoothing,
             )  # fmt: skip
 
@@ -240,15 +243,6 @@ class Run(Trainable):
             return cross_entropy(batch.labels).mean()
         mixed = batch.weight * cross_entropy(batch.labels) + (1 - batch.weight) * cross_entropy(batch.other_labels)
         return mixed.mean()
-
-    def _predict(self, feed: Feed, subset: Tensor) -> Tensor:
-        def load(indices: Tensor) -> Tensor:
-            images = self._augmentation.normalize(feed.pixels(subset[indices]))
-            return resize(images, self._config.data.resolution).contiguous(memory_format=self._memory_format)
-
-        side = self._config.data.resolution or feed.pixels(subset[:1]).shape[-1]
-        with self.precision():
-            return predict(self.model, load, len(subset), evaluation_batch(side, self._device))
 
     def _stop_reason(self, train_loss: float) -> str | None:
         history, patience = self._val_history, self._config.regularization.patience
@@ -283,24 +277,17 @@ class Run(Trainable):
         """Continue from `state`, a `state_dict` of a run with the same config.
 
         Raises:
-            ConfigError: if it is none, naming what does not fit; take another run then, or train from the beginning.
+            ConfigError: if it does not fit. Part of it may have been loaded by then: take another run, or train from
+                the beginning.
         """
-        own = self.state_dict()
-        state = check_keys(state, list(own), "")
-        self._epoch = check_whole(state["epoch"], "epoch", 0, self._config.epochs)
-        begun = state["partial_epoch"] is not None
-        self._step = check_whole(state["step"], "step", int(begun), self._steps_per_epoch if begun else 0)
-        history = state["val_history"]
-        if type(history) is not list or len(history) != self._epoch:
-            raise refusal("val_history", history, f"must be a list of {self._epoch} losses")
-        self._val_history = [check_float(loss, "val_history") for loss in history]
-        self._partial = None
-        if begun:
-            self.begun_epoch().load_state_dict(state["partial_epoch"])
-        self._model.load_state_dict(check_tensors(state["model"], own["model"], "model"))
-        self._optimizer.load_state_dict(check_optimizer(state["optimizer"], self._optimizer))
-        if self._ema is not None:
-            self._ema.module.load_state_dict(check_tensors(state["ema"], own["ema"], "ema"))
-            most = self._config.epochs * self._steps_per_epoch
-            self._ema_steps = check_whole(state["ema_steps"], "ema_steps", 0, most)
-            self._ema.n_averaged.fill_(self._ema_steps)
+        with translate_mismatch():
+            self._epoch, self._step = state["epoch"], state["step"]
+            self._val_history = list(state["val_history"])
+            self._partial = None
+            if state["partial_epoch"] is not None:
+                self.begun_epoch().load_state_dict(state["partial_epoch"])
+            self._model.load_state_dict(state["model"])
+            load_optimizer(self._optimizer, state["optimizer"])
+            if self._ema is not None:
+                self._ema.module.load_state_dict(state["ema"])
+                self._ema_steps = state["ema_steps"]

@@ -31,7 +31,7 @@ from trainables.config import (
 )
 from trainables.models.protocol import head
 
-__all__ = ["build_optimizer", "lr_at"]
+__all__ = ["build_optimizer", "load_optimizer", "lr_at"]
 
 PLATEAU_THRESHOLD = 1e-4  # the relative improvement that counts, ReduceLROnPlateau's default
 
@@ -82,6 +82,22 @@ def build_optimizer(config: Optimizer, model: nn.Module) -> torch.optim.Optimize
             return torch.optim.RMSprop(
                 settings, lr=config.lr, alpha=config.alpha, eps=config.eps, momentum=config.momentum, foreach=True
             )
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Continue from `state`, the `state_dict` of an optimizer with the same settings.
+
+    torch compares the number of parameters but not their shapes: momentum of another parameter would be broadcast, or
+    fail steps later.
+
+    Raises:
+        ValueError: if the state is that of other parameters.
+    """
+    optimizer.load_state_dict(state)
+    for parameter, slots in optimizer.state.items():
+        for name, slot in slots.items():
+            if isinstance(slot, torch.Tensor) and slot.dim() and slot.shape != parameter.shape:
+                raise ValueError(f"{name} of shape {list(slot.shape)} for a parameter of {list(parameter.shape)}")
 
 
 def lr_at(

@@ -1,0 +1,74 @@
+"""What a model says about images. Validation, `trainables.evaluate` and whatever predicts prepare pixels here alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainables.augment.normalize import Normalize
+from trainables.config import Execution, Normalization
+from trainables.training.execution import autocast, memory_format
+from trainables.training.feed import Feed
+
+__all__ = ["Inference", "at_least_float32"]
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Logits of a lower precision as float32, others as they are: losses are not computed in bfloat16."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+class Inference:
+    """How pixels become logits: normalized, resized, laid out and computed as in training.
+
+    Args:
+        normalization: the channel statistics that the model was trained with.
+        resolution: side to which images are resized, in pixels; None leaves them as they are.
+        execution: the memory layout and the precision of forward passes.
+        device: the model's.
+    """
+
+    def __init__(
+        self, normalization: Normalization, resolution: int | None, execution: Execution, device: torch.device
+    ) -> None:
+        self._normalize = Normalize(normalization.mean, normalization.std)
+        self._resolution = resolution
+        self._execution = execution
+        self._device = device
+
+    def inputs(self, pixels: Tensor) -> Tensor:
+        """What the model takes for pixels uint8 [b, 3, h, w] on the device: float32 [b, 3, side, side]."""
+        return self.shaped(self._normalize(pixels))
+
+    def shaped(self, images: Tensor) -> Tensor:
+        """Normalized images [b, 3, h, w] in the model's resolution and memory layout."""
+        return _resize(images, self._resolution).contiguous(memory_format=memory_format(self._execution))
+
+    def batch_size(self, feed: Feed) -> int:
+        """Images to compute at once: about the activations of 256 (CPU) or 2,000 (GPU) images of 32 x 32 pixels."""
+        side = self._resolution or feed.pixels(torch.zeros(1, dtype=torch.int64)).shape[-1]
+        at_32 = 2000 if self._device.type == "cuda" else 256
+        return max(8, min(at_32, at_32 * 32 * 32 // (side * side)))
+
+    def logits(self, model: nn.Module, feed: Feed, subset: Tensor | None = None) -> Tensor:
+        """Logits of the images of `feed`, at least float32 [n, classes], on the device; does not wait for it.
+
+        Args:
+            model: a network in this memory layout on this device; it is left in eval mode.
+            feed: the images.
+            subset: int64 [n], which of them and in which order; None: all of them.
+        """
+        subset = torch.arange(len(feed)) if subset is None else subset
+        model.eval()
+        with torch.inference_mode(), autocast(self._execution, self._device):
+            batches = torch.split(subset, self.batch_size(feed))
+            return torch.cat([at_least_float32(model(self.inputs(feed.pixels(batch)))) for batch in batches])
+
+
+def _resize(images: Tensor, resolution: int | None) -> Tensor:
+    """Float images [b, 3, h, w] at `resolution` x `resolution` pixels, bilinear with antialiasing."""
+    if resolution is None or images.shape[-2:] == (resolution, resolution):
+        return images
+    size = (resolution, resolution)
+    return functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
