@@ -63,9 +63,7 @@ def applied_problems(
     """Fixed values that make the trial's defaults invalid, and paths that exist in no trial, whatever is drawn."""
     if not fixed:
         return []
-    known = {(p.path, p.rule) for p in config_problems(trial)}
-    new = [p for p in config_problems(compose(trial, {}, fixed)) if (p.path, p.rule) not in known]
-    found = [p if p.path.startswith("fixed.") else _under("trial", p) for p in _blame(new, fixed)]
+    found = list(_new_problems(compose(trial, {}, fixed), trial, "trial", fixed))
     drawn = (point.tree for _, point in probes(space))
     trees = [compose(trial, overrides, fixed) for overrides in ({}, *recipes, *drawn)]
     paths = list(dict.fromkeys(path for tree in trees for path in flatten(tree)))
@@ -85,15 +83,19 @@ def recipe_problems(
     prefix = f"recipes.{name}"
     if not FOLDER_NAME.fullmatch(name):
         return [Problem(prefix, name, "must be a plain name of letters, digits, _, - and .")]
-    known = {(p.path, p.rule) for p in config_problems(compose(trial, {}, fixed))}
-    new = [p for p in config_problems(compose(trial, config, fixed)) if (p.path, p.rule) not in known]
-    found = [_under(f"{prefix}.config", problem) for problem in _forbidden(config, comparability_rule)]
-    return found + [p if p.path.startswith("fixed.") else _under(f"{prefix}.config", p) for p in _blame(new, fixed)]
+    section, base = f"{prefix}.config", compose(trial, {}, fixed)
+    found = [_under(section, problem) for problem in _forbidden(config, comparability_rule)]
+    return [*found, *_new_problems(compose(trial, config, fixed), base, section, fixed)]
 
 
-def _blame(problems: list[Problem], fixed: Mapping[str, Any]) -> Iterator[Problem]:
-    for problem in problems:
-        yield _under("fixed", problem) if problem.path in fixed else problem
+def _new_problems(
+    tree: Mapping[str, Any], base: Mapping[str, Any], section: str, fixed: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Mistakes of `tree` that `base` does not have: of a fixed value, or else of this section."""
+    known = {(p.path, p.rule) for p in config_problems(base)}
+    for problem in config_problems(tree):
+        if (problem.path, problem.rule) not in known:
+            yield _under("fixed" if problem.path in fixed else section, problem)
 
 
 def space_problems(space: Space, trial: Mapping[str, Any], fixed: Mapping[str, Any]) -> list[Problem]:

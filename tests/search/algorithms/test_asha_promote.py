@@ -79,7 +79,7 @@ class Algorithm2:
 
 
 def jobs_of(scheduler: AshaPromote, values: np.ndarray, workers: int) -> list[tuple[int, int]]:
-    """What a search makes of the scheduler's decisions, told as the jobs of the paper; without the final phase."""
+    """What a search makes of the scheduler's decisions, as the jobs of the paper; without the final phase."""
     targets = [*scheduler.rungs(0), EPOCHS]
     jobs: list[tuple[int, int]] = []
     new = iter(range(len(values)))
@@ -134,7 +134,7 @@ def test_a_trial_pauses_until_it_is_among_the_best_third() -> None:
     assert scheduler.promotion() is None
 
 
-def test_a_trial_that_would_be_taken_next_goes_on_in_place() -> None:
+def test_a_trial_that_would_be_taken_next_continues_in_place() -> None:
     scheduler = promoting()
     scheduler.on_result(0, 1, 0.5)
     scheduler.on_result(1, 1, 0.6)
@@ -160,7 +160,7 @@ def test_of_equal_trials_the_lower_number_is_promoted() -> None:
     assert scheduler.promotion() == Promotion(3, 1, 0.5)
 
 
-def test_exempt_trials_take_a_place_among_the_best() -> None:
+def test_protected_trials_take_a_place_among_the_best() -> None:
     scheduler = promoting(protected={0})
     assert scheduler.on_result(0, 1, 0.9) == Decision("continue", 1, None)
     assert [scheduler.on_result(trial, 1, 0.1 * trial).action for trial in range(1, 5)] == ["pause"] * 4
@@ -170,7 +170,7 @@ def test_exempt_trials_take_a_place_among_the_best() -> None:
     assert scheduler.promotion() == Promotion(4, 1, 0.4)
 
 
-def test_in_the_end_each_rung_sends_one_on() -> None:
+def test_in_the_end_each_rung_promotes_one() -> None:
     scheduler = promoting()
     scheduler.on_result(0, 1, 0.4)
     scheduler.on_result(1, 1, 0.5)

@@ -41,12 +41,12 @@ def test_expected_survivors_without_stopping_is_everyone() -> None:
     assert (survival.reached, survival.finished, survival.epochs) == ({}, 7, 70)
 
 
-def test_expected_survivors_count_the_exempt() -> None:
+def test_expected_survivors_count_the_protected() -> None:
     survival = expected_survivors(lambda: Asha(**SETTINGS, protected=range(4)), trials=4, epochs=EPOCHS)
     assert survival.finished == 4
 
 
-def test_promotion_is_expected_to_send_on_a_third_of_each_rung_and_those_promoted_too_early() -> None:
+def test_promotion_is_expected_to_promote_a_third_of_each_rung_and_those_promoted_too_early() -> None:
     survival = expected_survivors(promoting, trials=300, epochs=EPOCHS)
     assert survival.reached[1] == 300
     assert 100 <= survival.reached[3] < 115
@@ -63,7 +63,7 @@ def test_promotion_of_few_trials_is_expected_to_train_one_to_the_end(trials: int
     assert (survival.finished, survival.epochs) == (1, trials + 26)
 
 
-def test_promotion_expects_the_exempt_to_go_on() -> None:
+def test_promotion_expects_the_protected_to_continue() -> None:
     def scheduler() -> Scheduler:
         return AshaPromote(**SETTINGS, protected=range(4))
 

@@ -60,7 +60,7 @@ def test_any_other_sampler_of_optuna_suggests_too() -> None:
     assert [trial.values for trial in done] == [again.suggest(trial.number).values for trial in done]
 
 
-def test_tpe_minimizes_what_it_is_told_to() -> None:
+def test_tpe_minimizes_where_the_mode_says_so() -> None:
     def suggested(mode: str, sign: float) -> list[Mapping[str, Any]]:
         searcher = tpe(mode=mode)
         for number in range(25):
@@ -75,12 +75,12 @@ def test_tpe_minimizes_what_it_is_told_to() -> None:
 def test_tpe_leaves_the_region_that_diverges() -> None:
     """As failed ones, the region would be suggested again and again: TPE ignores failed trials."""
 
-    def late_share(told: TrialStatus, seed: int) -> float:
+    def late_share(ended_as: TrialStatus, seed: int) -> float:
         searcher, bad = tpe(seed=seed), 0
         for number in range(40):
             values = searcher.suggest(number).values
             if diverges := values["augment.strength"] > 0.55:
-                searcher.tell(record(number, values, told, math.nan))
+                searcher.tell(record(number, values, ended_as, math.nan))
             else:
                 searcher.tell(record(number, values, TrialStatus.COMPLETED, quality(values)))
             bad += diverges and number >= 20
@@ -130,7 +130,7 @@ def test_tpe_keeps_concurrent_trials_apart() -> None:
             searcher.tell(record(number, {"x": x, "y": y}, TrialStatus.COMPLETED, -((x - 0.5) ** 2) - (y - 0.5) ** 2))
         points = []
         for number in range(20, 60):
-            # A searcher that knows of no running trial is one that was told the ended ones only.
+            # A searcher that knows of no running trial is one that was given the ended ones only.
             points.append(searcher.suggest(number).values)
             if not concurrent:
                 searcher.tell(record(number, points[-1], TrialStatus.FAILED))

@@ -108,7 +108,10 @@ def test_asha_stops_where_more_are_better_than_one_standard_error_above_the_shar
 @pytest.mark.parametrize("kind", [Asha, AshaPromote, Hyperband])
 def test_only_the_order_of_values_counts(kind: type[Halving]) -> None:
     plain, warped = (
-        [(told.trial, told.epoch, told.decision.action) for told in results(kind(**SETTINGS), values, concurrent=4)]
+        [
+            (result.trial, result.epoch, result.decision.action)
+            for result in results(kind(**SETTINGS), values, concurrent=4)
+        ]
         for values in (curves(50), np.exp(9 * curves(50)))
     )
     assert plain == warped
@@ -145,10 +148,10 @@ def test_brackets_lack_one_rung_after_the_other_and_share_trials_as_in_the_paper
 
 def test_a_bracket_is_an_asha_of_its_own_trials() -> None:
     values = curves(60)
-    told = list(results(hyperband(), values, concurrent=4))
+    happened = list(results(hyperband(), values, concurrent=4))
     for grace in (1, 3, 9):
         alone = asha(grace_period=grace)
-        members = [t for t in told if hyperband().rungs(t.trial) == alone.rungs(0)]
+        members = [t for t in happened if hyperband().rungs(t.trial) == alone.rungs(0)]
         assert len({t.trial for t in members}) > 3
         assert [alone.on_result(t.trial, t.epoch, t.value) for t in members] == [t.decision for t in members]
         assert any(t.decision.stop for t in members)

@@ -190,6 +190,6 @@ def test_a_set_path_must_not_lie_above_an_option() -> None:
     assert ("--data", "must not be given together with --set data") in problems_of(["data=digits"], data="digits")
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     found = problems_of(["optimizer.lr", "batch_size=0", "scheduler.grace=1"], trials=0, seed=-1)
     assert {path for path, _ in found} == {"--set", "--set batch_size", "--set scheduler.grace", "--trials", "--seed"}

@@ -351,7 +351,7 @@ def test_a_mistake_is_named(raw: object, path: str, rule: str) -> None:
     assert rule in found[0][1]
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     raw = tree(
         seed=-1, budget__trials=0, trial__optimizer={"kind": "sgd", "lrr": 1}, fixed={"optimizer.foo": 2},
         space={"batch_size": {"int": [9, 1]}, "optimizer": {"lr": {"float": [0, 1], "log": True}}},
@@ -363,7 +363,7 @@ def test_all_mistakes_are_told_at_once() -> None:
     }  # fmt: skip
 
 
-def test_mistakes_are_told_in_the_order_of_the_file() -> None:
+def test_mistakes_are_reported_in_the_order_of_the_file() -> None:
     raw = tree(
         space={"batch_size": {"int": [0, 9]}, "optimizer": {"lr": {"float": [0, 1]}}}, trial__augment={"flip": 1}
     )
@@ -375,7 +375,7 @@ def test_a_name_that_looks_like_a_number_survives_writing() -> None:
     assert parse_study(parse_yaml(spec.dump(), "study.yaml")) == spec
 
 
-def test_a_mistake_in_the_trial_is_told_once_and_not_for_every_recipe_and_draw() -> None:
+def test_a_mistake_in_the_trial_is_reported_once_and_not_for_every_recipe_and_draw() -> None:
     assert problems_of(tree(trial__batch_size=0)) == [("trial.batch_size", "must be greater than or equal to 1")]
 
 
