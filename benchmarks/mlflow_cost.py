@@ -4,7 +4,7 @@
 
 The study is `synthetic` without a scheduler, so that every trial reports every epoch. Wall time is that of the whole
 process, from its start to its end, the last flush included. `in the controller` is the time that the driver's loop
-spends handing an event over. Prints tables, asserts nothing.
+spends handing an event over. Driver CPU includes the thread that writes to MLflow. Prints tables, asserts nothing.
 """
 
 from __future__ import annotations
@@ -50,29 +50,29 @@ def child(arguments: argparse.Namespace) -> None:
     from trainables.result import METRICS
 
     extra = {f"extra_{i}": 0.1 * i for i in range(arguments.metrics - len(METRICS))}
-    told = {"seconds": 0.0, "results": 0, "close": 0.0}
+    measured = {"seconds": 0.0, "results": 0, "close": 0.0}
 
     class Timed(MLflowTracker):
         def __call__(self, event: Event) -> None:
             if isinstance(event, EpochReported):  # before the clock starts: the search itself would report them
                 event = event.model_copy(update={"metrics": {**event.metrics, **extra}})
-                told["results"] += 1
+                measured["results"] += 1
             started = time.perf_counter()
             super().__call__(event)
-            told["seconds"] += time.perf_counter() - started
+            measured["seconds"] += time.perf_counter() - started
 
         def close(self, best_config: Path | None = None, timeout: float = 600) -> bool:
             started = time.perf_counter()
             done = super().close(best_config, timeout)
-            told["close"] = time.perf_counter() - started
+            measured["close"] = time.perf_counter() - started
             return done
 
     vars(search.run)["MLflowTracker"] = Timed if arguments.tracked else NoTracking
     search.run.run(
         "synthetic", trials=arguments.trials, epochs=arguments.epochs, out=arguments.out, sets=["scheduler.kind=none"],
     )  # fmt: skip
-    told["cpu"] = time.process_time()
-    arguments.report.write_text(json.dumps(told))
+    measured["cpu"] = time.process_time()
+    arguments.report.write_text(json.dumps(measured))
 
 
 def one(arguments: argparse.Namespace, tracked: bool) -> dict[str, float]:
@@ -86,11 +86,11 @@ def one(arguments: argparse.Namespace, tracked: bool) -> dict[str, float]:
         started = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
         wall = time.perf_counter() - started
-        told: dict[str, float] = json.loads(report.read_text())
-        told["wall"] = wall
+        measured: dict[str, float] = json.loads(report.read_text())
+        measured["wall"] = wall
         if tracked:
-            told["runs"] = count_runs(Path(folder) / "runs")
-        return told
+            measured["runs"] = count_runs(Path(folder) / "runs")
+        return measured
 
 
 def count_runs(out: Path) -> int:
@@ -129,8 +129,8 @@ def main() -> None:
     for pair in range(1, arguments.pairs + 1):
         # Each order half of the time, so that a machine that warms up favours neither.
         order = (False, True) if pair % 2 else (True, False)
-        told = {tracked: one(arguments, tracked) for tracked in order}
-        without, with_ = told[False], told[True]
+        both = {tracked: one(arguments, tracked) for tracked in order}
+        without, with_ = both[False], both[True]
         added.append(with_["wall"] / without["wall"] - 1)
         microseconds = with_["seconds"] / max(with_["results"], 1) * 1e6
         cells = [str(pair), f"{without['wall']:.1f}", f"{with_['wall']:.1f}", f"{added[-1]:+.1%}"]

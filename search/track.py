@@ -1,4 +1,4 @@
-"""`python -m search.track STUDY`: brings any MLflow up to date with a study's journal, as if it had been there."""
+"""`python -m search.track STUDY`: brings any MLflow up to date with a study's journal, as the search itself would."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def track(
     """Write a study to MLflow from its journal. What is there already stays, so that twice gives the same."""
     console = Console()
     folder = find_study(study, out)
-    _refuse_running(folder)  # MLflow takes seconds to load
+    _refuse_running(folder)  # before MLflow is loaded, which takes seconds
     uri = tracking_uri or default_uri(folder.parent)
     option = "--tracking-uri" if tracking_uri else VARIABLE
     check_reachable(uri, option=option, way_out=f"correct {option}, or start that server")
@@ -65,7 +65,7 @@ def track(
 def track_study(folder: Path, uri: str, option: str, console: Console) -> tuple[StudySpec, RunProjection]:
     """Project the study in a folder onto the MLflow at `uri`.
 
-    A study whose driver was killed is shown as one that was interrupted, and goes on in MLflow when it does.
+    A study whose driver was killed is shown as interrupted, and continues in MLflow when the search does.
 
     Raises:
         ConfigError: if the study cannot be read, a driver or another process writes it to MLflow at this moment, or
@@ -123,13 +123,13 @@ def _project(
             refused = len(projection.refused)
             try:
                 projection.write()
-            except Exception as error:  # noqa: BLE001 (stores are plug-ins and raise what they like; it is told below)
+            except Exception as error:  # noqa: BLE001 (stores are plug-ins and raise what they like; reported below)
                 if len(projection.refused) == refused:  # not one trial's fault
                     failures += 1
                 if failures == ATTEMPTS:
                     rule = (
                         f"must be a place where MLflow can keep runs ({reason(error)}); {projection.missing} trials "
-                        "are missing there, and the same command goes on"
+                        "are missing there, and the same command continues"
                     )
                     raise ConfigError.single(option, redacted(uri), rule) from None
                 projection.forget()

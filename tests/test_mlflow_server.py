@@ -76,10 +76,10 @@ def server(tmp_path: Path) -> Iterator[str]:
             process.wait()
 
 
-def ask(uri: str, path: str, password: str, told: object = None) -> int:
+def ask(uri: str, path: str, password: str, body: object = None) -> int:
     """The status that `boss` gets with a password; 0 while nobody answers."""
     headers = {"Authorization": f"Basic {b64encode(f'boss:{password}'.encode()).decode()}"}
-    data = None if told is None else json.dumps(told).encode()
+    data = None if body is None else json.dumps(body).encode()
     headers |= {"Content-Type": "application/json"}
     connection = HTTPConnection(uri.removeprefix("http://"), timeout=30)
     try:

@@ -234,7 +234,7 @@ def _source_of(session: SessionStarted) -> dict[str, str]:
 
 
 def _made_with(session: SessionStarted) -> dict[str, str]:
-    """What tells whether two runs can be compared: images, code and packages."""
+    """Images, code and packages: whether two runs can be compared."""
     return {
         "resnet_search.session": str(session.session),
         "resnet_search.fingerprint": session.fingerprint or "",

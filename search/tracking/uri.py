@@ -18,16 +18,9 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 __all__ = [
-    "check_reachable",
-    "connect",
-    "default_uri",
-    "experiment_page",
-    "holds_database",
-    "mlflow_settings",
-    "reason",
+    "check_reachable", "connect", "default_uri", "experiment_page", "holds_database", "mlflow_settings", "reason",
     "redacted",
-    "sqlite_uri",
-]
+]  # fmt: skip
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks")
@@ -86,8 +79,8 @@ class _Settings:
         with self._lock:
             if not self._inside:
                 self._before = {name: os.environ.get(name) for name in SWITCHES}
-                kept = {name for name in USERS_OWN if self._before[name] is not None}
-                os.environ.update({name: value for name, value in SWITCHES.items() if name not in kept})
+                own = {name for name in USERS_OWN if self._before[name] is not None}
+                os.environ.update({name: value for name, value in SWITCHES.items() if name not in own})
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:

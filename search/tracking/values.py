@@ -14,7 +14,7 @@ from trainables.config import flatten
 
 __all__ = ["STATUSES", "parameters", "summary", "tags_of"]
 
-# MLflow has five; the tag `trial_state` tells ours. What waits for a worker or a promotion may go on, and only that.
+# MLflow has five; the tag `trial_state` has ours. SCHEDULED is what waits for a worker or a promotion.
 STATUSES = {
     TrialStatus.COMPLETED: "FINISHED",
     TrialStatus.STOPPED: "KILLED",
@@ -37,7 +37,7 @@ def _text(value: object) -> str:
 
 
 def tags_of(record: TrialRecord, lost: Mapping[int, WorkerLost]) -> dict[str, str]:
-    """What tells trials apart beside their numbers: where a trial came from, what it went through, how it ended, why.
+    """What distinguishes trials beside their numbers: where one came from, what happened to it, how it ended, why.
 
     `lost` has the end of each leg whose worker was lost. `legs`, `worker_losses` and `last_worker_error` are only
     there if the trial took more than one leg.

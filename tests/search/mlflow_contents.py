@@ -32,7 +32,7 @@ def contents(uri: str) -> dict[str, object]:
     parent, children = runs_of(uri)
     client = connect(uri)
     names = {parent.info.run_id: "parent", **{run.info.run_id: number for number, run in children.items()}}
-    told: dict[str, object] = {}
+    found_in: dict[str, object] = {}
     for run in (parent, *children.values()):
         tags = {k: str(names.get(v, v)) for k, v in run.data.tags.items()}
         histories = {
@@ -41,8 +41,8 @@ def contents(uri: str) -> dict[str, object]:
         }
         files = sorted(f.path for f in client.list_artifacts(run.info.run_id))
         times = (run.info.start_time, run.info.end_time)
-        told[str(names[run.info.run_id])] = (run.info.status, times, tags, run.data.params, histories, files)
-    return told
+        found_in[str(names[run.info.run_id])] = (run.info.status, times, tags, run.data.params, histories, files)
+    return found_in
 
 
 class Server:
@@ -62,7 +62,7 @@ class Server:
             [
                 sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port),
                 "--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db",
-                "--artifacts-destination", str(self._folder / "kept"),
+                "--artifacts-destination", str(self._folder / "artifacts"),
             ],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd=self._folder,
         )  # fmt: skip

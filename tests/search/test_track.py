@@ -71,12 +71,12 @@ def test_the_verb_writes_what_the_search_would_have_and_twice_is_once(store: str
     assert contents(other) == searched
     assert {run.info.run_id for run in runs_of(other)[1].values()} == runs
     parent, _ = runs_of(other)
-    kept = connect(other).download_artifacts(parent.info.run_id, "best_config.yaml")
-    assert Path(kept).read_text() == "config: {}\n"
+    attached = connect(other).download_artifacts(parent.info.run_id, "best_config.yaml")
+    assert Path(attached).read_text() == "config: {}\n"
 
 
 @pytest.mark.parametrize("cut", [4, 26, len(EVENTS) - 1])
-def test_a_killed_study_is_shown_as_interrupted_and_goes_on(store: str, other: str, tmp_path: Path, cut: int) -> None:
+def test_a_killed_study_is_shown_as_interrupted_and_continues(store: str, other: str, tmp_path: Path, cut: int) -> None:
     folder = write_study(tmp_path / "sample", SPEC, EVENTS[:cut])
     before = [path.read_bytes() for path in sorted((folder / "journal").glob("*.jsonl"))]
     track(folder, store)
@@ -86,7 +86,7 @@ def test_a_killed_study_is_shown_as_interrupted_and_goes_on(store: str, other: s
     assert not [run for run in children.values() if run.info.status == "RUNNING"]
     assert finished == all(run.info.status != "SCHEDULED" for run in children.values())
     assert [path.read_bytes() for path in sorted((folder / "journal").glob("*.jsonl"))] == before
-    for uri in (store, other):  # the search goes on to its end, in the store that was tracked and in a new one
+    for uri in (store, other):  # the search continues to its end, in the store that was tracked and in a new one
         projected = RunProjection(uri, SPEC, tmp_path / "mlartifacts", pytest.fail)
         for event in EVENTS:
             projected.take(event)
@@ -112,24 +112,24 @@ def test_another_writer_is_refused(store: str, tmp_path: Path) -> None:
     assert len(runs_of(store)[1]) == 5
 
 
-def test_an_unreachable_server_is_told_in_a_line(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported_in_a_line(tmp_path: Path) -> None:
     write_study(tmp_path / "runs" / "sample", SPEC, EVENTS)
     done = run("sample", "--tracking-uri", "http://127.0.0.1:1", cwd=tmp_path)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "Connection refused); correct --tracking-uri, or start that server, got 'http://127.0.0.1:1'" in done.stderr
 
 
-def test_a_store_that_goes_away_is_told(store: str, tmp_path: Path) -> None:
+def test_a_store_that_goes_away_is_reported(store: str, tmp_path: Path) -> None:
     folder = write_study(tmp_path / "sample", SPEC, EVENTS)
     (tmp_path / "mlartifacts").write_text("in the way")
-    with pytest.raises(ConfigError, match="5 trials are missing there, and the same command goes on"):
+    with pytest.raises(ConfigError, match="5 trials are missing there, and the same command continues"):
         track(folder, store)
     (tmp_path / "mlartifacts").unlink()
     track(folder, store)
     assert len(runs_of(store)[1]) == 5
 
 
-def test_what_mlflow_refuses_is_told_and_the_rest_written(store: str, tmp_path: Path) -> None:
+def test_what_mlflow_refuses_is_reported_and_the_rest_written(store: str, tmp_path: Path) -> None:
     odd = [
         e.model_copy(update={"metrics": {**e.metrics, "no such / name?": 1.0}})
         if isinstance(e, EpochReported) and e.trial == 1
@@ -145,13 +145,13 @@ def test_what_mlflow_refuses_is_told_and_the_rest_written(store: str, tmp_path: 
 
 
 @pytest.mark.slow
-def test_a_real_search_is_told_of_while_it_runs_killed_and_ended(tmp_path: Path) -> None:
+def test_a_real_search_while_it_runs_killed_and_ended(tmp_path: Path) -> None:
     tree = killed_search.synthetic_study("asha_promote", trials=6, epochs=3, study="sample")
     tree["trial"]["model"]["seconds_per_epoch"] = 0.5
     study, out = killed_search.written(tree, tmp_path), tmp_path / "runs"
     default, other = f"sqlite:///{out}/mlflow.db", f"sqlite:///{tmp_path}/other.db"
 
-    def told() -> str:
+    def status() -> str:
         done = subprocess.run(
             [sys.executable, "-m", "search.status", "sample"], cwd=tmp_path, capture_output=True, text=True, check=True
         )
@@ -160,13 +160,13 @@ def test_a_real_search_is_told_of_while_it_runs_killed_and_ended(tmp_path: Path)
     driver = subprocess.Popen(killed_search.command(study, out), env=killed_search.environment())
     while driver.poll() is None and killed_search.journal_lines(out / "sample") < 8:
         time.sleep(0.05)
-    assert "running: session 1 for " in told()
+    assert "running: session 1 for " in status()
     refused = run("sample", "--tracking-uri", other, cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert f"process {driver.pid}" in refused.stderr
     driver.kill()
     driver.wait()
-    assert "killed: session 1 was last heard of " in told()
+    assert "killed: session 1 was last heard of " in status()
     for uri in (default, other):
         done = run("sample", "--tracking-uri", uri, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
@@ -176,7 +176,7 @@ def test_a_real_search_is_told_of_while_it_runs_killed_and_ended(tmp_path: Path)
     assert contents(default) == contents(other)
 
     killed_search.run(out / "sample" / "study.yaml", out)
-    assert "finished: session 2 ended " in told()
+    assert "finished: session 2 ended " in status()
     for _ in range(2):
         track(out / "sample", other)
         assert contents(other) == contents(default)
