@@ -11,7 +11,8 @@ from typing import Any
 from search.algorithms.searchers.base import Searcher
 from search.journal.records import Epoch, TrialRecord, TrialStatus
 from search.study.settings import Mode
-from spaces.space import Choice, Entry, Fixed, Float, Int, Point, Space, check, walk
+from spaces import Choice, Entry, Fixed, Float, Int, Space
+from spaces.space import Point, check, walk
 
 __all__ = ["METRIC", "SPACE", "Mode", "SearcherSuite", "ended", "following", "quality", "record", "run_trials"]
 

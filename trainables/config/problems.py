@@ -96,32 +96,49 @@ class ConfigError(ValueError):
         return ConfigError, (self.problems,)
 
 
+class _AnyKeys(BaseModel):
+    """Stands for a mapping whose keys somebody else knows, such as a plug-in's settings."""
+
+
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if annotation == dict[str, Any]:
+        return [_AnyKeys]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
-def valid_keys(model: type[BaseModel], location: Iterable[object]) -> list[str]:
-    """The keys allowed at `location`, a pydantic error location whose last item is the offending key."""
+def _kind(model: type[BaseModel]) -> str | None:
+    """The tag of a member of a union; None of the member that is any plug-in's."""
+    field = model.model_fields.get("kind")
+    return None if field is None or field.is_required() else field.default
+
+
+def _models_at(model: type[BaseModel], location: Iterable[object]) -> list[type[BaseModel]]:
+    """The models that may stand at a pydantic error location, or at the keys of a tree with its kinds between them."""
     models = [model]
-    *parents, _ = location
-    for item in parents:
+    for item in location:
         fields = [m.model_fields[str(item)] for m in models if str(item) in m.model_fields]
         if fields:
             models = [found for field in fields for found in _models_in(field.annotation)]
-        else:  # a tag of a union
-            models = [
-                m for m in models if "kind" in m.model_fields and item in (m.model_fields["kind"].default, m.__name__)
-            ] or models
-    return sorted({key for m in models for key in m.model_fields})
+        else:  # the tag of a union's member; one that is no kind of ours is a plug-in's
+            named = [m for m in models if item in (_kind(m), m.__name__)]
+            models = named or [m for m in models if _kind(m) is None] or models
+    return models
 
 
-def _tags(model: type[BaseModel], location: Iterable[object]) -> str:
-    for item in location:
-        models = _models_in(model.model_fields[str(item)].annotation)
-    kinds = (m.model_fields["kind"].default for m in models)
-    return ", ".join(repr(kind) for kind in kinds if isinstance(kind, str))
+def valid_keys(model: type[BaseModel], location: Iterable[object]) -> list[str]:
+    """The keys allowed at `location`, a pydantic error location whose last item is the offending key."""
+    *parents, last = location
+    models = _models_at(model, parents)
+    return [str(last)] if _AnyKeys in models else sorted({key for m in models for key in m.model_fields})
+
+
+def _kinds(model: type[BaseModel], location: Iterable[object]) -> str:
+    """The kinds of a union, as a rule lists them."""
+    kinds = [_kind(m) for m in _models_at(model, location)]
+    known = ", ".join(repr(kind) for kind in kinds if kind is not None)
+    return known + (", or a plug-in: its entry point or package.module:Name" if None in kinds else "")
 
 
 def nearest(key: str, keys: Iterable[str]) -> str:
@@ -162,9 +179,9 @@ def _problem(model: type[BaseModel], tree: object, error: Mapping[str, Any]) -> 
     if kind == "missing":
         return Problem(dotted, None, "is required")
     if kind == "union_tag_not_found":
-        return Problem(f"{dotted}.kind", None, f"is required, one of {_tags(model, location)}")
+        return Problem(f"{dotted}.kind", None, f"is required, one of {_kinds(model, location)}")
     if kind == "union_tag_invalid":
-        return Problem(f"{dotted}.kind", context["tag"], f"must be one of {context['expected_tags']}")
+        return Problem(f"{dotted}.kind", context["tag"], f"must be one of {_kinds(model, location)}")
     if kind == "value_error":
         return Problem(dotted, error["input"], str(context["error"]))
     message = error["msg"]

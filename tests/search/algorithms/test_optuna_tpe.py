@@ -28,7 +28,7 @@ from search.study.overrides import override
 from search.study.parse import load_study
 from search.testing.searchers import METRIC, SPACE, quality, record, run_trials
 from search.views.output_files import write_optuna
-from spaces.space import Choice, Entry, Float, Space
+from spaces import Choice, Entry, Float, Space
 
 
 def tpe(space: Space = SPACE, seed: int = 0, mode: Any = "max", startup_trials: int = 10) -> OptunaSearcher:

@@ -19,7 +19,7 @@ from search.journal.records import TrialStatus
 from search.study.overrides import override
 from search.study.parse import load_study
 from search.testing.searchers import METRIC, SPACE, Mode, SearcherSuite, ended, record
-from spaces.space import Choice, Entry, Float, Int, Space
+from spaces import Choice, Entry, Float, Int, Space
 
 
 class TestRandomSearcher(SearcherSuite):
