@@ -91,8 +91,8 @@ def run(
     if cluster is not None:
         from search.cluster.submit import search_on
 
-        search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, storage=storage)
-        return
+        code = search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, storage=storage)
+        sys.exit(code)
     if dry_run:
         _dry_run(spec, console)
         return
