@@ -73,8 +73,8 @@ def run(
         from search.cluster.submit import search_on  # loads Ray's launcher
 
         spec = read_spec(study, smoke=smoke, plugins=plugins, **overrides)
-        search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, storage=storage)
-    elif dry_run:
+        sys.exit(search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, storage=storage))
+    if dry_run:
         print_plan(plan_study(study, smoke=smoke, plugins=plugins, **overrides), console)
     else:
         result = run_study(

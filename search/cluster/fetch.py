@@ -1,4 +1,4 @@
-"""What a search on a cluster leaves on one's own machine: its results, and what to do with them."""
+"""The results of a search on a cluster: copied to one's own machine, with what to do with them."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from search.views.next_commands import elsewhere, program, shown
 from trainables.config import ConfigError, load_yaml
 from trainables.files import replaced
 
-__all__ = ["bring_back", "bring_checkpoint", "contains", "tell_results"]
+__all__ = ["fetch_results", "fetch_checkpoint", "contains", "print_results"]
 
-LEFT_THERE = (CHECKPOINTS, "ray", REMEMBERED)  # of a study's folder: large, or of use on the cluster only
+EXCLUDED = (CHECKPOINTS, "ray", REMEMBERED)  # in a study's folder: large, or useful on the cluster only
 
 
-def bring_back(head: Head, study: PurePosixPath, out: Path) -> Path:
+def fetch_results(head: Head, study: PurePosixPath, out: Path) -> Path:
     """Copy a study's results, without checkpoints, from the head's `study` to below `out`; returns where.
 
-    What was brought before is replaced. Another search of that name that is there keeps its folder, and this one gets
-    the first free one of `<study>-2`, `<study>-3`, ...
+    An earlier copy is replaced. If another search has the folder of that name, this one gets the first free one of
+    `<study>-2`, `<study>-3`, ...
 
     Raises:
         ConfigError: if `out` cannot be written, or the copy failed.
     """
-    leave = [f"--exclude={study.name}/{name}" for name in LEFT_THERE]
-    command = ["tar", "-C", str(study.parent), "-czf", "-", *leave, study.name]
+    exclude = [f"--exclude={study.name}/{name}" for name in EXCLUDED]
+    command = ["tar", "-C", str(study.parent), "-czf", "-", *exclude, study.name]
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".from-cluster-") as temporary:
@@ -47,24 +47,24 @@ def bring_back(head: Head, study: PurePosixPath, out: Path) -> Path:
                     archive.extractall(temporary, filter="data")
             except tarfile.TarError as error:
                 process.wait()
-                rule = f"could not be copied from {head.login} ({error}); the same command tries again"
+                rule = f"could not be copied from {head.login} ({error}): give the same command again"
                 raise ConfigError.single("--cluster", str(study), rule) from None
             process.wait()
-            brought = Path(temporary) / study.name
+            copy = Path(temporary) / study.name
             folder, number = out / study.name, 1
-            while not contains(brought, folder):
+            while not contains(copy, folder):
                 number += 1
                 folder = out / f"{study.name}-{number}"
-            _replace(brought, folder)
+            _replace(copy, folder)
     except OSError as error:
         rule = f"must be a folder that can be written ({error.strerror})"
         raise ConfigError.single("--out", str(out), rule) from None
     return folder
 
 
-def contains(brought: Path, here: Path) -> bool:
-    """Whether the journal in `brought` holds all that the one in `here` has: then nothing is lost by replacing it."""
-    return is_prefix(journal_contents(here), journal_contents(brought))
+def contains(copy: Path, here: Path) -> bool:
+    """Whether the journal in `copy` holds all that the one in `here` has: then nothing is lost by replacing it."""
+    return is_prefix(journal_contents(here), journal_contents(copy))
 
 
 def _replace(source: Path, target: Path) -> None:
@@ -78,18 +78,18 @@ def _replace(source: Path, target: Path) -> None:
             os.replace(f"{to}.partial", to)
 
 
-def bring_checkpoint(head: Head, study: PurePosixPath, folder: Path) -> Path | None:
+def fetch_checkpoint(head: Head, study: PurePosixPath, folder: Path) -> Path | None:
     """Copy the best trial's checkpoint from the head's `study` into the study's `folder` here; None if it has none.
 
     Raises:
-        ConfigError: if what was brought cannot be read, or `folder` not be written.
+        ConfigError: if the copied results cannot be read, or `folder` cannot be written.
     """
     best = collect(*read_study(folder)).best()
     if best is None or best.checkpoint is None:
         return None
     name = checkpoint_at(best.checkpoint)
     target = folder / name
-    if target.exists():  # a checkpoint, once written, is never another one
+    if target.exists():  # a checkpoint never changes once it is written
         return target
     with replaced(target) as partial:
         with partial.open("wb") as file:
@@ -100,8 +100,8 @@ def bring_checkpoint(head: Head, study: PurePosixPath, folder: Path) -> Path | N
     return None
 
 
-def tell_results(folder: Path, checkpoint: Path | None, cluster: Path, console: Console) -> None:
-    """Say what is on this machine now, and what to do with it."""
+def print_results(folder: Path, checkpoint: Path | None, cluster: Path, console: Console) -> None:
+    """Print what is on this machine now, and what to do with it."""
     say(console, f"results: {shown(folder)}")
     python, best = program("python"), folder / "best_config.yaml"
     commands: list[tuple[str, str]] = []
