@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from search.algorithms.schedulers.base import Decision, Promotion, Scheduler
     from search.algorithms.searchers.base import Searcher
-    from search.api import Listener, open_study, plan_study, run_study
+    from search.api import open_study, plan_study, run_study
+    from search.engine.listeners import Listener
     from search.journal.events import Event
     from search.journal.records import TrialRecord, TrialStatus
     from search.journal.result import StudyResult
@@ -33,7 +34,8 @@ __all__ = [
 _MODULES = {
     "search.algorithms.schedulers.base": ("Decision", "Promotion", "Scheduler"),
     "search.algorithms.searchers.base": ("Searcher",),
-    "search.api": ("Listener", "open_study", "plan_study", "run_study"),
+    "search.api": ("open_study", "plan_study", "run_study"),
+    "search.engine.listeners": ("Listener",),
     "search.journal.events": ("Event",),
     "search.journal.records": ("TrialRecord", "TrialStatus"),
     "search.journal.result": ("StudyResult",),

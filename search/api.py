@@ -17,9 +17,9 @@ from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.schedulers.registry import build_scheduler
 from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.registry import build_searcher
+from search.engine.listeners import Listener, guarded, study_listeners
 from search.engine.session import conclude, open_session, resumption, session_start
 from search.engine.study_folder import continued, study_folder
-from search.journal.events import Event
 from search.journal.locks import lock
 from search.journal.log import read
 from search.journal.result import StudyResult
@@ -50,7 +50,6 @@ from trainables.files import write_text
 
 __all__ = ["Plan", "open_study", "plan_study", "read_spec", "run_study"]
 
-Listener = Callable[[Event], None]
 AT_ONCE = 1.0  # seconds that MLflow still gets when something went wrong, or the user does not want to wait
 
 
@@ -171,12 +170,13 @@ def _search(
     progress = Progress(spec, state, console)
     storage = local_storage(folder) if mirror is None else mirror.study
     retention = Retention(storage, state.records, spec.objective.metric, spec.objective.mode)
+    own = guarded([*study_listeners(spec), *extra], warn)
     if mirror is None:
-        listeners: tuple[Listener, ...] = (tracker, retention, progress, *extra)
+        listeners: tuple[Listener, ...] = (tracker, retention, progress, own)
     else:  # what MLflow knows and what is deleted must not be ahead of the storage
         mirror.follow(tracker, retention)
         mirror.later(retention.sweep)
-        listeners = (mirror, progress, *extra)
+        listeners = (mirror, progress, own)
     searcher, scheduler = build_searcher(spec, searcher), build_scheduler(spec, scheduler)
     with open_session(spec, folder, past, searcher, scheduler, state, listeners, started) as session, progress:
         connect()

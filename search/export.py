@@ -13,8 +13,9 @@ from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
 from search.tracking.uri import check_reachable, default_uri, holds_database
 from search.views.output_files import best_config
-from trainables.cli import run_verb
+from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError
+from trainables.config.plugins import allow_plugins
 from trainables.files import write_text
 
 __all__ = ["export", "export_config"]
@@ -72,8 +73,10 @@ def export(
         Path | None,
         typer.Option(help="file to write [default: best_config.yaml or trial-N.yaml in the study's folder]"),
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Write one trial's config and where it comes from; `python -m trainables.train FILE` trains it again."""
+    allow_plugins(plugin or [])
     folder = find_study(study, out)
     text, record = export_config(folder, default_uri(folder.parent), trial)
     path = to or folder / ("best_config.yaml" if trial is None else f"trial-{trial:04d}.yaml")

@@ -17,7 +17,7 @@ from search.storage.remote import VARIABLE
 from search.study.overrides import Overrides
 from search.tracking.uri import default_uri
 from search.views.console import say
-from search.views.next_commands import SUBMITTED_BY, after_search, resume, shown
+from search.views.next_commands import SUBMITTED_BY, after_search, open_mlflow, resume, shown
 from search.views.plan import print_plan
 from search.views.progress import print_leaderboard
 from trainables.cli import Plugins, run_verb
@@ -101,7 +101,7 @@ def _report(result: StudyResult, out: Path, console: Console) -> None:
         say(console, f"no trial ran to its end, so there is no best config; every result is in {shown(folder)}")
     elif (folder / "best_config.yaml").exists() and not submitted:
         say(console, f"best config: {shown(folder / 'best_config.yaml')} (trial {best.number})\n\nnext:")
-        for line in after_search(result, folder, default_uri(out)):
+        for line in after_search(result, folder, open_mlflow(default_uri(out), folder.name)):
             say(console, f"  {line}")
     if result.spending.counted:
         say(console, f"cost: {spent_of(result.spending.spent, spec.budget.max_cost)}")

@@ -24,7 +24,8 @@ from search.views.leaderboard import reference
 from search.views.next_commands import resume, shown
 from search.views.progress import counted, duration, print_leaderboard
 from search.views.summary import Overview, look
-from trainables.cli import run_verb
+from trainables.cli import Plugins, run_verb
+from trainables.config.plugins import allow_plugins
 
 __all__ = ["print_status", "status"]
 
@@ -36,8 +37,10 @@ MOST_BEST = 5
 def status(
     study: Annotated[str, typer.Argument(help="the study's name: its folder below --out; or the folder's path")],
     out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
+    plugin: Plugins = None,
 ) -> None:
     """Show where a study stands, from its journal: takes no lock and writes nothing, so ask at any time."""
+    allow_plugins(plugin or [])
     print_status(look(find_study(study, out)), Console())
 
 

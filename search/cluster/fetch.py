@@ -18,7 +18,7 @@ from search.journal.study_folder import read_study
 from search.storage.checkpoints import CHECKPOINTS, checkpoint_at
 from search.storage.location import REMEMBERED, is_prefix, journal_contents
 from search.views.console import say
-from search.views.next_commands import elsewhere, program, shown
+from search.views.next_commands import after_search, program, shown
 from trainables.config import ConfigError, load_yaml
 from trainables.files import replaced
 
@@ -100,22 +100,14 @@ def fetch_checkpoint(head: Head, study: PurePosixPath, folder: Path) -> Path | N
     return None
 
 
-def print_results(folder: Path, checkpoint: Path | None, cluster: Path, console: Console) -> None:
+def print_results(folder: Path, cluster: Path, console: Console) -> None:
     """Print what is on this machine now, and what to do with it."""
     say(console, f"results: {shown(folder)}")
-    python, best = program("python"), folder / "best_config.yaml"
-    commands: list[tuple[str, str]] = []
+    best, where = folder / "best_config.yaml", ", here"
     if best.exists():
         say(console, f"best config: {shown(best)}")
-        source = str(load_yaml(best)["config"]["data"]["source"])
-        images = "" if ":" not in source else f", if its images are here in {source.partition(':')[2]}, too"
-        commands.append((f"trainables.train {shown(best)}", f"the same trial again, here{images}"))
-        if checkpoint is not None:
-            commands.append((f"trainables.evaluate {shown(checkpoint)} --split test", "once, when the choice is made"))
-        commands.append(
-            (f"search.export {folder.name} --trial N{elsewhere(folder.parent)}", "any other trial's config")
-        )
-    commands.append((f"search.status {folder.name}{elsewhere(folder.parent)}", "how it stood"))
-    commands.append((f"search.ui {folder.name} --cluster {shlex.quote(str(cluster))}", "compare the trials in MLflow"))
-    for command, purpose in commands:
-        say(console, f"  {python} -m {command}   # {purpose}")
+        _, colon, images = str(load_yaml(best)["config"]["data"]["source"]).partition(":")
+        where += f", if its images are here in {images}, too" if colon else ""
+    compare = f"{program('python')} -m search.ui {folder.name} --cluster {shlex.quote(str(cluster))}"
+    for line in after_search(collect(*read_study(folder)), folder, compare, where):
+        say(console, f"  {line}")

@@ -85,7 +85,8 @@ def search_on(
         return 1
     if code != REFUSED:
         results = fetch_results(head, folder, out)
-        print_results(results, fetch_checkpoint(head, folder, results), cluster, console)
+        fetch_checkpoint(head, folder, results)
+        print_results(results, cluster, console)
     return code
 
 

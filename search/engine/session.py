@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from search.algorithms.optuna_export import optuna_study
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
 from search.engine.driver import StudyDriver
+from search.engine.listeners import Listener
 from search.journal.error_text import first_line
 from search.journal.events import Event, SessionEnded, SessionStarted
 from search.journal.log import Journal, next_session
@@ -26,8 +27,6 @@ from trainables.config import ConfigError
 from trainables.files import write_text
 
 __all__ = ["Session", "conclude", "open_session", "resumption", "session_start"]
-
-Listener = Callable[[Event], None]
 
 
 @dataclass

@@ -14,8 +14,8 @@ from trainables.result import METRICS
 
 __all__ = [
     "ASHAPromoteSettings", "ASHASettings", "Budget", "GridSettings", "HalvingSettings", "HyperbandSettings",
-    "InstanceSettings", "Mode", "NoSchedulerSettings", "Objective", "PluginSettings", "RandomSettings", "Recipe",
-    "Resources", "SchedulerSettings", "SearcherSettings", "TPESettings",
+    "InstanceSettings", "ListenerPlugin", "Mode", "NoSchedulerSettings", "Objective", "PluginSettings",
+    "RandomSettings", "Recipe", "Resources", "SchedulerSettings", "SearcherSettings", "TPESettings",
 ]  # fmt: skip
 
 Mode = Literal["max", "min"]
@@ -218,6 +218,13 @@ SchedulerSettings = Annotated[
     | Annotated[InstanceSettings, Tag("instance")] | Annotated[SchedulerPlugin, Tag("SchedulerPlugin")],
     _by_kind(SchedulerPlugin),
 ]  # fmt: skip
+
+
+class ListenerPlugin(PluginSettings):
+    """What is called with every event of a study: a plug-in, built as `Listener(study, settings)`."""
+
+    plugin = "listener"
+    known = ()
 
 
 class Budget(Section):

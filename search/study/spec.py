@@ -12,6 +12,7 @@ from pydantic import field_validator
 from search.study.settings import (
     ASHASettings,
     Budget,
+    ListenerPlugin,
     Objective,
     Recipe,
     Resources,
@@ -55,6 +56,7 @@ class StudySpec(Section):
     scheduler: SchedulerSettings = ASHASettings()
     budget: Budget
     resources: Resources = Resources()
+    listeners: list[ListenerPlugin] = []  # noqa: RUF012
     seed: int = 0
 
     @field_validator("study")
@@ -121,7 +123,7 @@ class StudySpec(Section):
 
     def identity(self) -> dict[str, Any]:
         """What a study is, as plain data: it may not change under the study's name."""
-        tree = self.model_dump(exclude={"study", "description", "budget", "resources"})
+        tree = self.model_dump(exclude={"study", "description", "budget", "resources", "listeners"})
         for recipe in tree["recipes"].values():
             del recipe["description"], recipe["source"]
         return {**tree, "epochs": self.budget.epochs}

@@ -11,6 +11,7 @@ from pathlib import Path
 from search.journal.result import StudyResult
 from search.storage.checkpoints import checkpoint_at
 from search.tracking.uri import experiment_page, redacted
+from trainables.config import parse_config
 
 __all__ = ["SUBMITTED_BY", "after_search", "elsewhere", "open_mlflow", "program", "resume", "shown"]
 
@@ -50,22 +51,22 @@ def open_mlflow(uri: str, study: str, experiment_id: str | None = None) -> str:
     return f"{program('python')} -m search.ui {study}"  # which has the password from the environment, as the search had
 
 
-def after_search(result: StudyResult, folder: Path, uri: str) -> Iterator[str]:
+def after_search(result: StudyResult, folder: Path, compare: str, where: str = "") -> Iterator[str]:
     """The commands that a user would type after a search, each with its purpose as a comment.
 
     Args:
-        result: has a best trial.
-        folder: the study's.
-        uri: MLflow's.
+        result: of the search.
+        folder: the study's on this machine.
+        compare: the command that shows all trials.
+        where: added to the purpose of training the best trial again.
     """
     python, best = program("python"), result.best()
-    if best is None:
-        return
-    yield f"{python} -m trainables.train {shown(folder / 'best_config.yaml')}   # the same trial again"
-    checkpoint = folder / checkpoint_at(best.checkpoint) if best.checkpoint else None
-    if checkpoint is not None and checkpoint.exists() and best.config["model"]["kind"] != "synthetic":
-        test = f"{python} -m trainables.evaluate {shown(checkpoint)} --split test"
-        yield f"{test}   # once, when the choice is made"
-    export = f"{python} -m search.export {folder.name} --trial N{elsewhere(folder.parent)}"
-    yield f"{export}   # any other trial's config"
-    yield f"{open_mlflow(uri, folder.name)}   # compare the trials"
+    if best is not None:
+        yield f"{python} -m trainables.train {shown(folder / 'best_config.yaml')}   # the same trial again{where}"
+        checkpoint = folder / checkpoint_at(best.checkpoint) if best.checkpoint else None
+        if checkpoint is not None and checkpoint.exists() and parse_config(best.config).model.is_network:
+            test = f"{python} -m trainables.evaluate {shown(checkpoint)} --split test"
+            yield f"{test}   # once, when the choice is made"
+        export = f"{python} -m search.export {folder.name} --trial N{elsewhere(folder.parent)}"
+        yield f"{export}   # any other trial's config"
+    yield f"{compare}   # compare the trials"
