@@ -21,7 +21,7 @@ ORDER = {
         "study", "journal", "algorithms", "storage", "tracking", "planning", "views", "engine", "tune", "cluster",
     ),
     "trainables": (
-        "config", "seeds", "files", "locking", "result", "checkpoints", "data", "augment", "models", "training",
+        "config", "seeds", "files", "result", "checkpoints", "data", "augment", "models", "training",
         "synthetic", "trainable",
     ),
 }  # fmt: skip

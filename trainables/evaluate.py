@@ -17,7 +17,6 @@ from trainables.cli import run_verb
 from trainables.config import (
     ConfigError,
     Normalization,
-    SyntheticCurve,
     TrialConfig,
     load_config,
     merge,
@@ -50,9 +49,9 @@ def score_images(config: TrialConfig, state: dict[str, Any] | None, images: Imag
     Raises:
         ConfigError: if there are no trained weights, or they do not fit the model or the number of classes.
     """
-    if isinstance(config.model, SyntheticCurve):
-        raise ConfigError.single("model.kind", "synthetic", "must be a network: a synthetic curve has no weights")
-    if state is None and config.model.pretrained == "none":
+    if not config.model.is_network:
+        raise ConfigError.single("model.kind", config.model.kind, "must be a network: this one has no weights")
+    if state is None and getattr(config.model, "pretrained", "none") == "none":
         rule = "must name weights when a config is evaluated; or give a checkpoint (trainables.train --checkpoint FILE)"
         raise ConfigError.single("model.pretrained", "none", rule)
     device = resolve_device(config.execution.device)

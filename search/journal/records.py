@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from search.journal.events import (
     CostCounted,
@@ -21,17 +21,16 @@ from search.journal.events import (
     WorkerLost,
 )
 from trainables.config import ConfigError, flatten
-from trainables.result import METRICS
+from trainables.result import METRICS, Mode
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
-    "BEST_RULE", "Epoch", "Mode", "Objective", "Study", "StudyResult", "TrialRecord", "TrialStatus", "best_of",
+    "BEST_RULE", "Epoch", "Objective", "Study", "StudyResult", "TrialRecord", "TrialStatus", "best_of",
     "collect", "diverged", "fold", "rows",
 ]  # fmt: skip
 
-Mode = Literal["min", "max"]
 
 BEST_RULE = (
     "{mode} {metric} at the last epoch, among trials that trained all their epochs or until their patience was used "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.planning.disk import checkpoint_bytes
-from trainables.config import SyntheticCurve, TrialConfig
+from trainables.config import TrialConfig
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -26,14 +26,15 @@ class Calibration:
 
 def calibrate(config: TrialConfig, cache: Path) -> Calibration:
     """Time a few steps of `config` on this machine, its device and threads; not for a GPU that only others have."""
-    if isinstance(config.model, SyntheticCurve):
-        return Calibration(max(config.model.seconds_per_epoch, 1e-3), 1000)
+    if not config.model.is_network:
+        return Calibration(max(getattr(config.model, "seconds_per_epoch", 0.0), 1e-3), 1000)
     import torch
 
     if config.execution.device == "cuda" and not torch.cuda.is_available():
         return Calibration(None, checkpoint_bytes(config, cache))
 
     from trainables.data.images import load_splits
+    from trainables.training.execution import configured
     from trainables.training.loop import Run
 
     counts = load_splits(config.data, cache)
@@ -47,8 +48,9 @@ def calibrate(config: TrialConfig, cache: Path) -> Calibration:
     tree["epochs"] = 2
     short = TrialConfig.model_validate(tree)
     splits = load_splits(short.data, cache)
-    run = Run(short, splits)
-    *_, result = run.epochs()
+    with configured(short.execution):
+        run = Run(short, splits)
+        *_, result = run.epochs()
     scored = len(splits.val) + min(CALIBRATION_EVALUATION, len(splits.train))
     evaluation = (
         result.seconds

@@ -8,19 +8,18 @@ from pathlib import Path
 from search.algorithms.forecast import Survival
 from search.algorithms.schedulers.registry import build_scheduler
 from search.study.spec import StudySpec
-from trainables.config import ConfigError, SyntheticCurve, TrialConfig
+from trainables.config import ConfigError, TrialConfig
 
 __all__ = ["RESERVE", "checkpoint_bytes", "needed_bytes", "reserve_bytes", "check_space"]
 
 RESERVE = 50_000_000  # bytes for journal, MLflow and tables
 PER_LIVE_TRIAL = 3  # the last, the best, and the one being written
 PER_KEPT_TRIAL = 2  # the last and the best
-SLOTS = {"sgd": 1, "adam": 2, "adamw": 2, "rmsprop": 1}  # numbers that an optimizer keeps for each weight
 
 
 def checkpoint_bytes(config: TrialConfig, cache: Path) -> int:
     """About how large a checkpoint of this trial is, from its number of weights."""
-    if isinstance(config.model, SyntheticCurve):
+    if not config.model.is_network:
         return 1000
     from trainables.data.images import load_splits
     from trainables.models import build_model
@@ -29,7 +28,7 @@ def checkpoint_bytes(config: TrialConfig, cache: Path) -> int:
     # On torch's meta device it would need no memory, but two seconds of imports.
     model = build_model(config.model.model_copy(update={"pretrained": "none"}), classes)
     weights: int = sum(tensor.numel() for tensor in model.state_dict().values())
-    copies = 1 + SLOTS[config.optimizer.kind] + (1 if config.regularization.ema_decay else 0)
+    copies = 1 + config.optimizer.state_slots + (1 if config.regularization.ema_decay else 0)
     return 4 * weights * copies + 100_000
 
 

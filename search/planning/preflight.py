@@ -7,7 +7,7 @@ from pathlib import Path
 
 from search.study.spec import StudySpec
 from search.study.validation import probes
-from trainables.config import SyntheticCurve, TrialConfig
+from trainables.config import TrialConfig
 from trainables.data.store import PreparedData, Request, request
 
 __all__ = ["check_inputs", "possible_configs"]
@@ -27,7 +27,7 @@ def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, PreparedData]:
     Raises:
         ConfigError: if images or weights cannot be had; nothing has been started then.
     """
-    configs = [config for config in possible_configs(spec) if not isinstance(config.model, SyntheticCurve)]
+    configs = [config for config in possible_configs(spec) if config.model.is_network]
     if not configs:
         return {}
     from trainables.data.images import load_splits  # loads torch

@@ -11,10 +11,11 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from filelock import FileLock
+
 from search.storage.remote import RemoteFolder, first_line
 from trainables.config import ConfigError
 from trainables.data.store import RECORD, PreparedData, Request, open_store
-from trainables.locking import lock
 
 __all__ = ["fetch_prepared", "share_prepared"]
 
@@ -50,7 +51,7 @@ def fetch_prepared(storage: RemoteFolder, fingerprint: str, cache: Path) -> Prep
     if store := open_store(cache, fingerprint):
         return store
     folder = storage.child(f"{FOLDER}/{fingerprint}")
-    with lock(cache / "locks" / f"{fingerprint}.lock"):
+    with FileLock(cache / "locks" / f"{fingerprint}.lock"):
         if store := open_store(cache, fingerprint):
             return store
         for remains in cache.glob(f"tmp-{fingerprint}-*"):  # of a process that was killed here

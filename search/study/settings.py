@@ -7,20 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from trainables.config.part import Count, Part, Positive
-from trainables.result import METRICS
+from trainables.result import DIRECTIONS, METRICS, Mode
 
 __all__ = [
     "ASHAPromoteSettings", "ASHASettings", "Budget", "GridSettings", "HalvingSettings", "NoSchedulerSettings",
     "Objective", "RandomSettings", "Recipe", "Resources", "SchedulerSettings", "SearcherSettings", "TPESettings",
 ]  # fmt: skip
-
-Mode = Literal["max", "min"]
-
-# What is better: lr and grad_norm have no better side.
-DIRECTIONS: dict[str, Mode] = {
-    "train_loss": "min", "val_loss": "min", "seconds": "min", "train_accuracy": "max", "val_accuracy": "max",
-    "val_precision": "max", "val_recall": "max", "val_f1": "max", "images_per_second": "max",
-}  # fmt: skip
 
 
 class Section(Part):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from spaces import Choice, Entry, Fixed, Space, rewrite
 from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_config, unflatten
+from trainables.config.paths import absolute_path, canonical_source
 from trainables.config.problems import valid_keys
 
 __all__ = [
@@ -137,12 +137,7 @@ def _absolute_value(value: Any, path: str) -> Any:
     if not isinstance(value, str) or not value:
         return value
     if path == "data.source":
-        kind, colon, folder = value.partition(":")
-        return f"{kind}:{_absolute_path(folder)}" if colon and folder else value
+        return canonical_source(value)
     if path == "model.pretrained" and value != "none" and not value.startswith("torchvision:"):
-        return _absolute_path(value)
+        return absolute_path(value)
     return value
-
-
-def _absolute_path(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))

@@ -17,10 +17,11 @@ import yaml
 
 from search.journal.cost import Spending
 from search.journal.events import CostCounted, Event, SessionEnded, SessionStarted, TrialSuggested, WorkerLost
-from search.journal.records import Mode, TrialRecord, best_of, fold
+from search.journal.records import TrialRecord, best_of, fold
 from search.tracking.client import ENDED, SEARCH, TRIAL, MLflowExperiment, RunState, Value
 from search.tracking.uri import reason
 from search.tracking.values import STATUSES, parameters, summary, tags_of
+from trainables.result import Mode
 
 __all__ = ["RunProjection", "TrackedStudy"]
 

@@ -12,7 +12,7 @@ from search.storage.prepared_images import fetch_prepared
 from search.storage.remote import RemoteFolder, open_storage
 from search.study.parse import parse_study
 from search.study.spec import StudySpec
-from trainables.config import ConfigError, SyntheticCurve, TrialConfig, parse_config
+from trainables.config import ConfigError, TrialConfig, parse_config
 from trainables.data.store import Request, request
 
 __all__ = ["calibrated", "largest", "measured_share", "share_of_one"]
@@ -54,7 +54,7 @@ def calibrated(
 
 def largest(configs: Sequence[TrialConfig]) -> list[TrialConfig]:
     """Each network among `configs` with each optimizer that it comes with, and the largest batch and resolution."""
-    networks = [config for config in configs if not isinstance(config.model, SyntheticCurve)]
+    networks = [config for config in configs if config.model.is_network]
     batch = max((config.batch_size for config in networks), default=1)
     resolution = max((config.data.resolution or 0 for config in networks), default=0) or None
     first = {
@@ -83,6 +83,7 @@ def measured_share(trials: Sequence[tuple[dict[str, Any], str | None]], cache: P
     import torch
 
     from trainables.data.images import load_splits
+    from trainables.training.execution import configure_process
     from trainables.training.loop import Run
     from trainables.training.memory import translate_oom
 
@@ -90,6 +91,7 @@ def measured_share(trials: Sequence[tuple[dict[str, Any], str | None]], cache: P
     for tree, fingerprint in trials:
         config = parse_config(tree)
         store = fetch_prepared(open_storage(uri), fingerprint, cache) if uri and fingerprint else None
+        configure_process(config.execution)
         with translate_oom(config):
             Run(config, load_splits(config.data, cache, store)).rehearse()
         free, total = torch.cuda.mem_get_info()

@@ -100,17 +100,20 @@ class ResNetTrial(tune.Trainable):
         self._steps = self._trainable.steps()
 
     def _translate_oom(self) -> contextlib.AbstractContextManager[None]:
-        if self._config.model.kind == "synthetic":
+        if not self._config.model.is_network:
             return contextlib.nullcontext()
         from trainables.training.memory import translate_oom
 
         return translate_oom(self._config, None if self._leg["fuse"] else self._leg["gpus"])
 
     def _built(self, config: TrialConfig) -> Trainable:
-        if config.model.kind == "synthetic":  # needs no torch
+        if not config.model.is_network:  # needs no torch
             return build_trainable(config, self._cache)
         if self._leg["fuse"] and not config.execution.compile:
             return hosted(config, self._cache, self._store, self._leg["storage"])
+        from trainables.training.execution import configure_process
+
+        configure_process(config.execution)
         if self._leg["gpus"]:
             from trainables.training.memory import cap_gpu_memory
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -12,6 +12,8 @@ __all__ = ["CifarResNet", "Model", "SyntheticCurve", "TorchvisionResNet"]
 
 
 class _Network(Part):
+    is_network: ClassVar[bool] = True
+
     norm: Literal["batch", "group"] = "batch"
     norm_groups: Count = 8
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -86,6 +88,8 @@ class SyntheticCurve(Part):
     `seconds_per_epoch` is slept through at each epoch; `diverge_above` is the learning rate from which the loss
     becomes NaN.
     """
+
+    is_network: ClassVar[bool] = False
 
     kind: Literal["synthetic"] = "synthetic"
     seconds_per_epoch: Annotated[float, Field(ge=0, le=3600)] = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -15,6 +15,8 @@ __all__ = [
 
 
 class _Optimizer(Part):
+    state_slots: ClassVar[int] = 0  # numbers that it holds for each weight, which a checkpoint saves too
+
     lr: Positive
     weight_decay: NonNegative = 0.0
     decay_norm_and_bias: bool = True
@@ -26,6 +28,8 @@ class SGD(_Optimizer):
 
     In every optimizer, `backbone_lr_ratio` is the backbone's learning rate over the head's.
     """
+
+    state_slots: ClassVar[int] = 1
 
     kind: Literal["sgd"] = "sgd"
     lr: Positive = 0.1
@@ -41,6 +45,8 @@ class SGD(_Optimizer):
 
 
 class _AdamFamily(_Optimizer):
+    state_slots: ClassVar[int] = 2
+
     lr: Positive = 1e-3
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -61,6 +67,8 @@ class AdamW(_AdamFamily):
 
 class RMSprop(_Optimizer):
     """RMSprop (Hinton, lecture 6e)."""
+
+    state_slots: ClassVar[int] = 1
 
     kind: Literal["rmsprop"] = "rmsprop"
     lr: Positive = 1e-3

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trainables.config.paths import canonical_source
 from trainables.data.builtin import Cifar, Digits, Synthetic
 from trainables.data.folders import ImageFolder
 from trainables.data.parquet import ParquetFiles
 from trainables.data.source import Source
 
 __all__ = ["canonical_source", "open_source"]
-
-
-def canonical_source(source: str) -> str:
-    """`source` with its path made absolute, so that it means the same in every process and working directory."""
-    kind, colon, path = source.partition(":")
-    return f"{kind}:{Path(path).expanduser().resolve()}" if colon else source
 
 
 def open_source(source: str) -> Source:

@@ -7,10 +7,10 @@ from abc import ABC, abstractmethod
 from bisect import insort
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from search.algorithms.schedulers.base import Decision
 from trainables.config import ConfigError, Problem
+from trainables.result import Mode
 
 __all__ = ["Halving", "Rung", "rung_levels"]
 
@@ -26,7 +26,7 @@ def rung_levels(grace_period: int, reduction_factor: float, epochs: int) -> tupl
     return tuple(levels)
 
 
-def _problems(grace_period: int, reduction_factor: float, mode: str) -> list[Problem]:
+def _problems(grace_period: int, reduction_factor: float, mode: Mode) -> list[Problem]:
     """What is wrong with the settings of successive halving."""
     problems = []
     if grace_period < 1:
@@ -73,7 +73,7 @@ class Halving(ABC):
         epochs: int,
         grace_period: int,
         reduction_factor: float,
-        mode: Literal["max", "min"],
+        mode: Mode,
         protected: Container[int] = (),
     ) -> None:
         if problems := _problems(grace_period, reduction_factor, mode):

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
@@ -30,6 +30,7 @@ from spaces.space import Point, walk
 
 if TYPE_CHECKING:
     from search.study.spec import StudySpec
+from trainables.result import Mode
 
 __all__ = ["TpeSearcher", "optuna_study", "tpe_sampler"]
 
@@ -106,7 +107,7 @@ def _frozen(space: Space, values: Mapping[str, Scalar], ending: _Ending) -> Froz
     )
 
 
-def _new_study(mode: Literal["max", "min"], name: str, storage: InMemoryStorage) -> optuna.Study:
+def _new_study(mode: Mode, name: str, storage: InMemoryStorage) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it reports every study and trial otherwise
     direction = StudyDirection.MAXIMIZE if mode == "max" else StudyDirection.MINIMIZE
     return optuna.create_study(study_name=name, direction=direction, storage=storage)
@@ -136,9 +137,7 @@ class TpeSearcher:
         startup_trials: how many trials must have ended, not by an error, before draws are more than random.
     """
 
-    def __init__(
-        self, space: Space, *, metric: str, mode: Literal["max", "min"], seed: int, startup_trials: int = 10
-    ) -> None:
+    def __init__(self, space: Space, *, metric: str, mode: Mode, seed: int, startup_trials: int = 10) -> None:
         self._space, self._metric, self._mode = space, metric, mode
         self._seed, self._startup_trials = seed, startup_trials
         # Only the order matters to TPE, and a constant keeps that independent of what has been seen by when.

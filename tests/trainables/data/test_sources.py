@@ -16,7 +16,8 @@ import pytest
 
 from tests.trainables.image_files import contents, labels_per_split, python, write_folder
 from trainables.config import ConfigError
-from trainables.data.sources import canonical_source, open_source
+from trainables.config.paths import canonical_source
+from trainables.data.sources import open_source
 
 
 def test_reading_the_sources_needs_no_torch() -> None:

@@ -133,9 +133,10 @@ def test_a_killed_process_leaves_nothing_that_harms_the_next(snaps: str, tmp_pat
 def test_remains_are_removed_unless_their_maker_lives(pets: str, snaps: str, tmp_path: Path) -> None:
     for key in ("0" * 32, "1" * 32):
         (tmp_path / f"tmp-{key}-x").mkdir()
+    (tmp_path / "locks").mkdir()
     holder = python(
-        "import sys\nfrom pathlib import Path\nfrom trainables.locking import lock\n"
-        "with lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()",
+        "import sys\nfrom filelock import FileLock\n"
+        "with FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()",
         tmp_path / f"locks/{'1' * 32}.lock",
         stdin=subprocess.PIPE,
     )
