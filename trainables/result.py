@@ -57,7 +57,7 @@ DIRECTIONS: dict[str, Mode] = {
 
 
 class Trainable(Protocol):
-    """A trial in progress: `trainables.loop.Run` on images, `trainables.synthetic.SyntheticRun` without."""
+    """A trial in progress: `trainables.training.loop.Run` on images, `trainables.synthetic.SyntheticRun` without."""
 
     def steps(self) -> Iterator[EpochResult | None]:
         """Train on from where the state stands, up to the epoch whose result's `last` is true.

@@ -1,7 +1,7 @@
 """Prepared images in a storage: prepared where the search is started, fetched once by each node that trains on them.
 
-`<storage>/prepared/<fingerprint>/` is a folder of `trainables.store` as it is; its record comes last, so that a folder
-with a record is whole.
+`<storage>/prepared/<fingerprint>/` is a folder of `trainables.data.store` as it is; its record comes last, so that a
+folder with a record is whole.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A worker of Tune then holds no network. It asks the host of its GPU, an actor that is started by the first worker that
 needs it, holds the networks of all trials there, and trains each up to its next epoch's end once its worker asks for
-that. How steps are taken together is `trainables.fused`'s.
+that. How steps are taken together is `trainables.training.fused`'s.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class Run(Trainable):
 
     @cached_property
     def fusion(self) -> Hashable | None:
-        """What must be equal for networks to be trained as one (`trainables.fused`); None if this one cannot.
+        """What must be equal for networks to be trained as one (`trainables.training.fused`); None if this one cannot.
 
         A network with dropout draws from a stream of its own; a compiled one has kernels of its own.
         """

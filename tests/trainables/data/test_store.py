@@ -168,6 +168,14 @@ def test_a_damaged_store_is_built_again(pets: str, tmp_path: Path, damage: str) 
     assert all_pixels(again) == content
 
 
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'"../../evil"', b"1" * 9000, b"\xff", b"", b"null"])
+def test_a_changed_record_is_replaced(pets: str, tmp_path: Path, content: bytes) -> None:
+    sound = prepare(Data(source=pets), tmp_path)
+    for file in (next((tmp_path / "keys").iterdir()), sound.directory / "meta.json"):
+        file.write_bytes(content)
+        assert prepare(Data(source=pets), tmp_path) == sound
+
+
 class TestDisk:
     def test_a_cache_that_cannot_be_a_folder_is_refused(self, pets: str, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
