@@ -103,8 +103,8 @@ def _markdown(docstring: str) -> Iterator[str]:
 
 def _signature(name: str, thing: Any) -> str:
     parameters = inspect.signature(thing).parameters.values()
-    shown = [str(p.replace(annotation=inspect.Parameter.empty)) for p in parameters if p.name != "self"]
-    return f"{name}({', '.join(shown)})"
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in parameters if p.name != "self"]
+    return name + str(inspect.Signature(bare))
 
 
 def api() -> str:

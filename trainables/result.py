@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol
 
-__all__ = ["METRICS", "EpochResult", "Trainable"]
+__all__ = ["DIRECTIONS", "METRICS", "EpochResult", "Mode", "Trainable"]
+
+Mode = Literal["max", "min"]
+
+# A field with one of these is a metric: which side of it is better, if either.
+LOWER: Mapping[str, Mode | None] = {"better": "min"}
+HIGHER: Mapping[str, Mode | None] = {"better": "max"}
+NEITHER: Mapping[str, Mode | None] = {"better": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,34 +30,34 @@ class EpochResult:
     """
 
     epoch: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    val_precision: float
-    val_recall: float
-    val_f1: float
-    lr: float
-    grad_norm: float
-    images_per_second: float
-    seconds: float
+    train_loss: float = field(metadata=LOWER)
+    train_accuracy: float = field(metadata=HIGHER)
+    val_loss: float = field(metadata=LOWER)
+    val_accuracy: float = field(metadata=HIGHER)
+    val_precision: float = field(metadata=HIGHER)
+    val_recall: float = field(metadata=HIGHER)
+    val_f1: float = field(metadata=HIGHER)
+    lr: float = field(metadata=NEITHER)
+    grad_norm: float = field(metadata=NEITHER)
+    images_per_second: float = field(metadata=HIGHER)
+    seconds: float = field(metadata=LOWER)
     last: bool = False
     stop_reason: str | None = None  # why it is the last: "epochs", "patience" or "diverged"
 
     def metrics(self) -> dict[str, float]:
         """The numbers alone, by name, in the order of the fields."""
-        fields = asdict(self)
-        return {name: float(fields[name]) for name in METRICS}
+        return {name: float(getattr(self, name)) for name in METRICS}
 
 
-METRICS: tuple[str, ...] = (
-    "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_precision", "val_recall", "val_f1",
-    "lr", "grad_norm", "images_per_second", "seconds",
-)  # fmt: skip
+# By name, in the order of the fields: the metrics, and for those that have a better side, which it is.
+METRICS: tuple[str, ...] = tuple(each.name for each in fields(EpochResult) if "better" in each.metadata)
+DIRECTIONS: dict[str, Mode] = {
+    each.name: each.metadata["better"] for each in fields(EpochResult) if each.metadata.get("better") is not None
+}
 
 
 class Trainable(Protocol):
-    """A trial in progress: `trainables.loop.Run` on images, `trainables.synthetic.SyntheticRun` without."""
+    """A trial in progress: `trainables.training.loop.Run` on images, `trainables.synthetic.SyntheticRun` without."""
 
     def steps(self) -> Iterator[EpochResult | None]:
         """Train on from where the state stands, up to the epoch whose result's `last` is true.

@@ -21,8 +21,10 @@ from trainables.seeds import derived_seed
 
 __all__ = ["SyntheticRun"]
 
+# The toy's optimum by kind of optimizer; one that it does not know is like Adam.
 BEST_LR = {"sgd": 0.1, "adam": 2e-3, "adamw": 2e-3, "rmsprop": 1e-3}
-OPTIMIZER_BONUS = {"sgd": 0.02, "adamw": 0.015, "rmsprop": 0.0, "adam": 0.0}
+UNKNOWN_BEST_LR = BEST_LR["adam"]
+OPTIMIZER_BONUS = {"sgd": 0.02, "adamw": 0.015}
 IMAGES_PER_EPOCH = 1000
 LONGEST_STEP = 0.05  # seconds of sleep; a trial can be interrupted as often
 
@@ -69,10 +71,10 @@ class SyntheticRun(Trainable):
     def _at(self, epoch: int) -> EpochResult:
         config = self._config
         optimizer, strength = config.optimizer, config.augment.strength
-        decades_off = math.log10(optimizer.lr / BEST_LR[optimizer.kind])
+        decades_off = math.log10(optimizer.lr / BEST_LR.get(optimizer.kind, UNKNOWN_BEST_LR))
         decay_off = math.log10(max(optimizer.weight_decay, 1e-6) / 5e-4)
         decaying = config.schedule.kind not in ("constant", "cyclic")
-        plateau = 0.94 + OPTIMIZER_BONUS[optimizer.kind] - 0.12 * decades_off**2 - 0.015 * decay_off**2
+        plateau = 0.94 + OPTIMIZER_BONUS.get(optimizer.kind, 0.0) - 0.12 * decades_off**2 - 0.015 * decay_off**2
         plateau -= 0.10 * (strength - 0.7) ** 2 + (0.0 if decaying else 0.04)
         speed = 8.0 / config.epochs * (1.0 - 0.35 * strength) * (0.85 if decaying else 1.0)
         noise = np.random.default_rng(derived_seed(config.seed, "synthetic", epoch)).normal(0.0, 0.004)

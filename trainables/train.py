@@ -15,6 +15,7 @@ from trainables.config.plugins import allow_plugins
 from trainables.data.store import default_cache
 from trainables.result import EpochResult
 from trainables.trainable import build_trainable
+from trainables.training.execution import configure_process, configured
 from trainables.training.memory import translate_oom
 
 __all__ = ["rerun", "train"]
@@ -32,7 +33,7 @@ def rerun(
     Raises:
         ConfigError: if images or weights cannot be had, or a batch does not fit into memory.
     """
-    with translate_oom(config):
+    with translate_oom(config), configured(config.execution):
         trainable = build_trainable(config, cache)
         for result in trainable.epochs():
             numbers = "  ".join(f"{name} {result.metrics()[name]:.4f}" for name in SHOWN)
@@ -92,6 +93,7 @@ def train(
     if changes:
         chosen = parse_config(merge(chosen.model_dump(mode="json"), changes))
     stop_epoch = None if full else recorded_epoch
+    configure_process(chosen.execution)
     result = rerun(chosen, stop_epoch=stop_epoch, cache=cache or default_cache(), checkpoint=checkpoint)
     if not changes and recorded is not None and result.epoch == (recorded_epoch or result.epoch):
         typer.echo(compare_with_record(result, recorded))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainables.config import SyntheticCurve, TrialConfig
+from trainables.config import TrialConfig
 from trainables.result import Trainable
 from trainables.synthetic import SyntheticRun
 
@@ -21,7 +21,7 @@ def build_trainable(config: TrialConfig, cache: Path, store: PreparedData | None
     Raises:
         ConfigError: if the data or the pretrained weights cannot be had.
     """
-    if isinstance(config.model, SyntheticCurve):
+    if not config.model.is_network:
         return SyntheticRun(config)
     from trainables.data.images import load_splits  # here, since a synthetic trial needs no torch
     from trainables.training.loop import Run

@@ -20,10 +20,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.journal.records import TrialRecord, TrialStatus
-from search.study.settings import Mode
 from search.study.spec import StudySpec
 from spaces.domains import Choice, Domain, Int, Scalar, Space
 from spaces.space import walk
+from trainables.result import Mode
 
 __all__ = ["Ending", "distribution", "ending", "frozen_trial", "new_study", "optuna_study"]
 

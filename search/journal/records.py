@@ -17,7 +17,7 @@ from search.journal.events import (
     TrialStatus,
     WorkerLost,
 )
-from search.study.settings import Mode
+from trainables.result import Mode
 
 __all__ = ["BEST_RULE", "Epoch", "Mode", "TrialRecord", "TrialStatus", "best_of", "diverged", "ranked"]
 

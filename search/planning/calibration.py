@@ -46,6 +46,7 @@ def calibrate(config: TrialConfig, cache: Path) -> Calibration:
         return Calibration(None, checkpoint_bytes(config, cache))
 
     from trainables.data.images import load_splits
+    from trainables.training.execution import configured
     from trainables.training.loop import Run
 
     counts = load_splits(config.data, cache)
@@ -59,8 +60,9 @@ def calibrate(config: TrialConfig, cache: Path) -> Calibration:
     tree["epochs"] = 2
     short = TrialConfig.model_validate(tree)
     splits = load_splits(short.data, cache)
-    run = Run(short, splits)
-    *_, result = run.epochs()
+    with configured(short.execution):
+        run = Run(short, splits)
+        *_, result = run.epochs()
     scored = len(splits.val) + min(CALIBRATION_EVALUATION, len(splits.train))
     evaluation = (
         result.seconds

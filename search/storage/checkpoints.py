@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from search.journal.events import EpochReported, Event, TrialEnded, TrialStatus
-from search.journal.records import Mode, TrialRecord
+from search.journal.records import TrialRecord
 from search.storage.remote import RemoteFolder
+from trainables.result import Mode
 
 __all__ = [
     "CHECKPOINTS", "Retention", "checkpoint_at", "checkpoint_name", "checkpoints", "interrupt_file", "last_written",

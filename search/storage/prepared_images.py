@@ -11,11 +11,12 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+from filelock import FileLock
+
 from search.journal.error_text import first_line
 from search.storage.remote import RemoteFolder
 from trainables.config import ConfigError
 from trainables.data.store import RECORD, PreparedData, Request, open_store
-from trainables.locking import lock
 
 __all__ = ["fetch_prepared", "share_prepared"]
 
@@ -51,7 +52,7 @@ def fetch_prepared(storage: RemoteFolder, fingerprint: str, cache: Path) -> Prep
     if store := open_store(cache, fingerprint):
         return store
     folder = storage.child(f"{FOLDER}/{fingerprint}")
-    with lock(cache / "locks" / f"{fingerprint}.lock"):
+    with FileLock(cache / "locks" / f"{fingerprint}.lock"):
         if store := open_store(cache, fingerprint):
             return store
         for remains in cache.glob(f"tmp-{fingerprint}-*"):  # of a process that was killed here

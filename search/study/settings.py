@@ -10,21 +10,13 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, Val
 
 from trainables.config.part import Count, Part, Positive
 from trainables.config.plugins import PluginKind, is_dotted_path, load_plugin, plugin_names, plugin_settings
-from trainables.result import METRICS
+from trainables.result import DIRECTIONS, METRICS, Mode
 
 __all__ = [
     "ASHAPromoteSettings", "ASHASettings", "Budget", "GridSettings", "HalvingSettings", "HyperbandSettings",
-    "InstanceSettings", "ListenerPlugin", "Mode", "NoSchedulerSettings", "Objective", "PluginSettings",
+    "InstanceSettings", "ListenerPlugin", "NoSchedulerSettings", "Objective", "PluginSettings",
     "RandomSettings", "Recipe", "Resources", "SchedulerSettings", "SearcherSettings", "TPESettings",
 ]  # fmt: skip
-
-Mode = Literal["max", "min"]
-
-# What is better: lr and grad_norm have no better side.
-DIRECTIONS: dict[str, Mode] = {
-    "train_loss": "min", "val_loss": "min", "seconds": "min", "train_accuracy": "max", "val_accuracy": "max",
-    "val_precision": "max", "val_recall": "max", "val_f1": "max", "images_per_second": "max",
-}  # fmt: skip
 
 
 class Section(Part):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from spaces import Choice, Entry, Fixed, Space, rewrite
 from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_config, unflatten
 from trainables.config.images import canonical_source
+from trainables.config.paths import absolute_path
 from trainables.config.problems import valid_keys
 
 __all__ = [
@@ -140,9 +140,5 @@ def _absolute_value(value: Any, path: str) -> Any:
     if path == "data.source":
         return canonical_source(value)
     if path == "model.pretrained" and value != "none" and not value.startswith("torchvision:"):
-        return _absolute_path(value)
+        return absolute_path(value)
     return value
-
-
-def _absolute_path(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.algorithms.schedulers.base import Decision, Promotion, Scheduler
-from search.study.settings import Mode
+from trainables.result import Mode
 
 __all__ = ["EPOCHS", "Mode", "SchedulerSuite", "curves", "results"]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from search.algorithms.searchers.base import Searcher
 from search.journal.records import Epoch, TrialRecord, TrialStatus
-from search.study.settings import Mode
 from spaces import Choice, Entry, Fixed, Float, Int, Space
 from spaces.space import Point, check, walk
+from trainables.result import Mode
 
 __all__ = ["METRIC", "SPACE", "Mode", "SearcherSuite", "ended", "following", "quality", "record", "run_trials"]
 

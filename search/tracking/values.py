@@ -9,8 +9,9 @@ from typing import Any
 
 from search.journal.error_text import error_summary
 from search.journal.events import WorkerLost
-from search.journal.records import Mode, TrialRecord, TrialStatus
+from search.journal.records import TrialRecord, TrialStatus
 from trainables.config import flatten
+from trainables.result import Mode
 
 __all__ = ["STATUSES", "parameters", "summary", "tags_of"]
 

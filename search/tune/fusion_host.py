@@ -150,8 +150,10 @@ class FusionHost:
 
     def _start(self, worker: str, config: TrialConfig, cache: Path, store: PreparedData | None) -> None:
         from trainables.data.images import load_splits
+        from trainables.training.execution import configure_process
         from trainables.training.loop import Run
 
+        configure_process(config.execution)
         self._release([worker])
         if self._splits is None or self._splits[0] != (config.data, cache):
             self._splits = (config.data, cache), load_splits(config.data, cache, store)

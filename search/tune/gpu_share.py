@@ -84,6 +84,7 @@ def measured_share(
     import torch
 
     from trainables.data.images import load_splits
+    from trainables.training.execution import configure_process
     from trainables.training.loop import Run
     from trainables.training.memory import translate_oom
 
@@ -92,6 +93,7 @@ def measured_share(
     for tree, fingerprint in trials:
         config = parse_config(tree)
         store = fetch_prepared(open_storage(uri), fingerprint, cache) if uri and fingerprint else None
+        configure_process(config.execution)
         with translate_oom(config):
             Run(config, load_splits(config.data, cache, store)).rehearse()
         free, total = torch.cuda.mem_get_info()

@@ -97,6 +97,9 @@ class ResNetTrial(tune.Trainable):
         if config.model.is_network:
             if self._leg.fuse and not config.execution.compile:
                 return hosted(config, self._cache, self._store, self._leg.storage)
+            from trainables.training.execution import configure_process
+
+            configure_process(config.execution)
             if self._leg.gpus:
                 from trainables.training.memory import cap_gpu_memory
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from trainables.config.part import Count, Finite, Fraction, Part, Positive, Whole
+from trainables.config.paths import absolute_path
 from trainables.config.plugins import is_dotted_path, load_plugin, plugin_names
 
 __all__ = ["SOURCES", "Augment", "Data", "Normalization", "SourceKind", "canonical_source", "is_small", "split_source"]
@@ -61,7 +61,7 @@ def canonical_source(source: str) -> str:
     """
     kind, argument = split_source(source)
     if kind in SOURCES and SOURCES[kind].takes_path and argument:
-        return f"{kind}:{Path(argument).expanduser().resolve()}"
+        return f"{kind}:{absolute_path(argument)}"
     return source
 
 

@@ -29,6 +29,8 @@ class SGD(_Optimizer):
     In every optimizer, `backbone_lr_ratio` is the backbone's learning rate over the head's.
     """
 
+    state_slots: ClassVar[int] = 1
+
     kind: Literal["sgd"] = "sgd"
     lr: Positive = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -65,6 +67,8 @@ class AdamW(_AdamFamily):
 
 class RMSprop(_Optimizer):
     """RMSprop (Hinton, lecture 6e)."""
+
+    state_slots: ClassVar[int] = 1
 
     kind: Literal["rmsprop"] = "rmsprop"
     lr: Positive = 1e-3

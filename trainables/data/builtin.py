@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from trainables.config import ConfigError
 from trainables.data.source import SPLITS, Contents, Row, Split
-from trainables.locking import lock
 
 __all__ = ["Cifar", "Digits", "Synthetic"]
 
@@ -63,7 +63,7 @@ class Cifar:
 
         dataset = CIFAR10 if self.classes == 10 else CIFAR100
         try:
-            with lock(downloads / f"cifar{self.classes}.lock"), _socket_timeout(_DOWNLOAD_TIMEOUT_SECONDS):
+            with FileLock(downloads / f"cifar{self.classes}.lock"), _socket_timeout(_DOWNLOAD_TIMEOUT_SECONDS):
                 parts = {
                     "train": dataset(str(downloads), train=True, download=True),
                     "test": dataset(str(downloads), train=False, download=True),

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from filelock import FileLock
+
 from trainables.data.arrow import EncodedRows, read_labels, read_pixels, write_pixels
 from trainables.data.decode import Pixels, decode, decode_square, quiet
 from trainables.data.prepare import threads
-from trainables.locking import lock
 
 __all__ = ["LARGEST_BYTES", "Size", "decode_rows", "materialize"]
 
@@ -52,7 +53,7 @@ def materialize(path: Path, count: int, size: Size) -> Pixels | None:
     if needed > LARGEST_BYTES or not os.access(path.parent, os.W_OK):
         return None
     try:
-        with lock(path.parent.parent / "locks" / f"{path.parent.name}-{name}.lock"):
+        with FileLock(path.parent.parent / "locks" / f"{path.parent.name}-{name}.lock"):
             if (ready := _ready(path, name, count)) is not None:
                 return ready
             for remains in path.parent.glob(f"tmp-{name}-*"):  # of a process that died: this one has the lock

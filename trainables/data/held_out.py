@@ -14,7 +14,7 @@ def open_test(data: Data, cache: Path) -> Images:
     """All test images of `data`, prepared in the folder `cache` if they are not yet. The sample caps don't apply.
 
     Raises:
-        ConfigError: as `trainables.store.prepare`.
+        ConfigError: as `trainables.data.store.prepare`.
     """
     store = prepare(data, cache)
     return open_images(store, store.directory / "test.arrow", data)

@@ -8,6 +8,7 @@ which fingerprint, so that the images are read once only.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -19,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from trainables.config import ConfigError, Data
@@ -27,7 +29,7 @@ from trainables.config.part import Count, Part, Positive
 from trainables.data.prepare import FORMAT, build
 from trainables.data.source import SPLITS, Source
 from trainables.data.sources import open_source
-from trainables.locking import lock
+from trainables.files import replacing
 
 __all__ = ["RECORD", "Request", "PreparedData", "default_cache", "open_store", "prepare", "request"]
 
@@ -85,7 +87,7 @@ def prepare(data: Data, cache: Path) -> PreparedData:
     if store := _recorded(cache, key):
         return store
     try:
-        with lock(_lock_path(cache, key)):
+        with FileLock(_lock_path(cache, key)):
             if store := _recorded(cache, key):  # another process has built it meanwhile
                 return store
             _remove_remains(cache, key)
@@ -142,16 +144,8 @@ def _read(directory: Path) -> PreparedData | None:
 
 
 def _write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-    try:
-        with part.open("w") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content))
 
 
 def _remove_remains(cache: Path, key: str) -> None:
@@ -161,9 +155,8 @@ def _remove_remains(cache: Path, key: str) -> None:
         if owner == key:  # ours is locked by this process
             shutil.rmtree(remains)
             continue
-        with lock(_lock_path(cache, owner), wait=False) as dead:
-            if dead:
-                shutil.rmtree(remains, ignore_errors=True)
+        with contextlib.suppress(Timeout), FileLock(_lock_path(cache, owner), timeout=0):
+            shutil.rmtree(remains, ignore_errors=True)
 
 
 def _build(source: Source, data: Data, cache: Path, key: str) -> PreparedData:
@@ -185,7 +178,7 @@ def _build(source: Source, data: Data, cache: Path, key: str) -> PreparedData:
             os.fsync(descriptor)
             os.close(descriptor)
         directory = cache / store.fingerprint
-        with lock(_lock_path(cache, store.fingerprint)):
+        with FileLock(_lock_path(cache, store.fingerprint)):
             # The same images may have come by another way: a complete store is kept, a damaged one replaced.
             if _read(directory) is None:
                 shutil.rmtree(directory, ignore_errors=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
 
 from trainables.config import ConfigError, Execution
 from trainables.training.cpu import fastest_precision
+from trainables.training.memory import keep_freed_memory
 
-__all__ = ["autocast", "memory_format", "resolve_device", "resolve_precision"]
+__all__ = ["autocast", "configure_process", "configured", "memory_format", "resolve_device", "resolve_precision"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -42,3 +44,39 @@ def autocast(execution: Execution, device: torch.device) -> contextlib.AbstractC
     if resolve_precision(execution, device) == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def configure_process(execution: Execution) -> None:
+    """Set this process up for training, for good: what a worker or a command does, whose process is its own.
+
+    Threads are part of what makes a trial reproducible: they change the order of sums, and so the last digits.
+
+    Raises:
+        ConfigError: for a GPU that is not there.
+    """
+    if _apply(execution).type == "cpu":
+        keep_freed_memory()
+
+
+@contextlib.contextmanager
+def configured(execution: Execution) -> Iterator[None]:
+    """Inside, torch's settings are those of `configure_process`; on exit the caller's are back, as a library must."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    benchmark = torch.backends.cudnn.benchmark
+    try:
+        _apply(execution)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def _apply(execution: Execution) -> torch.device:
+    device = resolve_device(execution.device)
+    if execution.threads is not None:
+        torch.set_num_threads(execution.threads)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
+    return device

@@ -33,7 +33,6 @@ from trainables.training.evaluation import accuracy, score
 from trainables.training.execution import autocast, memory_format, resolve_device
 from trainables.training.feed import Feed
 from trainables.training.inference import Inference, at_least_float32
-from trainables.training.memory import keep_freed_memory
 from trainables.training.optim import build_optimizer, load_optimizer, lr_at
 from trainables.training.partial_epoch import PartialEpoch
 from trainables.training.sampling import class_weights, epoch_order, sampling_weights, train_probe
@@ -54,6 +53,9 @@ def normalization_for(config: TrialConfig, mean: tuple[float, ...], std: tuple[f
 class Run(Trainable):
     """A trial on images. See `trainables.result.Trainable` for the contract.
 
+    Threads and the like belong to the process, and nothing here changes them: `execution.configure_process` does in a
+    worker, `execution.configured` around a run in a process that is shared.
+
     Args:
         config: what to train. `execution` says where; `auto` and null there mean what this machine has.
         splits: the images, from `trainables.data.load_splits(config.data, cache)`.
@@ -65,13 +67,6 @@ class Run(Trainable):
     def __init__(self, config: TrialConfig, splits: Splits) -> None:
         self._config = config
         self._device = resolve_device(config.execution.device)
-        if config.execution.threads is not None:
-            torch.set_num_threads(config.execution.threads)
-        if self._device.type == "cuda":
-            torch.backends.cudnn.benchmark = True
-            torch.set_float32_matmul_precision("high")
-        else:
-            keep_freed_memory()
         store = splits.store
         self._class_names = list(store.class_names)
         self._normalization = normalization_for(config, store.mean, store.std)
@@ -120,7 +115,7 @@ class Run(Trainable):
 
     @cached_property
     def fusion(self) -> Hashable | None:
-        """What must be equal for networks to be trained as one (`trainables.fused`); None if this one cannot.
+        """What must be equal for networks to be trained as one (`trainables.training.fused`); None if this one cannot.
 
         A compiled network has kernels of its own.
         """
@@ -291,3 +286,4 @@ class Run(Trainable):
             if self._ema is not None:
                 self._ema.module.load_state_dict(state["ema"])
                 self._ema_steps = state["ema_steps"]
+                self._ema.n_averaged.fill_(self._ema_steps)  # torch's own count: at 0 it copies instead of averaging

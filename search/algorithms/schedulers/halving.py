@@ -9,8 +9,8 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 
 from search.algorithms.schedulers.base import Decision
-from search.study.settings import Mode
 from trainables.config import ConfigError, Problem
+from trainables.result import Mode
 
 __all__ = ["Halving", "Rung", "rung_levels"]
 

@@ -10,7 +10,7 @@ from itertools import accumulate
 
 from search.algorithms.schedulers.asha import Asha
 from search.algorithms.schedulers.base import Decision, NeverPausing
-from search.study.settings import Mode
+from trainables.result import Mode
 
 __all__ = ["Hyperband"]
 

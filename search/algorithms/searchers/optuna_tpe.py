@@ -18,9 +18,9 @@ from optuna.trial import TrialState
 
 from search.algorithms.optuna_export import Ending, distribution, ending, frozen_trial, new_study
 from search.journal.records import TrialRecord, TrialStatus
-from search.study.settings import Mode
 from spaces.domains import Domain, Scalar, Space
 from spaces.space import Point, walk
+from trainables.result import Mode
 
 __all__ = ["OptunaSearcher", "tpe_sampler"]
 

@@ -15,6 +15,7 @@ from search.study.parse import load_study, parse_study
 from search.study.settings import ASHASettings, TPESettings
 from spaces import Scalar, walk
 from trainables.config import SGD, AdamW, ConfigError, merge, parse_yaml
+from trainables.data.store import request
 from trainables.training.cpu import multiplies_bf16
 
 SMALL: dict[str, Any] = {
@@ -426,6 +427,16 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(spec.space["model"]["pretrained"]["choice"]) == ["none", f"{tmp_path}/sub/c.pt"]
     monkeypatch.chdir("/")
     assert parse_study(parse_yaml(spec.dump(), "study.yaml")) == spec
+
+
+def test_a_study_reached_through_a_link_is_the_same_study(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    one, other = (
+        parse_study(tree(trial__data__source=f"imagefolder:{tmp_path}/{name}")) for name in ("images", "link")
+    )
+    assert one == other
+    assert request(one.trial_config({}).data) == request(other.trial_config({}).data)
 
 
 def test_a_study_without_images_says_how_to_give_some() -> None:

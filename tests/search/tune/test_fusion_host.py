@@ -29,7 +29,7 @@ STUDY: dict[str, Any] = {
         "batch_size": 32,
         "execution": {"precision": "fp32"},
     },
-    "space": {"optimizer": {"lr": {"float": [0.01, 0.05], "log": True}, "momentum": {"float": [0.5, 0.9]}}},
+    "space": {"optimizer": {"lr": {"float": [0.0001, 0.001], "log": True}, "momentum": {"float": [0.5, 0.9]}}},
     "searcher": {"kind": "random"},
     "scheduler": {"kind": "none"},
     "budget": {"trials": 3, "epochs": 8},
@@ -41,9 +41,10 @@ def assert_as_alone(trial: TrialRecord, cache: Path) -> None:
     alone = list(build_trainable(parse_config(trial.config), cache).epochs())
     assert trial.status is TrialStatus.COMPLETED
     assert [epoch.epoch for epoch in trial.history] == [epoch.epoch for epoch in alone]
-    for epoch, expected in zip(trial.history[:3], alone, strict=False):  # rounding grows with the steps
-        assert math.isclose(epoch.metrics["train_loss"], expected.train_loss, rel_tol=1e-3 * 4**epoch.epoch)
-        assert math.isclose(epoch.metrics["val_loss"], expected.val_loss, rel_tol=1e-3 * 4**epoch.epoch)
+    # At these low learning rates what rounding makes of a loss stays below a thousandth; at 0.1 it is a tenth.
+    for epoch, expected in zip(trial.history[:3], alone, strict=False):
+        assert math.isclose(epoch.metrics["train_loss"], expected.train_loss, rel_tol=0.01)
+        assert math.isclose(epoch.metrics["val_loss"], expected.val_loss, rel_tol=0.01)
     assert math.isclose(trial.history[-1].metrics["val_accuracy"], alone[-1].val_accuracy, abs_tol=0.03)
 
 

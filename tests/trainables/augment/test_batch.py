@@ -14,6 +14,8 @@ from torchvision.transforms.v2 import functional as reference
 from trainables.augment.batch import Augmentation, Batch
 from trainables.config import Augment, ConfigError
 
+pytestmark = pytest.mark.numeric
+
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 EVERYTHING: dict[str, object] = {
     "pad_crop": 0.125, "flip": True, "color_jitter": 0.4, "hue": 0.1, "rotation": 20.0, "policy": "randaugment",

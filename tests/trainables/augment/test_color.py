@@ -11,6 +11,8 @@ from torchvision.transforms.v2 import functional as reference
 
 from trainables.augment import color as augment_color
 
+pytestmark = pytest.mark.numeric
+
 
 def _images() -> Tensor:
     """uint8 [12, 3, 9, 11]: noise, greys, single colours, black and white."""

@@ -13,6 +13,8 @@ from torchvision.transforms.v2 import functional as reference
 
 from trainables.augment.geometry import crop_and_flip, erase_squares, rescale_matrices, resized_crop_windows, warp
 
+pytestmark = pytest.mark.numeric
+
 
 def _noise(batch: int, height: int, width: int) -> Tensor:
     generator = torch.Generator().manual_seed(batch + height * width)

@@ -8,6 +8,8 @@ import torch
 from trainables.augment.batch import Augmentation, Batch
 from trainables.config import Augment
 
+pytestmark = pytest.mark.numeric
+
 
 def _mixed(seed: int = 0, height: int = 16, width: int = 12, **changes: object) -> Batch:
     """Image i is constant at level i + 1 and has label i, so that every pixel says whose it is."""

@@ -9,6 +9,8 @@ from torchvision.transforms import v2
 
 from trainables.augment.policy import BINS, OPERATIONS, Policy, PolicyName, apply_operations, parameter_table
 
+pytestmark = pytest.mark.numeric
+
 INDEX = {operation.name: index for index, operation in enumerate(OPERATIONS)}
 REFERENCE = {"randaugment": v2.RandAugment(), "trivialaugment": v2.TrivialAugmentWide()}
 POLICIES: tuple[PolicyName, ...] = ("randaugment", "trivialaugment")

@@ -8,16 +8,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.mutations import check_clear
 from trainables.config import (
     ConfigError,
     TrialConfig,
     dump_config,
     flatten,
     load_config,
-    load_yaml,
     merge,
     parse_config,
-    parse_yaml,
     unflatten,
 )
 
@@ -90,57 +89,6 @@ def test_yaml_round_trip(tmp_path: Path, depth: int) -> None:
     assert load_config(path) == config
 
 
-def test_floats_without_a_dot_are_numbers() -> None:
-    assert parse_yaml("a: 1e-3\nb: 5E+2\nc: 1e\n", "x") == {"a": 0.001, "b": 500.0, "c": "1e"}
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("a: &x [1]\nb: *x", "aliases"),
-        ("a: 1\na: 2", "stands twice"),
-        ("a: [", "line 1"),
-        ("[" * 5000, "nested"),
-        ("x" * 1_000_001, "smaller"),
-        ("? {a: 1}\n: 2", "scalar"),
-    ],
-)
-def test_bad_yaml_is_one_clear_error(text: str, words: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        parse_yaml(text, "study.yaml")
-    assert words in str(caught.value)
-    assert "study.yaml" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_hostile_yaml_runs_no_code(tmp_path: Path) -> None:
-    victim = tmp_path / "ran"
-    hostile = tmp_path / "hostile.yaml"
-    hostile.write_text(f"!!python/object/apply:os.system ['touch {victim}']\n")
-    with pytest.raises(ConfigError, match="not plain YAML"):
-        load_yaml(hostile)
-    assert not victim.exists()
-
-
-def test_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="No such file"):
-        load_yaml(tmp_path / "absent.yaml")
-    binary = tmp_path / "binary.yaml"
-    binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="UTF-8"):
-        load_yaml(binary)
-    with pytest.raises(ConfigError, match="mapping"):
-        load_config(_write(tmp_path / "list.yaml", "[1, 2]"))
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(ConfigError, match="readable YAML file"):
-        load_yaml(tmp_path / "folder")
-
-
-def _write(path: Path, text: str) -> Path:
-    path.write_text(text)
-    return path
-
-
 trees = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
     lambda inner: (
@@ -170,3 +118,25 @@ def test_unflatten_is_the_inverse_of_flatten() -> None:
         unflatten({"a": 1, "a.b": 2})
     with pytest.raises(ValueError, match="keys below it"):
         unflatten({"a.b": 2, "a": 1})
+
+
+def test_a_message_can_be_shown_whatever_it_tells() -> None:
+    shared: list[Any] = [1]
+    for _ in range(60):
+        shared = [shared, shared]
+    circle: dict[str, Any] = {}
+    circle["model"] = circle
+    for value in (
+        shared,
+        circle,
+        {"epochs": shared},
+        {"x" * 100_000: 1},
+        {"\x1b[2J\n\ud800": 1},
+        {"epochs": 1 << 10**6},
+    ):
+        with pytest.raises(ConfigError) as caught:
+            parse_config(value)  # type: ignore[arg-type]
+        check_clear(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        parse_config({str(number): 1 for number in range(5000)})
+    check_clear(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import struct
 import zlib
 from typing import Any
@@ -122,10 +123,11 @@ def test_a_thumbnail_tells_the_upright_size() -> None:
     assert size == (300, 100)
 
 
-def png_claiming(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
+
+def png_claiming(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
@@ -151,7 +153,26 @@ def test_what_cannot_be_read_says_why(encoded: bytes, reason: str) -> None:
             read(encoded)
 
 
-SOUND = [encode(picture(7, 40, 30), kind) for kind in ("JPEG", "PNG", "BMP", "WEBP")]
+def exif() -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    tags[0x010E] = "a description"
+    return tags
+
+
+SOUND = [
+    encode(picture(1, 40, 30), "JPEG", exif=exif()),
+    encode(picture(2, 40, 30), "JPEG", progressive=True),
+    encode(picture(3, 40, 30).convert("CMYK"), "JPEG"),
+    encode(picture(4, 40, 30), "PNG", exif=exif()),
+    encode(picture(5, 40, 30).convert("P"), "PNG", transparency=3),
+    encode(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40)), "PNG"),
+    encode(picture(6, 40, 30).convert("1"), "PNG"),
+    encode(picture(7, 40, 30).convert("P"), "BMP"),
+    encode(picture(8, 40, 30).convert("RGBA"), "WEBP", exif=exif()),
+    encode(picture(9, 40, 30), "WEBP", lossless=True),
+    encode(picture(10, 40, 30), "WEBP", save_all=True, append_images=[picture(11, 40, 30)]),
+]
 
 
 @given(
@@ -172,3 +193,47 @@ def test_damage_is_either_harmless_or_told(encoded: bytes, changes: list[tuple[i
         return
     assert pixels.dtype == np.uint8
     assert pixels.shape[0] == 3
+
+
+def png(width: int, height: int, *more: bytes) -> bytes:
+    """A black image of one bit a pixel: small, whatever its size."""
+    pixels = zlib.compress((b"\0" + bytes((width + 7) // 8)) * height, 9)
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join((chunk(b"IHDR", header), *more, chunk(b"IDAT", pixels), chunk(b"IEND", b"")))
+
+
+def peak() -> int:
+    """The most memory that this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+@pytest.mark.parametrize(("width", "height"), [(4_000_000, 1), (1, 1_000_000), (2_000_000, 3)])
+def test_a_square_of_a_very_long_image_takes_little_memory(width: int, height: int) -> None:
+    encoded = png(width, height)
+    assert len(encoded) < 10_000
+    before = peak()
+    assert decode_square(encoded, 224).shape == (3, 224, 224)  # 224 x as large, the whole would be
+    assert peak() - before < 300
+
+
+def test_a_long_image_is_cut_to_its_middle() -> None:
+    image = np.zeros((10, 100, 3), dtype=np.uint8)
+    image[:, 45:55] = 200
+    assert (decode_square(encode(Image.fromarray(image)), 20)[:, :, 1:-1] == 200).all()
+
+
+def test_text_that_unpacks_a_thousandfold_is_not_unpacked() -> None:
+    text = zlib.compress(bytes(10**8), 9)
+    before = peak()
+    with pytest.raises(UnreadableImage, match="too large"):
+        decode(png(8, 8, chunk(b"zTXt", b"Comment\0\0" + text)))
+    assert peak() - before < 50
+
+
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    encoded = encode(picture(1, 400, 400).convert("L"), "JPEG", progressive=True)
+    last = encoded.rindex(b"\xff\xda")
+    header = encoded[last : last + 10]
+    assert decode(encoded[:last] + (header + b"\0\0") * 50 + b"\xff\xd9").shape == (3, 400, 400)
+    with pytest.raises(UnreadableImage, match=r"a JPEG of 100,00\d scans, above the limit of 500"):
+        decode(encoded[:last] + (header + b"\0\0") * 100_000 + b"\xff\xd9")

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.mutations import check_clear
 from tests.trainables.image_files import encode, picture, write_folder, write_parquet
 from trainables.config import ConfigError, Data
+from trainables.data import decode as decode_module
 from trainables.data.arrow import EncodedRows, read_labels, read_pixels
-from trainables.data.decode import decode
+from trainables.data.decode import UnreadableImage, decode, read_encoded
 from trainables.data.sources import open_source
 from trainables.data.store import prepare
 
@@ -171,3 +173,32 @@ class TestUnreadableImages:
         file = write_parquet(tmp_path / "a.parquet", [b"broken"] * 24, [i % 2 for i in range(24)])
         with pytest.raises(ConfigError, match=r"at least 3 readable images a class.* 0 \(0\), 1 \(0\)"):
             prepare(Data(source=f"parquet:{file}", on_corrupt="skip"), tmp_path / "cache")
+
+
+def test_files_that_never_end_are_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "images", {"a": 12, "b": 12})
+    odd = tmp_path / "images" / "a"
+    os.mkfifo(odd / "pipe.png")  # nobody will ever write to it
+    (odd / "zero.png").symlink_to("/dev/zero")
+    (odd / "folder.png").mkdir()
+    (odd / "circle.png").symlink_to(odd / "circle.png")
+    with (odd / "sparse.png").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ConfigError, match="4 of 28 are not") as caught:
+        prepare(Data(source=f"imagefolder:{tmp_path / 'images'}"), tmp_path / "cache")
+    check_clear(caught.value)
+    told = str(caught.value)
+    assert "pipe.png (no regular file)" in told
+    assert "zero.png (no regular file)" in told
+    assert "sparse.png (1,099,511,627,776 bytes, above the limit of 536,870,912)" in told
+    monkeypatch.setattr(decode_module, "LARGEST_FILE", 3)
+    with pytest.raises(UnreadableImage, match="above the limit of 3"):
+        read_encoded(next(odd.glob("0*.png")))
+
+
+def test_names_cannot_play_with_the_terminal(tmp_path: Path) -> None:
+    write_folder(tmp_path / "images", {"a": 3, "b": 3})
+    (tmp_path / "images" / "a" / "\x1b[2J\nerror: all is well.png").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"\\x1b\[2J\\nerror") as caught:
+        prepare(Data(source=f"imagefolder:{tmp_path / 'images'}"), tmp_path / "cache")
+    check_clear(caught.value)

@@ -133,9 +133,10 @@ def test_a_killed_process_leaves_nothing_that_harms_the_next(snaps: str, tmp_pat
 def test_remains_are_removed_unless_their_maker_lives(pets: str, snaps: str, tmp_path: Path) -> None:
     for key in ("0" * 32, "1" * 32):
         (tmp_path / f"tmp-{key}-x").mkdir()
+    (tmp_path / "locks").mkdir()
     holder = python(
-        "import sys\nfrom pathlib import Path\nfrom trainables.locking import lock\n"
-        "with lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()",
+        "import sys\nfrom filelock import FileLock\n"
+        "with FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()",
         tmp_path / f"locks/{'1' * 32}.lock",
         stdin=subprocess.PIPE,
     )
@@ -165,6 +166,14 @@ def test_a_damaged_store_is_built_again(pets: str, tmp_path: Path, damage: str) 
     again = prepare(Data(source=pets), tmp_path)
     assert again == store
     assert all_pixels(again) == content
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'"../../evil"', b"1" * 9000, b"\xff", b"", b"null"])
+def test_a_changed_record_is_replaced(pets: str, tmp_path: Path, content: bytes) -> None:
+    sound = prepare(Data(source=pets), tmp_path)
+    for file in (next((tmp_path / "keys").iterdir()), sound.directory / "meta.json"):
+        file.write_bytes(content)
+        assert prepare(Data(source=pets), tmp_path) == sound
 
 
 class TestDisk:

@@ -18,6 +18,8 @@ from trainables.models.networks import build_network
 from trainables.models.protocol import head, stages, train_mode
 from trainables.models.resnet import BasicBlockA
 
+pytestmark = pytest.mark.numeric
+
 FROZEN_KINDS = [CifarResNet(depth=8), TorchvisionResNet(depth=18, small_images=True)]
 
 
@@ -49,11 +51,11 @@ def test_parameter_counts_of_the_paper(depth: int, millions: str) -> None:
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_torchvision_networks_have_torchvisions_weights_and_logits(depth: Literal[18, 34, 50, 101, 152]) -> None:
     if depth <= 50:
-        theirs = torchvision.models.get_model(f"resnet{depth}").eval()
-        ours = build_network(TorchvisionResNet(depth=depth), 1000).eval()
+        theirs = torchvision.models.get_model(f"resnet{depth}").double().eval()
+        ours = build_network(TorchvisionResNet(depth=depth), 1000).double().eval()
         ours.load_state_dict(theirs.state_dict())
         with torch.no_grad():
-            torch.testing.assert_close(ours(_images(2, 64)), theirs(_images(2, 64)), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(ours(_images(2, 64).double()), theirs(_images(2, 64).double()))
     else:
         with torch.device("meta"):
             theirs, ours = (
@@ -114,7 +116,7 @@ def test_trains_at_any_size_in_any_memory_format(
 
 
 def test_channels_last_changes_nothing_but_the_layout() -> None:
-    model = build_model(CifarResNet(depth=8), 10).eval()
+    model, images = build_model(CifarResNet(depth=8), 10).double().eval(), _images().double()
     layouts: list[bool] = []
     for block in model.modules():
         if isinstance(block, BasicBlockA):
@@ -122,12 +124,12 @@ def test_channels_last_changes_nothing_but_the_layout() -> None:
                 lambda _m, _i, out: layouts.append(out.is_contiguous(memory_format=torch.channels_last))
             )
     with torch.no_grad():
-        expected = model(_images())
+        expected = model(images)
         layouts.clear()
         last = model.to(memory_format=torch.channels_last)
-        actual = last(_images().contiguous(memory_format=torch.channels_last))
+        actual = last(images.contiguous(memory_format=torch.channels_last))
     assert layouts == [True, True, True]
-    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual, expected)
 
 
 def test_small_images_keep_their_resolution_in_the_stem() -> None:
@@ -211,13 +213,14 @@ def test_compiles_into_one_graph(count: int, tmp_path: Path) -> None:
     model = (
         _frozen(CifarResNet(depth=8, dropout=0.1), count, tmp_path) if count else build_model(CifarResNet(depth=8), 10)
     )
+    model, images = model.double(), _images().double()
     compiled: nn.Module = torch.compile(model, backend="aot_eager", fullgraph=True)  # type: ignore[assignment]
     train_mode(compiled)
     assert model.get_submodule("layer1").training is (count < 2)
-    compiled(_images()).sum().backward()
+    compiled(images).sum().backward()
     model.eval()
     with torch.no_grad():
-        torch.testing.assert_close(compiled(_images()), model(_images()))
+        torch.testing.assert_close(compiled(images), model(images))
     assert head(compiled) is model.fc
     assert len(stages(compiled)) == 4
 

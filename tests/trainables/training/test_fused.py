@@ -18,6 +18,8 @@ from trainables.training import fused
 from trainables.training.fused import FusedSteps
 from trainables.training.loop import Run
 
+pytestmark = pytest.mark.numeric
+
 SMALL = merge(DIGITS, {"epochs": 2, "data": {"train_samples": 128}, "execution": {"precision": "fp32"}})
 SEEDS: list[dict[str, Any]] = [{"seed": 1}, {"seed": 2}]
 RECIPES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {

@@ -71,19 +71,21 @@ class TestSyntheticRun(TrainableSuite):
         return SyntheticRun
 
 
+@pytest.mark.numeric
 def test_it_learns(cache: Path) -> None:
     *_, last = run(merge(DIGITS, {"data": {"train_samples": None}, "augment": {"strength": 0.3}}), cache).epochs()
     assert last.val_accuracy > 0.9
     assert last.train_accuracy > 0.9
 
 
+@pytest.mark.numeric
 def test_a_reused_process_computes_what_a_fresh_one_does(cache: Path, tmp_path: Path) -> None:
     used = run(merge(DIGITS, {"seed": 7, "model": {"depth": 14}, "optimizer": {"kind": "adamw", "lr": 1e-3}}), cache)
     next(used.epochs())
     reused = [numbers(r) for r in run(DIGITS, cache).epochs()]
     program = (
         "import json, sys; from pathlib import Path; from trainables.config import parse_config;"
-        "from trainables.data import load_splits; from trainables.loop import Run;"
+        "from trainables.data.images import load_splits; from trainables.training.loop import Run;"
         "from tests.trainables.trainable_suite import numbers;"
         "c = parse_config(json.loads(sys.argv[1]));"
         "print(json.dumps([numbers(r) for r in Run(c, load_splits(c.data, Path(sys.argv[2]))).epochs()]))"
@@ -124,6 +126,7 @@ def test_val_loss_is_plain_cross_entropy_whatever_the_training_loss_is(cache: Pa
     assert smoothed.train_loss != plain.train_loss
 
 
+@pytest.mark.numeric
 def test_bf16_trains_and_stays_close(cache: Path) -> None:
     half = list(run(merge(DIGITS, {"execution": {"precision": "bf16"}}), cache).epochs())
     full = list(run(merge(DIGITS, {"execution": {"precision": "fp32"}}), cache).epochs())

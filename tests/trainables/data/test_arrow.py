@@ -1,25 +1,21 @@
-"""Prepared images that are damaged on disk: read as they were, prepared again, or refused; the process lives on."""
+"""Prepared images that are damaged on disk: read as they were, or refused; the process lives on."""
 
 from __future__ import annotations
 
-import json
 import random
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tests.mutations import COSTLY, ODD, check_clear, damaged, mutated, read_or_refused
+from tests.mutations import check_clear
 from tests.trainables.image_files import encode, picture, write_folder, write_parquet
 from trainables.config import ConfigError, Data
 from trainables.data.arrow import EncodedRows, read_labels, read_pixels
 from trainables.data.images import load_splits
-from trainables.data.store import PreparedData, prepare
+from trainables.data.store import prepare
 
 # In a process of its own: what Arrow trusts wrongly ends it.
 READ = """
@@ -104,45 +100,3 @@ def test_labels_of_no_class_are_refused(tmp_path: Path, source: Data) -> None:
     with pytest.raises(ConfigError, match=r"train\.arrow: must hold each image's label, one of the classes") as caught:
         load_splits(source, tmp_path)
     check_clear(caught.value)
-
-
-def same_store(source: Data, cache: Path, sound: PreparedData) -> None:
-    again = prepare(source, cache)
-    assert again == sound
-    assert len(load_splits(source, cache).train) == sound.counts["train"]
-
-
-@COSTLY
-@given(data=st.data())
-def test_a_changed_record_is_replaced(
-    tmp_path_factory: pytest.TempPathFactory, source: Data, data: st.DataObject
-) -> None:
-    cache = tmp_path_factory.mktemp("cache")
-    sound = prepare(source, cache)
-    file = data.draw(st.sampled_from(sorted([sound.directory / "meta.json", *(cache / "keys").iterdir()])))
-    content = file.read_bytes()
-    if data.draw(st.booleans()):
-        changed = data.draw(damaged(content))
-    else:
-        tree: Any = data.draw(mutated({"it": json.loads(content)}, ODD, most=2))
-        try:
-            changed = json.dumps(tree.get("it") if isinstance(tree, dict) else tree).encode()
-        except (TypeError, ValueError):  # a key that JSON does not have, or more digits than Python writes
-            changed = b"{"
-    file.write_bytes(changed)
-    again = prepare(source, cache)
-    assert again.fingerprint == sound.fingerprint
-    assert again.directory == sound.directory
-    read_or_refused(lambda: load_splits(source, cache))
-
-
-@pytest.mark.parametrize(
-    "content", [b"[" * 100_000, b'"\\u0000"', b'"../../evil"', b'"/etc"', b"1" * 9000, b"\xff", b"", b"null", b'"a/b"']
-)
-def test_hostile_keys_are_replaced(tmp_path: Path, source: Data, content: bytes) -> None:
-    sound = prepare(source, tmp_path)
-    for file in (tmp_path / "keys").iterdir():
-        file.write_bytes(content)
-    same_store(source, tmp_path, sound)
-    (sound.directory / "meta.json").write_bytes(content)
-    same_store(source, tmp_path, sound)
