@@ -87,7 +87,7 @@ class Retention:
 
     Of a trial that is not over or was completed, the last and the best (by the objective, among those that were
     written) are retained. A trial that was stopped or diverged retains none; one that failed retains what it has, to
-    find out why.
+    find out why. Both methods raise OSError if the storage cannot be reached, and may be called again then.
 
     Args:
         study: the study's folder.
@@ -101,11 +101,7 @@ class Retention:
         self._newest: dict[int, str] = {}
 
     def __call__(self, event: Event) -> None:
-        """Take one event.
-
-        Raises:
-            OSError: if the storage cannot be reached; the event may be passed again.
-        """
+        """Delete what one event has made superfluous."""
         if isinstance(event, TrialEnded) and event.status in (TrialStatus.STOPPED, TrialStatus.DIVERGED):
             self._study.delete_folder(_trial_folder(event.trial))
             self._newest.pop(event.trial, None)
@@ -114,11 +110,7 @@ class Retention:
             self._newest[event.trial] = event.checkpoint
 
     def sweep(self) -> None:
-        """Delete what trials have left that were stopped or diverged while the storage was away, or no driver ran.
-
-        Raises:
-            OSError: if the storage cannot be reached.
-        """
+        """Delete what trials have left that were stopped or diverged while the storage was away, or no driver ran."""
         left = {file.name.partition("/")[0] for file in self._study.list(CHECKPOINTS)}
         for record in list(self._records.values()):  # a copy: the driver may be adding to them
             folder = _trial_folder(record.number)

@@ -29,7 +29,7 @@ class Lease:
 
     Nothing depends on clocks of different machines agreeing: a heartbeat is a number that changes. A lease of this
     very folder is taken over at once: its driver is dead, since the caller holds the folder's own lock. Any other is
-    dead after `EXPIRES`.
+    dead after `EXPIRES`. Every method raises OSError if the storage cannot be reached.
 
     Args:
         study: the study's folder in the storage.
@@ -47,7 +47,6 @@ class Lease:
 
         Raises:
             ConfigError: naming the driver that holds it.
-            OSError: if the storage cannot be reached.
         """
         if not self._name.exists():
             write_text(self._name, uuid.uuid4().hex)
@@ -62,30 +61,18 @@ class Lease:
             self._refuse(self._read() or self._holder)
 
     def beat(self) -> bool:
-        """Renew the lease; false if it is another driver's now.
-
-        Raises:
-            OSError: if the storage cannot be reached.
-        """
+        """Renew the lease; false if it is another driver's now."""
         if not self.held():
             return False
         self._write()
         return True
 
     def held(self) -> bool:
-        """Whether the lease is still this driver's.
-
-        Raises:
-            OSError: if the storage cannot be reached.
-        """
+        """Whether the lease is still this driver's."""
         return bool((self._read() or {}).get("id") == self._holder["id"])
 
     def release(self) -> None:
-        """End the lease, unless it is another driver's now.
-
-        Raises:
-            OSError: if the storage cannot be reached.
-        """
+        """End the lease, unless it is another driver's now."""
         if self.held():
             self._study.delete(NAME)
 
@@ -102,14 +89,9 @@ class Lease:
         return found if isinstance(found, dict) else None
 
     def _watch(self, found: dict[str, Any]) -> None:
-        """Wait until the lease has expired.
-
-        Raises:
-            ConfigError: if its driver renews it meanwhile.
-        """
-        self._tell(
-            f"waiting up to {EXPIRES:.0f} s to see whether {_driver(found)} still searches {self._study.location}"
-        )
+        """Wait until the lease has expired; refuse if its driver renews it meanwhile."""
+        whose = f"{_driver(found)} still searches {self._study.location}"
+        self._tell(f"waiting up to {EXPIRES:.0f} s to see whether {whose}")
         deadline = time.monotonic() + EXPIRES
         while time.monotonic() < deadline:
             time.sleep(LOOK)

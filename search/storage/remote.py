@@ -138,13 +138,8 @@ class RemoteFolder:
         if target is None:
             self._copy(str(source), self._path(name), fs.LocalFileSystem(), self.filesystem)
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        try:
+        with _whole(target) as partial:
             shutil.copyfile(source, partial)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def get(self, name: str, target: Path) -> None:
         """Copy a file from here to this machine.
@@ -152,14 +147,8 @@ class RemoteFolder:
         Raises:
             FileNotFoundError: if there is none.
         """
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        os.close(handle)
-        try:
-            self._copy(self._path(name), partial, self.filesystem, fs.LocalFileSystem())
-            Path(partial).replace(target)
-        finally:
-            Path(partial).unlink(missing_ok=True)
+        with _whole(target) as partial:
+            self._copy(self._path(name), str(partial), self.filesystem, fs.LocalFileSystem())
 
     @contextmanager
     def writing(self, name: str, cache: Path) -> Iterator[Path]:
@@ -209,6 +198,18 @@ class RemoteFolder:
         fs.copy_files(
             source, target, source_filesystem=source_system, destination_filesystem=target_system, use_threads=False
         )
+
+
+@contextmanager
+def _whole(target: Path) -> Iterator[Path]:
+    """A path beside `target` to write to, which takes its place after a clean exit."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

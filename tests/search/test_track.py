@@ -166,7 +166,7 @@ def test_a_real_search_while_it_runs_killed_and_ended(tmp_path: Path) -> None:
     assert f"process {driver.pid}" in refused.stderr
     driver.kill()
     driver.wait()
-    assert "killed: session 1 was last heard of " in status()
+    assert "killed: session 1 wrote its last event " in status()
     for uri in (default, other):
         done = run("sample", "--tracking-uri", uri, cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")

@@ -46,7 +46,7 @@ class GridSearcher:
 
     def tell(self, record: TrialRecord) -> None:
         """Count the trial's point as taken, unless it is a recipe; how it ended makes no difference."""
-        if not record.origin.startswith("recipe:"):
+        if record.recipe is None:
             self._take(record.number)
 
     def _take(self, number: int) -> None:

@@ -216,9 +216,9 @@ def test_however_often_it_is_killed_it_decides_as_if_never_stopped(
     assert session > 10
     events = [e for e in read(tmp_path / "journal") if not isinstance(e, SessionStarted)]
     resumed = {"interrupted"}
-    kept = [e for e in events if not (isinstance(e, TrialResumed) and e.reason in resumed)]
-    assert [type(e) for e in kept] == [type(e) for e in expected]
-    assert [varying(e) for e in kept] == [varying(e) for e in expected]
+    others = [e for e in events if not (isinstance(e, TrialResumed) and e.reason in resumed)]
+    assert [type(e) for e in others] == [type(e) for e in expected]
+    assert [varying(e) for e in others] == [varying(e) for e in expected]
 
 
 class KilledError(Exception):

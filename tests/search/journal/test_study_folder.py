@@ -42,7 +42,7 @@ def test_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("nowhere/one", "there is none; --out names the folder of another search, got 'nowhere/one'"),
     ],
 )
-def test_what_is_no_study_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str, says: str) -> None:
+def test_what_is_no_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str, says: str) -> None:
     searched(tmp_path / "runs" / "one")
     searched(tmp_path / "runs" / "two")
     (tmp_path / "runs" / "begun" / "journal").mkdir(parents=True)

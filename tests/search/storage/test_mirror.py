@@ -140,9 +140,9 @@ def test_a_session_leaves_all_of_it_in_the_storage(tmp_path: Path) -> None:
     assert contents(storage / "sample") == contents(out / "sample")
     for name in ("study.yaml", "trials.parquet", "optuna_journal.log", "best_config.yaml"):
         assert (storage / "sample" / name).read_bytes() == (out / "sample" / name).read_bytes()
-    # Of the trial's checkpoints the last, which is the best, is kept, and is on this machine as well.
-    kept = [path.name for path in (storage / "sample" / "checkpoints").rglob("*.pt")]
-    assert kept == ["epoch-0003.pt"]
+    # Of the trial's checkpoints the last, which is the best, is retained, and is on this machine as well.
+    retained = [path.name for path in (storage / "sample" / "checkpoints").rglob("*.pt")]
+    assert retained == ["epoch-0003.pt"]
     assert outcome.checkpoint == out / "sample" / "checkpoints" / "trial-0000" / "leg-01" / "epoch-0003.pt"
     assert outcome.checkpoint.read_bytes() == b"x"
     assert not (storage / "sample" / "journal" / "lock.json").exists()

@@ -66,7 +66,7 @@ def test_half_a_copy_is_none(tmp_path: Path, shared: tuple[RemoteFolder, Prepare
     (folder / RECORD).unlink()
     with pytest.raises(FileNotFoundError, match="no prepared images"):
         fetch_prepared(storage, store.fingerprint, tmp_path / "node")
-    share_prepared(storage, {request(DATA): store})  # goes on with it
+    share_prepared(storage, {request(DATA): store})  # continues
     (tmp_path / "node" / f"tmp-{store.fingerprint}-of-a-dead-process").mkdir(parents=True)
     assert fetch_prepared(storage, store.fingerprint, tmp_path / "node") == here(store, tmp_path / "node")
     assert sorted(path.name for path in (tmp_path / "node").iterdir()) == sorted([store.fingerprint, "locks"])
