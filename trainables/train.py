@@ -27,7 +27,7 @@ MEASURED = ("seconds", "images_per_second")
 def rerun(
     config: TrialConfig, *, stop_epoch: int | None, cache: Path, checkpoint: Path | None = None, label: str = ""
 ) -> EpochResult:
-    """Train `config` from scratch, up to `stop_epoch` if given; tells a line an epoch and returns the last result.
+    """Train `config` from scratch, up to `stop_epoch` if given; prints a line an epoch and returns the last result.
 
     Raises:
         ConfigError: if images or weights cannot be had, or a batch does not fit into memory.
@@ -72,7 +72,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="another seed")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda instead of the recorded device")] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="go on to the last epoch where the trial had been stopped")
+        bool, typer.Option("--full", help="train to the last epoch where the trial had been stopped")
     ] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="write the trained weights here")] = None,
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,

@@ -53,7 +53,7 @@ class Augment(Part):
 
     `pad_crop` is the zero padding on each side as a fraction of the side (4 pixels of 32 are 0.125); `resized_crop`
     the smallest area of a random resized crop (1 is off); `color_jitter` the largest relative change of brightness,
-    contrast and saturation; `hue` a fraction of the colour circle; `rotation` degrees; `cutout` the side of the erased
+    contrast and saturation; `hue` a fraction of the color circle; `rotation` degrees; `cutout` the side of the erased
     square as a fraction of the image's; `mixup` and `cutmix` the alpha of the Beta distribution (0 is off; with both,
     each batch draws one). `policy` is RandAugment (Cubuk et al. 2019) or TrivialAugment (Mueller and Hutter 2021).
     """

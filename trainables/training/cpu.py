@@ -23,5 +23,5 @@ def multiplies_bf16() -> bool:
 
 
 def fastest_precision(device: str) -> Literal["fp32", "bf16"]:
-    """What `execution.precision: auto` comes to on a `cpu` or `cuda` device: bf16 on CPUs that multiply it."""
+    """What `execution.precision: auto` means on a `cpu` or `cuda` device: bf16 on CPUs that multiply it."""
     return "bf16" if device == "cpu" and multiplies_bf16() else "fp32"

@@ -16,8 +16,6 @@ from trainables.config import CifarResNet, ConfigError, SyntheticCurve, Torchvis
 from trainables.models import build_model
 from trainables.models.resnet import BasicBlockA, StagedResNet, build_network, head, stages
 
-pytestmark = pytest.mark.numeric
-
 FROZEN_KINDS = [CifarResNet(depth=8), TorchvisionResNet(depth=18, small_images=True)]
 
 
@@ -46,6 +44,7 @@ def test_parameter_counts_of_the_paper(depth: int, millions: str) -> None:
     assert sum(isinstance(module, nn.Conv2d | nn.Linear) for module in model.modules()) == depth
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_torchvision_networks_have_torchvisions_weights_and_logits(depth: Literal[18, 34, 50, 101, 152]) -> None:
     if depth <= 50:
@@ -120,6 +119,7 @@ def test_trains_at_any_size_in_any_memory_format(
         assert parameter.grad.isfinite().all(), name
 
 
+@pytest.mark.numeric
 def test_channels_last_changes_nothing_but_the_layout() -> None:
     model, images = build_model(CifarResNet(depth=8), 10).double().eval(), _images().double()
     layouts: list[bool] = []
@@ -217,6 +217,7 @@ def test_a_copy_stays_frozen(tmp_path: Path) -> None:
     assert [not module.training for stage in stages(twin) for module in stage] == [True] * 4 + [False] * 2
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("count", [0, 2])
 def test_compiles_into_one_graph(count: int, tmp_path: Path) -> None:
     model = (
@@ -250,6 +251,7 @@ def test_a_synthetic_curve_is_no_network() -> None:
         build_model(SyntheticCurve(), 10)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_the_shortcuts_gradient_is_that_of_slicing_and_padding_in_its_layout(
     layout: torch.memory_format,
