@@ -1,4 +1,4 @@
-"""What every verb on the command line shares: bad input is reported in a line or two, with exit code 2."""
+"""What all commands share: bad input is reported in a line or two and ends with exit code 2."""
 
 from __future__ import annotations
 

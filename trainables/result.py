@@ -60,10 +60,10 @@ class Trainable(Protocol):
     """A trial in progress: `trainables.training.loop.Run` on images, `trainables.synthetic.SyntheticRun` without."""
 
     def steps(self) -> Iterator[EpochResult | None]:
-        """Train on from where the state stands, up to the epoch whose result's `last` is true.
+        """Continue training from the current state, up to the epoch whose result's `last` is true.
 
         Yields None after every optimizer step and an `EpochResult` after each epoch. At both a `state_dict` may be
-        taken, and the iterator may be abandoned; a later one goes on from there. Yielding None does not wait for the
+        taken, and the iterator may be abandoned; a later one continues from there. Yielding None does not wait for the
         device, and what the caller does in between (with torch's global generators, too) changes no number.
         """
         ...
@@ -73,7 +73,7 @@ class Trainable(Protocol):
         return (result for result in self.steps() if result is not None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on exactly as if never stopped; readable with `torch.load(weights_only=True)`.
+        """Everything needed to continue exactly as if never stopped; readable with `torch.load(weights_only=True)`.
 
         Among it `config`; `epoch`, how many are finished; and `step`, how many steps of the next one are (0 at an
         epoch's end).

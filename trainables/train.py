@@ -73,7 +73,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="another seed")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda instead of the recorded device")] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="go on to the last epoch where the trial had been stopped")
+        bool, typer.Option("--full", help="train to the last epoch where the trial had been stopped")
     ] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="write the trained weights here")] = None,
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,

@@ -23,7 +23,7 @@ def test_one_value_has_no_interval() -> None:
         difference([1.0], [1.0, 2.0])
 
 
-def test_the_better_recipe_is_told_from_the_worse(tmp_path: Path) -> None:
+def test_the_better_recipe_is_distinguished_from_the_worse(tmp_path: Path) -> None:
     for name, lr in (("good", 0.1), ("bad", 1e-4)):
         tree = {"model": {"kind": "synthetic"}, "optimizer": {"kind": "sgd", "lr": lr}, "epochs": 5}
         (tmp_path / f"{name}.yaml").write_text(dump_config(parse_config(tree)))

@@ -48,7 +48,7 @@ def test_a_trained_checkpoint_scores_what_training_said(tmp_path: Path, config: 
     assert "Wilson" in held_out.stdout
 
 
-def test_a_record_that_was_not_met_is_told_with_its_difference(tmp_path: Path, config: Path) -> None:
+def test_a_record_that_was_not_met_is_reported_with_its_difference(tmp_path: Path, config: Path) -> None:
     tree = {"config": yaml.safe_load(config.read_text()), "provenance": {"stop_epoch": 1, "metrics": {"val_loss": 0.5}}}
     (tmp_path / "best_config.yaml").write_text(yaml.safe_dump(tree))
     again = verb(tmp_path, "train", "best_config.yaml")

@@ -46,7 +46,7 @@ def outcome(point: EpochResult | None) -> dict[str, Any] | None:
 def train_in_legs(
     build: Build, config: TrialConfig, stops: Sequence[int], folder: Path
 ) -> tuple[list[EpochResult | None], Trainable]:
-    """All that the steps yielded, and the last leg's trial; each leg goes on from the last one's checkpoint.
+    """All that the steps yielded, and the last leg's trial; each leg continues from the last one's checkpoint.
 
     `stops` are the points where a leg ends, counted over all legs; every None and every result is one.
     """

@@ -49,9 +49,9 @@ class Batch:
 class Augmentation:
     """What `Augment` asks for, then normalization; the pixels given are never changed.
 
-    In this order: crop, flip and rotation, the policy, colour jitter (brightness, contrast, saturation, hue),
+    In this order: crop, flip and rotation, the policy, color jitter (brightness, contrast, saturation, hue),
     normalization, cutout, then mixup or cutmix. `strength` scales paddings, areas, degrees, magnitudes and changes of
-    colour; it is the probability that a square is cut out of an image or that a batch is mixed, and twice that of a
+    color; it is the probability that a square is cut out of an image or that a batch is mixed, and twice that of a
     flip. At 0 the images are `normalize(pixels)` and nothing is drawn.
 
     Black is what lies outside an image. Integer crops and flips copy pixels; with a rotation or a resized crop all
@@ -176,7 +176,7 @@ class Augmentation:
         if not (self._mixup or self._cutmix):
             return Batch(images, labels)
         batch, _, height, width = images.shape
-        applied, which, *centre = torch.rand(4, generator=generator).tolist()
+        applied, which, *center = torch.rand(4, generator=generator).tolist()
         seed = int(torch.randint(2**62, (), generator=generator))
         order = torch.randperm(batch, generator=generator)
         if applied >= self._strength:
@@ -188,7 +188,7 @@ class Augmentation:
         partner = send(order, images.device)
         if cut:
             boxes = []
-            for length, middle in zip((height, width), centre, strict=True):
+            for length, middle in zip((height, width), center, strict=True):
                 half = int(length * math.sqrt(1 - share)) // 2
                 middle = int(middle * length)
                 boxes.append(slice(max(middle - half, 0), min(middle + half, length)))

@@ -1,6 +1,6 @@
-"""Changing colours: in place on float images whose levels run from 0 to 255, one factor per image.
+"""Changing colors: in place on float images whose levels run from 0 to 255, one factor per image.
 
-The formulas are Pillow's, as torchvision.transforms.v2 has them; greys are rounded down to whole levels as there.
+The formulas are Pillow's, as torchvision.transforms.v2 has them; grays are rounded down to whole levels as there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def whole_levels(images: Tensor) -> Tensor:
     return images.to(torch.int16 if images.device.type == "cpu" else torch.uint8)
 
 
-def _grey(images: Tensor) -> Tensor:
+def _gray(images: Tensor) -> Tensor:
     return (images[:, 0:1] * 0.2989).add_(images[:, 1:2], alpha=0.587).add_(images[:, 2:3], alpha=0.114).floor_()
 
 
@@ -33,17 +33,17 @@ def adjust_brightness_(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def adjust_contrast_(images: Tensor, factors: Tensor) -> Tensor:
-    """Images float [b, 3, h, w] blended with their mean grey in place; factors float [b]: 0 is grey, 1 no change."""
+    """Images float [b, 3, h, w] blended with their mean gray in place; factors float [b]: 0 is gray, 1 no change."""
     factors = _per_image(factors)
-    mean = _grey(images).mean(dim=(1, 2, 3), keepdim=True)
+    mean = _gray(images).mean(dim=(1, 2, 3), keepdim=True)
     return images.mul_(factors).add_(mean.mul_(1 - factors)).clamp_(0, 255)
 
 
 def adjust_saturation_(images: Tensor, factors: Tensor) -> Tensor:
-    """Images float [b, 3, h, w] blended with their grey version in place; factors float [b]: 0 is grey, 1 no change."""
+    """Images float [b, 3, h, w] blended with their gray version in place; factors float [b]: 0 is gray, 1 no change."""
     factors = _per_image(factors)
-    grey = _grey(images)
-    return images.mul_(factors).add_(grey.mul_(1 - factors)).clamp_(0, 255)
+    gray = _gray(images)
+    return images.mul_(factors).add_(gray.mul_(1 - factors)).clamp_(0, 255)
 
 
 def shift_hue(images: Tensor, shifts: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def shift_hue(images: Tensor, shifts: Tensor) -> Tensor:
 
     Args:
         images: float [b, 3, h, w], levels 0..255; not changed.
-        shifts: float [b], fractions of the colour circle.
+        shifts: float [b], fractions of the color circle.
 
     Returns:
         float [b, 3, h, w].
@@ -59,7 +59,7 @@ def shift_hue(images: Tensor, shifts: Tensor) -> Tensor:
     red, green, blue = images.unbind(1)
     value = torch.maximum(torch.maximum(red, green), blue)
     chroma = value - torch.minimum(torch.minimum(red, green), blue)
-    per_side = chroma.clamp(min=1e-6).reciprocal_()  # a grey pixel may get any hue: its chroma is 0
+    per_side = chroma.clamp(min=1e-6).reciprocal_()  # a gray pixel may get any hue: its chroma is 0
     hue = (red - green).mul_(per_side).add_(4)
     # Selecting by lerp with weights 0 and 1 is exact and, on the CPU, faster than torch.where.
     hue.lerp_((blue - red).mul_(per_side).add_(2), (value == green).to(images.dtype))

@@ -58,7 +58,7 @@ def resized_crop_windows(draws: Tensor, smallest: float, widest: float) -> Tenso
         widest: largest ratio of width to height (and of height to width) relative to the image's, at least 1.
 
     Returns:
-        float [4, b]: width and height as fractions of the image's, and the centre's offset from the image's centre,
+        float [4, b]: width and height as fractions of the image's, and the center's offset from the image's center,
         right and down, likewise.
     """
     area = smallest + (1 - smallest) * draws[0]
@@ -69,7 +69,7 @@ def resized_crop_windows(draws: Tensor, smallest: float, widest: float) -> Tenso
 
 
 def rescale_matrices(matrices: Tensor, height: int, width: int) -> Tensor:
-    """Matrices in pixels from the image's centre, float [..., 6], in the units that `warp` takes."""
+    """Matrices in pixels from the image's center, float [..., 6], in the units that `warp` takes."""
     return matrices / matrices.new_tensor([width / 2] * 3 + [height / 2] * 3)
 
 
@@ -80,7 +80,7 @@ def warp(
 
     Args:
         images: float [b, c, h, w].
-        matrices: float [b, 6], from `rescale_matrices`: (x, y, 1) of an output pixel, in pixels from the centre, to the
+        matrices: float [b, 6], from `rescale_matrices`: (x, y, 1) of an output pixel, in pixels from the center, to the
             place in the input it shows, first x, then y.
         mode: interpolation.
         outside: what lies beyond the edge: black or the edge's own pixels.

@@ -1,4 +1,4 @@
-"""Checkpoints: one file that holds the TrialConfig, the weights and everything needed to go on."""
+"""Checkpoints: one file that holds the TrialConfig, the weights and everything needed to resume."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainables.files import replacing
 
 __all__ = ["config_of", "is_dense", "load_checkpoint", "read_tensors", "save_checkpoint"]
 
-# What to tell of where two configs differ; the rest is counted.
+# Differences between two configs that are named; the rest is counted.
 MOST_NAMED = 3
 NOT_SET = "not set"
 
@@ -78,7 +78,7 @@ def _check_content(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             # torch would not have written such entries: it takes what lies in memory for the content of a folder, and
-            # one that is compressed may unpack for ever.
+            # one that is compressed may unpack forever.
             if any(e.external_attr & FOLDER_BIT or e.compress_type != zipfile.ZIP_STORED for e in archive.infolist()):
                 raise zipfile.BadZipFile("an entry is a folder or compressed")
             if archive.testzip() is not None:
@@ -99,7 +99,7 @@ def load_checkpoint(path: Path, expected: TrialConfig | None = None) -> dict[str
 
     Args:
         path: the file.
-        expected: the config of the trial that is to go on from it, if any. What `execution` leaves to the machine
+        expected: the config of the trial that is to resume from it, if any. What `execution` leaves to the machine
             (`auto` or null) in one of the two configs is no difference, as it is none between two studies.
 
     Raises:

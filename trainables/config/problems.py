@@ -1,4 +1,4 @@
-"""Mistakes in configs, all told at once: path, value, rule, and the nearest valid key."""
+"""Mistakes in configs, all reported at once: path, value, rule, and the nearest valid key."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["ConfigError", "Problem", "validate"]
 M = TypeVar("M", bound=BaseModel)
 
 LONGEST_SHOWN = 160
-LONGEST_TOLD = 1000
-MOST_TOLD = 100
+LONGEST_TEXT = 1000
+MOST_LISTED = 100
 
 
 class _BoundedRepr(reprlib.Repr):
@@ -67,13 +67,13 @@ class Problem:
     rule: str
 
     def __str__(self) -> str:
-        path = _printable(_shortened(self.path or "(top level)", LONGEST_TOLD))
-        rule = _printable(_shortened(self.rule, LONGEST_TOLD))
+        path = _printable(_shortened(self.path or "(top level)", LONGEST_TEXT))
+        rule = _printable(_shortened(self.rule, LONGEST_TEXT))
         return f"{path}: {rule}, got {_printable(_shortened(_bounded.repr(self.value), LONGEST_SHOWN))}"
 
 
 class ConfigError(ValueError):
-    """Bad input, told completely; verbs print it without a traceback and exit with code 2.
+    """Bad input, every mistake of it; commands print it without a traceback and exit with code 2.
 
     Attributes:
         problems: every mistake found, in the order of the file; of very many, the first and how many there are.
@@ -81,9 +81,9 @@ class ConfigError(ValueError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         found = tuple(problems)
-        if len(found) > MOST_TOLD + 1:  # the one more says how many there are
-            rest = Problem("", f"{len(found)} mistakes", f"only the first {MOST_TOLD} are listed")
-            found = (*found[:MOST_TOLD], rest)
+        if len(found) > MOST_LISTED + 1:  # the one more says how many there are
+            rest = Problem("", f"{len(found)} mistakes", f"only the first {MOST_LISTED} are listed")
+            found = (*found[:MOST_LISTED], rest)
         self.problems = found
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
@@ -199,13 +199,13 @@ def validate(model: type[M], tree: object) -> M:
     except ValidationError as invalid:
         problems: dict[tuple[str, str], Problem] = {}
         errors = invalid.errors(include_url=False)
-        for error in errors[:MOST_TOLD]:
+        for error in errors[:MOST_LISTED]:
             of_union = str(error["loc"][-1:]).startswith("('literal[")
             if of_union and error["type"] == "literal_error" and isinstance(error["input"], Mapping):
                 continue  # the mapping's own mistakes follow: the union's other member is not what was meant
             for problem in _problems(model, tree, error):
                 problems.setdefault((problem.path, problem.rule), problem)
-        told = list(problems.values())
-        if len(errors) > MOST_TOLD:
-            told.append(Problem("", f"{len(errors)} mistakes", f"only the first {MOST_TOLD} are listed"))
-        raise ConfigError(told) from None
+        listed = list(problems.values())
+        if len(errors) > MOST_LISTED:
+            listed.append(Problem("", f"{len(errors)} mistakes", f"only the first {MOST_LISTED} are listed"))
+        raise ConfigError(listed) from None

@@ -84,7 +84,7 @@ class Cifar:
 
 @dataclass(frozen=True)
 class Digits:
-    """The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn ships; grey, repeated to three channels."""
+    """The 1,797 handwritten digits of 8 x 8 pixels that scikit-learn ships; gray, repeated to three channels."""
 
     def signature(self) -> Any:
         return ["digits"]
@@ -93,12 +93,12 @@ class Digits:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # 0..16 as they come
-        pixels = np.ascontiguousarray(np.broadcast_to(grey[:, None], (len(grey), 3, 8, 8)))
+        gray = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # 0..16 as they come
+        pixels = np.ascontiguousarray(np.broadcast_to(gray[:, None], (len(gray), 3, 8, 8)))
         return _contents([str(name) for name in digits.target_names], {"train": (pixels, digits.target.tolist())})
 
 
-# A class is a direction (x, y) and a period of stripes; phase and both colours are random, so that no pixel tells it.
+# A class is a direction (x, y) and a period of stripes; phase and both colors are random, so that no pixel tells it.
 _STRIPES = (
     (1, 0, 6),
     (1, 0, 9),

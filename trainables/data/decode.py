@@ -1,6 +1,6 @@
 """Encoded images to RGB pixels, the same on every machine, thread and call.
 
-Palette, grey, CMYK, 16-bit and transparent images become 8-bit RGB (transparency is dropped, as torchvision's loader
+Palette, gray, CMYK, 16-bit and transparent images become 8-bit RGB (transparency is dropped, as torchvision's loader
 does), and are turned upright by their EXIF orientation. Formats are limited to those named in `FORMATS`: a file's
 content counts, not its extension.
 """
@@ -51,7 +51,7 @@ _DAMAGE = (
 )  # fmt: skip
 
 
-class UnreadableImage(Exception):  # noqa: N818 (it is told to the user as such)
+class UnreadableImage(Exception):  # noqa: N818 (reported to the user by this name)
     """An image that can't be decoded; its text says why."""
 
 
@@ -89,7 +89,7 @@ def _orientation(image: Image.Image) -> int:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I"):  # 16-bit grey: keep the high byte, as Pillow does for 16-bit colour
+    if image.mode.startswith("I"):  # 16-bit gray: keep the high byte, as Pillow does for 16-bit color
         high = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         image = Image.fromarray(high)
     elif image.mode == "P" and "transparency" in image.info:
@@ -148,7 +148,7 @@ def decode(encoded: bytes) -> Pixels:
 
 
 def decode_square(encoded: bytes, side: int) -> Pixels:
-    """The pixels, uint8 [3, side, side]: the shorter side becomes `side` (bilinear, antialiased), the centre is kept.
+    """The pixels, uint8 [3, side, side]: the shorter side becomes `side` (bilinear, antialiased), then a center crop.
 
     Raises:
         UnreadableImage: as `decode`.

@@ -42,7 +42,7 @@ def decode_rows(pool: ThreadPoolExecutor, encoded: EncodedRows, rows: Sequence[i
 def materialize(path: Path, count: int, size: Size) -> Pixels | None:
     """The first rows of a file of encoded images, at least `count`, as mapped pixels [n, 3, h, w].
 
-    They are decoded at the first call and kept beside the file; processes that ask at once wait for one of them. None
+    They are decoded at the first call and stored beside the file; processes that ask at once wait for one of them. None
     if that would take more than `LARGEST_BYTES`, or more disk than is free, or the folder can't be written.
     """
     height, width = (size, size) if isinstance(size, int) else size
@@ -59,7 +59,7 @@ def materialize(path: Path, count: int, size: Size) -> Pixels | None:
             for remains in path.parent.glob(f"tmp-{name}-*"):  # of a process that died: this one has the lock
                 remains.unlink()
             if shutil.disk_usage(path.parent).free < needed + _SPARE_BYTES:
-                log.warning("%s: too little disk to keep decoded images, they are decoded for every batch", path)
+                log.warning("%s: too little disk for decoded images, they are decoded for every batch", path)
                 return None
             temporary = path.parent / f"tmp-{name}-{uuid.uuid4().hex}"
             try:
@@ -70,7 +70,7 @@ def materialize(path: Path, count: int, size: Size) -> Pixels | None:
             finally:
                 temporary.unlink(missing_ok=True)
     except OSError as error:
-        log.warning("%s: decoded images can't be kept (%s), they are decoded for every batch", path, error)
+        log.warning("%s: decoded images can't be stored (%s), they are decoded for every batch", path, error)
         return None
     return _ready(path, name, count)
 

@@ -14,7 +14,7 @@ from trainables.data.source import Contents, Row, Split, check_classes, listed
 __all__ = ["EXTENSIONS", "ImageFile", "ImageFolder"]
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-# Files of these kinds are listed too: told as unreadable rather than left out without a word.
+# Files of these kinds are listed too: reported as unreadable rather than skipped silently.
 _OTHER_IMAGES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jfif", ".ppm", ".pgm", ".tga", ".psd")
 
 _SPLIT_FOLDERS: dict[str, Split] = {
@@ -69,7 +69,9 @@ class ImageFile:
     def at(cls, split: Split, class_name: str, path: Path) -> ImageFile:
         try:
             stat = path.stat()
-        except OSError:  # a broken link: reading it fails as well, and that is told with the other unreadable images
+        except (
+            OSError
+        ):  # a broken link: reading it fails as well, and that is reported with the other unreadable images
             return cls(split, class_name, path, -1, -1)
         return cls(split, class_name, path, stat.st_size, stat.st_mtime_ns)
 

@@ -83,7 +83,7 @@ class ParquetFiles:
         try:
             found = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
             found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-            if odd := [file for file in found if not file.is_file()]:  # a pipe would be waited for for ever
+            if odd := [file for file in found if not file.is_file()]:  # opening a pipe would wait forever
                 rule = f"must hold regular files only, unlike {listed([file.name for file in odd])}"
                 raise ConfigError.single("data.source", source, rule)
             splits = {file: _split_of(file, path) for file in found}
@@ -229,8 +229,8 @@ def _check_sizes(file: _File, metadata: pq.FileMetaData) -> None:
     for chunk in _chunks(metadata):
         packed, unpacked = chunk.total_compressed_size, chunk.total_uncompressed_size
         if unpacked > _MOST_UNPACKED * packed + _SPARE_UNPACKED:
-            told = f"column {chunk.path_in_schema} unpacks from {packed:,} to {unpacked:,} bytes"
-            raise _unreadable(file.path, ValueError(told))
+            reason = f"column {chunk.path_in_schema} unpacks from {packed:,} to {unpacked:,} bytes"
+            raise _unreadable(file.path, ValueError(reason))
 
 
 def _check_range(tables: list[_Table], names: tuple[str, ...]) -> None:

@@ -212,7 +212,7 @@ def build(contents: Contents, data: Data, directory: Path) -> Built:
     moments = np.sum([survey.moments[row] for row in splits["train"].tolist()], axis=0)
     values = len(splits["train"]) * (size[0] * size[1] if survey.as_pixels else LARGEST_PIXELS**2)
     mean = moments[:3] / values / 255
-    # A constant channel has no deviation; one grey level keeps the division by it finite.
+    # A constant channel has no deviation; one gray level keeps the division by it finite.
     std = np.maximum(np.sqrt(np.maximum(moments[3:] / values / 255**2 - mean**2, 0)), 1 / 255)
     alike = len(survey.sizes) == 1 and max(size) <= LARGEST_NATIVE
     skipped = tuple(name for name, _ in survey.unreadable)

@@ -53,7 +53,7 @@ class Source(Protocol):
         ...
 
     def contents(self, downloads: Path) -> Contents:
-        """Read and check classes and labels; what has to be fetched is kept in `downloads`.
+        """Read and check classes and labels; what has to be fetched is stored in `downloads`.
 
         Raises:
             ConfigError: if labels or classes can't be used, or a download fails.
@@ -68,7 +68,7 @@ def listed(items: Sequence[str], most: int = 5) -> str:
 
 
 def check_classes(source: str, class_names: Sequence[str], counts: Mapping[Split, Sequence[int]]) -> None:
-    """Refuse class sets that can't be learnt; `counts` holds the images of each class in each split there is.
+    """Refuse class sets that can't be learned; `counts` holds the images of each class in each split there is.
 
     Raises:
         ConfigError: one class only, no training images at all, or classes without any.

@@ -179,7 +179,7 @@ def _build(source: Source, data: Data, cache: Path, key: str) -> PreparedData:
             os.close(descriptor)
         directory = cache / store.fingerprint
         with FileLock(_lock_path(cache, store.fingerprint)):
-            # The same images may have come by another way: a complete store is kept, a damaged one replaced.
+            # The same images may have come by another way: a complete store stays, a damaged one is replaced.
             if _read(directory) is None:
                 shutil.rmtree(directory, ignore_errors=True)
                 temporary.rename(directory)

@@ -34,10 +34,10 @@ class FusedSteps:
         self._most: dict[Hashable, int] = {}
 
     def advance(self, runs: Sequence[Run]) -> list[Outcome]:
-        """Take one step of each run, or end its epoch where it has no step left, and give what `Run.steps` would yield.
+        """Take one step of each run, or end its epoch where it has no step left; return what `Run.steps` would yield.
 
         Runs with the same `fusion` take their steps together, if there is memory for that; the others one after
-        another. A run that fails gives its error and must not go on; the others are none the worse.
+        another. A run that fails returns its error and must not be advanced again; the others are not affected.
 
         Args:
             runs: different ones, none of which has given its last result.
@@ -95,7 +95,7 @@ def _outcome(work: Callable[[], T]) -> T | Exception:
     try:
         return work()
     except Exception as error:  # noqa: BLE001
-        return error.with_traceback(None)  # which would keep what the step has allocated
+        return error.with_traceback(None)  # which would hold what the step has allocated
 
 
 def _gradients(runs: list[Run], batches: list[Batch]) -> list[Tensor]:

@@ -252,7 +252,7 @@ class Run(Trainable):
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer, validation history, config, normalization, class names: tensors and plain data.
 
-        The tensors are those that training changes: save them before it goes on.
+        The tensors are those that training changes: save them before the next step.
         """
         return {
             "config": self._config.model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""Memory that a trial may take, and what is told when it does not suffice."""
+"""Memory that a trial may take, and a clear error when it does not suffice."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from trainables.config import ConfigError, TrialConfig
 
 __all__ = ["cap_gpu_memory", "keep_freed_memory", "translate_oom"]
 
-# How it is said in errors without a type of their own: by torch's allocator for the CPU, and by what CUDA asks for
-# beside torch's.
+# Messages of errors without a type of their own: of torch's allocator for the CPU, and of what CUDA allocates
+# beside torch.
 CPU_ERRORS = ("DefaultCPUAllocator", "alloc_cpu.cpp")
 GPU_ERRORS = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
@@ -22,7 +22,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, up to 2 GiB, for the next step's tensors.
+    """Let this process reuse the memory that it frees, up to 2 GiB, for the next step's tensors.
 
     glibc hands large blocks back to the system one by one, which gives them out again page by page, cleared: for a
     small network a tenth of a step. No-op where the C library has no `mallopt`.
@@ -44,7 +44,7 @@ def cap_gpu_memory(share: float) -> None:
 
 @contextmanager
 def translate_oom(config: TrialConfig, share: float | None = None) -> Iterator[None]:
-    """Tell an allocation that fails inside as what it is to the user.
+    """Re-raise an allocation that fails as a ConfigError.
 
     Args:
         config: of the trial that allocates.
@@ -59,11 +59,11 @@ def translate_oom(config: TrialConfig, share: float | None = None) -> Iterator[N
         on_gpu = isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in GPU_ERRORS)
         if not on_gpu and not any(text in str(error) for text in CPU_ERRORS):
             raise
-        rule = _told(config, share if on_gpu else None, on_gpu, str(error).partition("\n")[0])
+        rule = _out_of_memory(config, share if on_gpu else None, on_gpu, str(error).partition("\n")[0])
         raise ConfigError.single("batch_size", config.batch_size, rule) from None
 
 
-def _told(config: TrialConfig, share: float | None, on_gpu: bool, first: str) -> str:
+def _out_of_memory(config: TrialConfig, share: float | None, on_gpu: bool, first: str) -> str:
     size = config.data.resolution
     images = f"{config.batch_size} images" + (f" of {size} x {size} pixels" if size else "")
     where = "the GPU's memory" if on_gpu else "this machine's memory"

@@ -19,7 +19,7 @@ class PartialEpoch:
     """Sums, random streams and time of an epoch that has begun and not ended.
 
     Dropout draws from torch's global generators, which anyone may use in the same process. They hold this epoch's
-    stream only inside `running`; outside, its state is kept here.
+    stream only inside `running`; outside, its state is stored here.
 
     Attributes:
         generator: of the CPU, for augmentation.

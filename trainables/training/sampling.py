@@ -18,7 +18,7 @@ def epoch_order(seed: int, epoch: int, count: int, weights: Tensor | None) -> Te
         seed: the trial's.
         epoch: counted from 0.
         count: of the training images.
-        weights: of each image, float [count], by which they are drawn with replacement; None: each of them once.
+        weights: sampling weight of each image, float [count], for draws with replacement; None: each image once.
     """
     generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
     if weights is not None:
@@ -33,14 +33,14 @@ def train_probe(data: Data, count: int) -> Tensor:
 
 
 def sampling_weights(regularization: Regularization, labels: Tensor, classes: int) -> Tensor | None:
-    """By which each image is drawn, float64 [n], so that classes come equally often; None where that is not asked."""
+    """Sampling weight of each image, float64 [n], so that classes come equally often; None if disabled."""
     if regularization.imbalance != "balanced_sampling":
         return None
     return (1 / _counts(labels, classes))[labels]
 
 
 def class_weights(regularization: Regularization, labels: Tensor, classes: int) -> Tensor | None:
-    """Of the loss, float32 [classes], their mean over the images being 1; None where that is not asked."""
+    """Class weights of the loss, float32 [classes], 1 on average over the images; None if disabled."""
     if regularization.imbalance != "class_weights":
         return None
     return (len(labels) / (classes * _counts(labels, classes))).float()

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from search.engine.driver import StudyDriver
-from search.engine.session import SessionOutcome, run_session
+import search.api
 from search.journal.log import Journal, read, segments
 from search.journal.records import TrialRecord, TrialStatus
+from search.journal.result import StudyResult
 from search.storage.checkpoints import Retention, checkpoint_name, leg_folder
 from search.storage.lease import Lease
 from search.storage.location import fetch_study, has_study, study_storage
 from search.storage.mirror import Mirror
 from search.storage.remote import local_storage, open_storage
-from search.tracking.tracker import MLflowTracker
+from search.tune.adapters import TuneContext
 from tests.search.killed_search import (
     command,
     environment,
@@ -86,14 +85,14 @@ def test_two_searches_of_one_name_are_not_mixed(tmp_path: Path) -> None:
     assert contents(here) == before
 
 
-def test_a_search_that_was_started_without_a_storage_takes_its_checkpoints_along(tmp_path: Path) -> None:
+def test_a_search_that_was_started_without_a_storage_takes_its_checkpoints_along(
+    tmp_path: Path, session: Callable[[Path, Path | None], StudyResult]
+) -> None:
     out, storage = tmp_path / "out", tmp_path / "storage"
-    session(out, out, [], mirrored=False)
+    session(out, None)
     before = out / "sample" / "checkpoints" / "trial-0000" / "leg-01" / "epoch-0003.pt"
     assert before.exists()
-    outcome = session(out, storage, [])
-    assert outcome.trouble is None
-    assert outcome.checkpoint == before
+    assert session(out, storage).trouble is None
     assert (storage / "sample" / before.relative_to(out / "sample")).read_bytes() == b"x"
     assert contents(storage / "sample") == contents(out / "sample")
 
@@ -108,34 +107,38 @@ def test_what_a_stopped_trial_has_left_is_swept_up(tmp_path: Path) -> None:
     assert [file.name[:10] for file in study.list("checkpoints")] == ["trial-0001", "trial-0003"]
 
 
-def session(out: Path, storage: Path, warnings: list[str], mirrored: bool = True) -> SessionOutcome:
-    """A session of one trial of three that completes; the others wait."""
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path | None], StudyResult]:
+    """A session of one trial of three that completes, without Ray; the others wait."""
 
-    def run_trials(driver: StudyDriver, folder: Path, number: int) -> str | None:
+    def run_trials(context: TuneContext) -> None:
+        driver = context.driver
         for _ in range(3):
             driver.next_leg()
         if not driver.records[0].history:
-            leg = f"{storage}/sample/checkpoints/trial-0000/leg-01"
-            Path(leg).mkdir(parents=True)
             for epoch in (1, 2, 3):
-                Path(leg, f"epoch-000{epoch}.pt").write_bytes(b"x")
+                name = f"{leg_folder(0, 1)}/{checkpoint_name(epoch)}"
+                context.storage.write(name, b"x")
                 metrics = METRICS | {"val_accuracy": epoch / 10}
-                driver.on_result(0, epoch, metrics, epoch == 3, "epochs", f"{leg}/epoch-000{epoch}.pt")
-        return None
+                driver.on_result(0, epoch, metrics, epoch == 3, "epochs", context.storage.where(name))
 
-    spec = sample_spec(trials=3)
-    mirror = Mirror(local_storage(storage / "sample"), out / "sample", warnings.append) if mirrored else None
-    tracker = MLflowTracker(f"sqlite:///{out}/mlflow.db", spec, out)
-    console = Console(file=io.StringIO())
-    return run_session(spec, out, run_trials, fingerprint=None, tracker=tracker, console=console, mirror=mirror)
+    monkeypatch.setattr(search.api, "connect", lambda: None)
+    monkeypatch.setattr(search.api, "run_trials", run_trials)
+
+    def run(out: Path, storage: Path | None) -> StudyResult:
+        kept = None if storage is None else str(storage)
+        return search.api.run_study(sample_spec(trials=3), out=out, storage=kept, progress=False)
+
+    return run
 
 
-def test_a_session_leaves_all_of_it_in_the_storage(tmp_path: Path) -> None:
+def test_a_session_leaves_all_of_it_in_the_storage(
+    tmp_path: Path, session: Callable[[Path, Path | None], StudyResult], caplog: pytest.LogCaptureFixture
+) -> None:
     out, storage = tmp_path / "out", tmp_path / "storage"
-    warnings: list[str] = []
     assert study_storage(None, out / "sample", smoke=False, fresh=False) is None
     assert not has_study(local_storage(storage / "sample"))
-    outcome = session(out, storage, warnings)
+    session(out, storage)
     assert has_study(local_storage(storage / "sample"))
     assert contents(storage / "sample") == contents(out / "sample")
     for name in ("study.yaml", "trials.parquet", "optuna_journal.log", "best_config.yaml"):
@@ -143,19 +146,17 @@ def test_a_session_leaves_all_of_it_in_the_storage(tmp_path: Path) -> None:
     # Of the trial's checkpoints the last, which is the best, is retained, and is on this machine as well.
     retained = [path.name for path in (storage / "sample" / "checkpoints").rglob("*.pt")]
     assert retained == ["epoch-0003.pt"]
-    assert outcome.checkpoint == out / "sample" / "checkpoints" / "trial-0000" / "leg-01" / "epoch-0003.pt"
-    assert outcome.checkpoint.read_bytes() == b"x"
+    here = out / "sample" / "checkpoints" / "trial-0000" / "leg-01" / "epoch-0003.pt"
+    assert here.read_bytes() == b"x"
     assert not (storage / "sample" / "journal" / "lock.json").exists()
-    assert warnings == []
+    assert not [record for record in caplog.records if record.name == "search"]
     check_that_it_remembers(out / "sample", storage, tmp_path)
     # On another machine it continues from there.
     other = tmp_path / "other"
-    fetch_study(local_storage(storage / "sample"), other / "sample")
-    again = session(other, storage, warnings)
-    assert again.result.trials[0].status is TrialStatus.COMPLETED
+    assert session(other, storage).trials[0].status is TrialStatus.COMPLETED
     assert len(segments(storage / "sample" / "journal")) == 2
     with pytest.raises(ConfigError, match="from another machine"):  # the first machine's folder is behind
-        session(out, storage, warnings)
+        Mirror(local_storage(storage / "sample"), out / "sample", print).__enter__()
     assert not (storage / "sample" / "journal" / "lock.json").exists()
 
 
@@ -256,7 +257,7 @@ def test_a_lease_without_heartbeats_expires_and_its_holder_notices(
     study = local_storage(tmp_path / "storage")
     first, second = (Lease(study, tmp_path / name, warnings.append) for name in ("first", "second"))
     first.acquire()
-    assert warnings == []
+    assert not [record for record in caplog.records if record.name == "search"]
     second.acquire()
     assert "waiting" in warnings[0]
     assert not first.beat()

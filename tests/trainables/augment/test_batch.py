@@ -165,8 +165,8 @@ class TestMoves:
 
     def test_rotation_is_uniform_within_its_degrees(self) -> None:
         images = _run(_plain(rotation=40.0, strength=0.5), _coordinates(2000, 32)).images
-        centre = images[:, 1, 12:20, 12:20]  # the column's gradient turns with the image
-        across, down = centre[:, 4, 5] - centre[:, 4, 4], centre[:, 5, 4] - centre[:, 4, 4]
+        center = images[:, 1, 12:20, 12:20]  # the column's gradient turns with the image
+        across, down = center[:, 4, 5] - center[:, 4, 4], center[:, 5, 4] - center[:, 4, 4]
         degrees = torch.rad2deg(torch.atan2(down, across))
         assert degrees.abs().max().item() == pytest.approx(20, abs=0.2)
         assert degrees.mean().item() == pytest.approx(0, abs=1.1)
@@ -196,8 +196,8 @@ class TestMoves:
 
 class TestColors:
     def test_brightness_is_uniform_within_its_range(self) -> None:
-        grey = torch.full((4000, 3, 4, 4), 100, dtype=torch.uint8)
-        factors = _run(_plain(color_jitter=0.8, strength=0.5), grey).images.mean((1, 2, 3)) / 100
+        gray = torch.full((4000, 3, 4, 4), 100, dtype=torch.uint8)
+        factors = _run(_plain(color_jitter=0.8, strength=0.5), gray).images.mean((1, 2, 3)) / 100
         assert factors.min().item() == pytest.approx(0.6, abs=0.02)
         assert factors.max().item() == pytest.approx(1.4, abs=0.02)
         assert factors.mean().item() == pytest.approx(1, abs=0.02)
@@ -225,7 +225,7 @@ class TestErasing:
         rows, columns = cut.any(2).sum(1), cut.any(1).sum(1)
         assert torch.equal(rows * columns, area[area > 0])  # a rectangle, clipped at the border
         assert (rows.max().item(), columns.max().item()) == (side // 2, side // 2)
-        # The centre is uniform: a pixel is erased as often as its window of possible centres is long.
+        # The center is uniform: a pixel is erased as often as its window of possible centers is long.
         reach = torch.arange(side)
         possible = ((reach + side // 4).clamp(max=side - 1) - (reach - side // 4 + 1).clamp(min=0) + 1) / side
         torch.testing.assert_close(cut.float().mean(0), possible.view(-1, 1) * possible, rtol=0, atol=0.06)

@@ -1,4 +1,4 @@
-"""Colour changes against torchvision's, one factor per image."""
+"""Color changes against torchvision's, one factor per image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.numeric
 
 
 def _images() -> Tensor:
-    """uint8 [12, 3, 9, 11]: noise, greys, single colours, black and white."""
+    """uint8 [12, 3, 9, 11]: noise, grays, single colors, black and white."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (12, 3, 9, 11), dtype=torch.uint8, generator=generator)
     images[1] = images[1, :1]

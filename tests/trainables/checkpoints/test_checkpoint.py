@@ -117,7 +117,7 @@ def test_a_flipped_bit_changes_nothing_or_is_refused(real: Path, tmp_path: Path)
 
 
 def test_an_entry_that_is_a_folder_or_compressed_is_refused(tmp_path: Path) -> None:
-    # Of a folder torch takes what lies in memory for its content; what is compressed may unpack for ever.
+    # Of a folder torch takes what lies in memory for its content; what is compressed may unpack forever.
     folder, packed = tmp_path / "folder.pt", tmp_path / "packed.pt"
     save_checkpoint(STATE, folder)
     save_checkpoint(STATE, packed)
@@ -166,7 +166,7 @@ class TestAnotherConfig:
 
 
 @pytest.mark.parametrize("config", [{"optimizer": {"kind": "sgd", "speed": 1}}, [1], None])
-def test_a_config_that_is_none_is_told_with_the_file(tmp_path: Path, config: object) -> None:
+def test_a_config_that_is_none_is_reported_with_the_file(tmp_path: Path, config: object) -> None:
     path = tmp_path / "trial.pt"
     save_checkpoint({**STATE, "config": config}, path)
     with pytest.raises(ConfigError, match=r"must hold a valid TrialConfig .*trial\.pt"):

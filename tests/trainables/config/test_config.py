@@ -27,7 +27,7 @@ def problems(tree: Any) -> dict[str, str]:
     return {problem.path: problem.rule for problem in caught.value.problems}
 
 
-def test_every_mistake_is_told_at_once() -> None:
+def test_every_mistake_is_reported_at_once() -> None:
     found = problems(
         {
             "optimizer": {"kind": "sgd", "momentun": 0.9, "lr": -1},
@@ -72,7 +72,7 @@ def test_a_mistake_names_path_and_rule(tree: Any, path: str, words: str) -> None
     assert words in found[path]
 
 
-def test_what_belongs_to_another_optimizer_is_replaced_not_kept() -> None:
+def test_what_belongs_to_another_optimizer_is_replaced() -> None:
     base = TrialConfig().model_dump(mode="json")
     config = parse_config(merge(base, {"optimizer": {"kind": "adamw", "lr": 1e-3}}))
     assert config.optimizer.kind == "adamw"
@@ -120,7 +120,7 @@ def test_unflatten_is_the_inverse_of_flatten() -> None:
         unflatten({"a.b": 2, "a": 1})
 
 
-def test_a_message_can_be_shown_whatever_it_tells() -> None:
+def test_a_message_can_be_shown_whatever_it_names() -> None:
     shared: list[Any] = [1]
     for _ in range(60):
         shared = [shared, shared]

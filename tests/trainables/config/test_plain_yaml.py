@@ -89,7 +89,7 @@ def laughs() -> str:
     ],
     ids=["brackets", "dashes", "mappings", "laughs", "base 60"],
 )
-def test_what_would_take_for_ever_is_refused_at_once(text: str) -> None:
+def test_what_would_take_forever_is_refused_at_once(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(parse_yaml(text, "x"))
     check_clear(caught.value)

@@ -17,7 +17,7 @@ from tests.trainables.image_files import encode, picture
 from trainables.data.decode import UnreadableImage, decode, decode_square, quiet, thumbnail
 
 
-def grey(level: int, mode: str) -> Image.Image:
+def gray(level: int, mode: str) -> Image.Image:
     return Image.new("RGB", (6, 4), (level,) * 3).convert(mode)
 
 
@@ -36,14 +36,14 @@ def test_every_format_gives_channels_first_pixels(kind: str) -> None:
 @pytest.mark.parametrize(
     ("image", "kind"),
     [
-        (grey(100, "L"), "PNG"),
-        (grey(100, "LA"), "PNG"),
-        (grey(100, "RGBA"), "PNG"),
-        (grey(100, "P"), "PNG"),
-        (grey(100, "CMYK"), "JPEG"),
+        (gray(100, "L"), "PNG"),
+        (gray(100, "LA"), "PNG"),
+        (gray(100, "RGBA"), "PNG"),
+        (gray(100, "P"), "PNG"),
+        (gray(100, "CMYK"), "JPEG"),
         (Image.fromarray(np.full((4, 6), 100 * 257, dtype=np.uint16)), "PNG"),
     ],
-    ids=["grey", "grey+alpha", "alpha", "palette", "cmyk", "16 bit"],
+    ids=["gray", "gray+alpha", "alpha", "palette", "cmyk", "16 bit"],
 )
 def test_every_mode_becomes_rgb(image: Image.Image, kind: str) -> None:
     pixels = decode(encode(image, kind))
@@ -180,7 +180,7 @@ SOUND = [
     changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8),
     cut=st.integers(0, 10_000),
 )
-def test_damage_is_either_harmless_or_told(encoded: bytes, changes: list[tuple[int, int]], cut: int) -> None:
+def test_damage_is_either_harmless_or_reported(encoded: bytes, changes: list[tuple[int, int]], cut: int) -> None:
     damaged = bytearray(encoded)
     for place, value in changes:
         damaged[place % len(damaged)] = value

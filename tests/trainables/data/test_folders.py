@@ -43,7 +43,7 @@ def test_hidden_files_and_other_files_are_no_images(tmp_path: Path) -> None:
 def test_extensions_in_capitals_and_images_of_other_kinds_are_listed(tmp_path: Path) -> None:
     write_folder(tmp_path, {"cat": 1, "dog": 1})
     (tmp_path / "cat/A.JPEG").write_bytes(encode(picture(1), "JPEG"))
-    (tmp_path / "cat/b.gif").write_bytes(encode(picture(1), "GIF"))  # told as unreadable when it is decoded
+    (tmp_path / "cat/b.gif").write_bytes(encode(picture(1), "GIF"))  # reported as unreadable when it is decoded
     assert labels_per_split(contents(f"imagefolder:{tmp_path}")) == {"train": {0: 3, 1: 1}}
 
 

@@ -161,7 +161,7 @@ def test_processes_that_need_decoded_images_at_once_decode_them_once(snaps: str,
     assert [path.name for path in store.directory.glob("*96*")] == ["train-96x96-184.arrow"]
 
 
-def test_when_decoded_images_cannot_be_kept_they_are_decoded_anew(
+def test_when_decoded_images_cannot_be_stored_they_are_decoded_anew(
     snaps: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     prepare(Data(source=snaps), tmp_path)

@@ -127,7 +127,7 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
     refused(f"parquet:{tmp_path}", "must be a sound Parquet file")
 
 
-def test_damage_in_the_middle_of_a_file_is_told(tmp_path: Path) -> None:
+def test_damage_in_the_middle_of_a_file_is_reported(tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     file = write_parquet(tmp_path / "a.parquet", [noise.bytes(3000) for _ in range(240)], [i % 2 for i in range(240)])
     whole = file.read_bytes()
@@ -138,7 +138,7 @@ def test_damage_in_the_middle_of_a_file_is_told(tmp_path: Path) -> None:
 
 
 @given(changes=st.lists(st.tuples(st.integers(1, 3000), st.integers(0, 255)), min_size=1, max_size=6))
-def test_damaged_bytes_are_told_or_harmless(
+def test_damaged_bytes_are_reported_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]]
 ) -> None:
     file = write_parquet(tmp_path_factory.mktemp("damaged") / "a.parquet", PICTURES[:6], HALVES[:6], ["a", "b"])

@@ -156,14 +156,14 @@ class TestUnreadableImages:
         with pytest.raises(ConfigError, match="4 of 29"):
             prepare(Data(source=source), tmp_path / "cache")
 
-    def test_many_are_told_in_a_few_words(self, tmp_path: Path) -> None:
+    def test_many_are_reported_in_a_few_words(self, tmp_path: Path) -> None:
         images = [b"broken" if i < 90 else encode(picture(i)) for i in range(120)]
         file = write_parquet(tmp_path / "a.parquet", images, [i % 2 for i in range(120)])
         with pytest.raises(ConfigError, match=r"90 of 120 are not: a.parquet row 0 \(0.png\).* and 85 more") as caught:
             prepare(Data(source=f"parquet:{file}"), tmp_path / "cache")
         assert len(str(caught.value)) < 700
 
-    def test_a_class_that_skipping_leaves_too_small_is_told(self, tmp_path: Path) -> None:
+    def test_a_class_that_skipping_leaves_too_small_is_reported(self, tmp_path: Path) -> None:
         images = [b"broken" if i < 22 and i % 2 else encode(picture(i)) for i in range(24)]
         file = write_parquet(tmp_path / "a.parquet", images, [i % 2 for i in range(24)], ["ant", "bee"])
         with pytest.raises(ConfigError, match=r"at least 3 readable images a class.* bee \(1\)"):
@@ -187,10 +187,10 @@ def test_files_that_never_end_are_no_images(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ConfigError, match="4 of 28 are not") as caught:
         prepare(Data(source=f"imagefolder:{tmp_path / 'images'}"), tmp_path / "cache")
     check_clear(caught.value)
-    told = str(caught.value)
-    assert "pipe.png (no regular file)" in told
-    assert "zero.png (no regular file)" in told
-    assert "sparse.png (1,099,511,627,776 bytes, above the limit of 536,870,912)" in told
+    message = str(caught.value)
+    assert "pipe.png (no regular file)" in message
+    assert "zero.png (no regular file)" in message
+    assert "sparse.png (1,099,511,627,776 bytes, above the limit of 536,870,912)" in message
     monkeypatch.setattr(decode_module, "LARGEST_FILE", 3)
     with pytest.raises(UnreadableImage, match="above the limit of 3"):
         read_encoded(next(odd.glob("0*.png")))

@@ -206,7 +206,7 @@ class TestDisk:
         assert "Traceback" not in run.stderr
         assert int(run.stdout.split()[0]) < 50  # KiB left behind
 
-    def test_a_write_that_fails_half_way_is_told_and_cleaned_up(self, snaps: str, tmp_path: Path) -> None:
+    def test_a_write_that_fails_half_way_is_reported_and_cleaned_up(self, snaps: str, tmp_path: Path) -> None:
         limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n{PREPARE}"
         process = python(limit, snaps, tmp_path)
         _, err = process.communicate()

@@ -18,8 +18,6 @@ from trainables.models.networks import build_network
 from trainables.models.protocol import head, stages, train_mode
 from trainables.models.resnet import BasicBlockA
 
-pytestmark = pytest.mark.numeric
-
 FROZEN_KINDS = [CifarResNet(depth=8), TorchvisionResNet(depth=18, small_images=True)]
 
 
@@ -48,6 +46,7 @@ def test_parameter_counts_of_the_paper(depth: int, millions: str) -> None:
     assert sum(isinstance(module, nn.Conv2d | nn.Linear) for module in model.modules()) == depth
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_torchvision_networks_have_torchvisions_weights_and_logits(depth: Literal[18, 34, 50, 101, 152]) -> None:
     if depth <= 50:
@@ -115,6 +114,7 @@ def test_trains_at_any_size_in_any_memory_format(
         assert parameter.grad.isfinite().all(), name
 
 
+@pytest.mark.numeric
 def test_channels_last_changes_nothing_but_the_layout() -> None:
     model, images = build_model(CifarResNet(depth=8), 10).double().eval(), _images().double()
     layouts: list[bool] = []
@@ -208,6 +208,7 @@ def test_a_copy_stays_frozen_and_frozen_stages_record_no_graph(tmp_path: Path) -
     }  # fmt: skip
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("count", [0, 2])
 def test_compiles_into_one_graph(count: int, tmp_path: Path) -> None:
     model = (
@@ -237,6 +238,7 @@ def test_a_synthetic_curve_is_no_network() -> None:
         build_model(SyntheticCurve(), 10)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_the_shortcuts_gradient_is_that_of_slicing_and_padding_in_its_layout(
     layout: torch.memory_format,

@@ -199,7 +199,7 @@ def test_steps_within_an_epoch_never_wait_for_the_gpu(cache: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_dropout_on_the_gpu_goes_on_where_it_was_interrupted(cache: Path, tmp_path: Path) -> None:
+def test_dropout_on_the_gpu_continues_where_it_was_interrupted(cache: Path, tmp_path: Path) -> None:
     # With a vanishing learning rate the masks alone make the training loss.
     tree = merge(
         DIGITS, {"model": {"dropout": 0.9}, "optimizer": {"lr": 1e-30}, "epochs": 1, "execution": {"device": "cuda"}}
