@@ -209,6 +209,7 @@ def _search(
         from search.tune.adapters import TuneContext
         from search.tune.run import connect, run_trials
 
+        tracker.start()  # Ray is imported, and takes seconds to start
         connect()
         files = local_storage(folder) if mirror is None else mirror.study
         session = TuneContext(
