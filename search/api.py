@@ -135,7 +135,7 @@ def run_study(
         f"{setup.spec.study}: {budget.trials} trials of at most {budget.epochs} epochs, {setup.concurrent} at once, "
         f"in {shown(folder)}{copy}",
     )
-    tracker = MLflowTracker(uri, setup.spec, out, warn=warn)  # loads MLflow while Ray starts
+    tracker = MLflowTracker(uri, setup.spec, out, warn=warn)
     try:
         with lock(folder / "journal"), mirror or nullcontext():
             return _search(setup, folder, tracker, mirror, console, warn, searcher, scheduler, listeners)
@@ -179,6 +179,7 @@ def _search(
         listeners = (mirror, progress, own)
     searcher, scheduler = build_searcher(spec, searcher), build_scheduler(spec, scheduler)
     with open_session(spec, folder, past, searcher, scheduler, state, listeners, started) as session, progress:
+        tracker.start()  # MLflow is loaded while Ray starts
         connect()
         context = TuneContext(
             session.driver, folder, session.number, spec.resources, setup.concurrent, setup.cache, setup.reserve, warn,

@@ -41,8 +41,8 @@ class MLflowTracker:
     """Keeps MLflow up to date with a study's events; call it with each of them.
 
     Start with the first event of the study's journal: that one identifies the search, and what MLflow already holds is
-    not written again. MLflow is loaded when this session's trials begin: by then the driver has imported Ray, and two
-    threads that import the same packages at the same time can deadlock.
+    not written again. MLflow is loaded at `start`, or when this session's trials begin: by then the driver has imported
+    Ray, and two threads that import the same packages at the same time can deadlock.
 
     Args:
         uri: MLflow's tracking URI.
@@ -81,12 +81,16 @@ class MLflowTracker:
         """MLflow's id of the study's experiment, once it is known."""
         return self._projection.experiment_id
 
+    def start(self) -> None:
+        """Load MLflow and write what was taken so far, while the caller waits for something else than imports."""
+        self._needed.set()
+
     def __call__(self, event: Event) -> None:
         """Take an event, in the journal's order; returns at once."""
         self._put += 1
         self._inbox.put(event)
         if not isinstance(event, SessionStarted) and getattr(event, "time", 0.0) >= self._began:
-            self._needed.set()
+            self.start()
 
     def flush(self, timeout: float = PATIENCE) -> bool:
         """Write what was taken so far; false if MLflow is away, or was too slow for `timeout` seconds."""
