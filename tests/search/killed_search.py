@@ -102,22 +102,29 @@ def uninterrupted(study: Path, out: Path) -> None:
     journal.close()
 
 
+def begin(
+    study: Path, out: Path, lines: int, *options: str, name: str = "killed", **variables: str
+) -> subprocess.Popen[str]:
+    """Start the search; returns once its journal has so many lines more, or it has ended."""
+    folder = out / name
+    wanted, deadline = journal_lines(folder) + lines, time.monotonic() + TIMEOUT
+    process = subprocess.Popen(
+        command(study, out, *options), env=environment() | variables, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while process.poll() is None and journal_lines(folder) < wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return process
+
+
 def run_with_kills(study: Path, out: Path, kills: int, seed: int, *options: str, most: int = 12) -> None:
     """Run the search, killing its driver `kills` times by SIGKILL, each time after a few more lines of its journal.
 
-    Each kill must hit: a search that was over before would be none that survived it.
+    Each kill must hit: a search that was over before has survived nothing.
     """
     draws = random.Random(seed)  # noqa: S311 (moments, not secrets)
-    folder = out / load_study(str(study)).study
     for _ in range(kills):
-        lines = draws.randint(0, most)
-        before = journal_lines(folder)
-        process = subprocess.Popen(
-            command(study, out, *options), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        ends = time.monotonic() + TIMEOUT
-        while process.poll() is None and journal_lines(folder) < before + lines and time.monotonic() < ends:
-            time.sleep(0.01)
+        process = begin(study, out, draws.randint(0, most), *options)
         time.sleep(draws.uniform(0, 0.1))
         assert process.poll() is None, "the search was over too soon to be killed so often"
         process.send_signal(signal.SIGKILL)

@@ -21,6 +21,7 @@ from search.storage.checkpoints import checkpoints
 from search.storage.remote import local_storage
 from tests.search.faulty_search import MEMORY
 from tests.search.killed_search import (
+    begin,
     command,
     decisions,
     environment,
@@ -125,22 +126,16 @@ def checkpoint_paths(out: Path, trial: int) -> list[Path]:
     return [out / "killed" / name for name in checkpoints(local_storage(out / "killed"), trial)]
 
 
-def interrupted(study: Path, out: Path, lines: int) -> None:
-    """Run the search until its journal has so many lines, then interrupt it."""
-    process = subprocess.Popen(command(study, out), env=environment(), stdout=subprocess.DEVNULL)
-    while process.poll() is None and journal_lines(out / "killed") < lines:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=90) == 130
-
-
 @pytest.mark.slow
 def test_checkpoints_that_cannot_be_used_cost_the_epochs_since_the_one_before(tmp_path: Path) -> None:
     tree = small_study(epochs=20, checkpoint_minutes=0.02)
     tree["trial"]["model"]["seconds_per_epoch"] = 0.3
     tree["budget"]["trials"] = 2
     tree["recipes"] = {}
-    interrupted(written(tree, tmp_path), tmp_path, lines=10)  # in the middle of the second trial
+    process = begin(written(tree, tmp_path), tmp_path, 10)  # in the middle of the second trial
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=90)
+    assert process.returncode == 130, text
     (number,) = (record.number for record in result(tmp_path).trials if record.status is TrialStatus.PENDING)
     newest, *earlier = checkpoint_paths(tmp_path, number)
     state = load_checkpoint(newest)
@@ -180,11 +175,7 @@ def test_a_full_disk_interrupts_the_search_and_loses_nothing(small_disk: Path, t
     tree["trial"]["model"]["seconds_per_epoch"] = 0.4
     study = written(tree, tmp_path)
     out = small_disk / "runs"
-    process = subprocess.Popen(
-        command(study, out), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    while process.poll() is None and journal_lines(out / "killed") < 9:
-        time.sleep(0.02)
+    process = begin(study, out, 9)
     filler = small_disk / "filler"
     with filler.open("wb") as file:
         try:
@@ -227,10 +218,7 @@ def test_the_trials_of_a_lost_node_go_on_elsewhere(tmp_path: Path) -> None:
     try:
         lost = cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-        process = subprocess.Popen(
-            command(study, tmp_path), env=environment() | {"RAY_ADDRESS": cluster.address}, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
+        process = begin(study, tmp_path, 1, RAY_ADDRESS=cluster.address)
         while process.poll() is None and not both_under_way(tmp_path):
             time.sleep(0.2)
         cluster.remove_node(lost, allow_graceful=False)

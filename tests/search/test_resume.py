@@ -16,6 +16,7 @@ from search.journal.log import Journal, read
 from search.journal.records import TrialStatus
 from search.study.parse import load_study
 from tests.search.killed_search import (
+    begin,
     command,
     decisions,
     environment,
@@ -100,14 +101,10 @@ def test_real_training_gives_the_same_numbers_however_often_it_was_killed(tmp_pa
     settings = ("--set", "resources.checkpoint_minutes=0.005")  # saved within epochs, too
     study = Path("digits_resnet8")
     run(study, tmp_path / "whole", *options, *settings)
-    folder = tmp_path / "killed" / "digits_resnet8"
     for lines in (3, 8, 5):
-        before = journal_lines(folder)
-        process = subprocess.Popen(command(study, tmp_path / "killed", *options, *settings), env=environment())
-        while process.poll() is None and journal_lines(folder) < before + lines:
-            time.sleep(0.05)
+        process = begin(study, tmp_path / "killed", lines, *options, *settings, name="digits_resnet8")
         process.kill()
-        process.wait()
+        process.communicate()
     run(study, tmp_path / "killed", *options, *settings)
     again, once = (result(tmp_path / name, "digits_resnet8") for name in ("killed", "whole"))
     assert list(trials(again)) == list(trials(once))
@@ -117,12 +114,7 @@ def test_real_training_gives_the_same_numbers_however_often_it_was_killed(tmp_pa
 def test_the_first_signal_saves_the_trials_and_says_how_to_resume(tmp_path: Path) -> None:
     tree = synthetic_study("asha", trials=4, epochs=4)
     tree["trial"]["model"]["seconds_per_epoch"] = 3.0  # so that the signal comes in the middle of an epoch
-    study = written(tree, tmp_path)
-    process = subprocess.Popen(
-        command(study, tmp_path), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    while process.poll() is None and journal_lines(tmp_path / "killed") < 5:
-        time.sleep(0.05)
+    process = begin(written(tree, tmp_path), tmp_path, 5)
     process.send_signal(signal.SIGTERM)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 130, text
@@ -143,12 +135,7 @@ def test_the_first_signal_saves_the_trials_and_says_how_to_resume(tmp_path: Path
 def test_the_second_signal_stops_at_once(tmp_path: Path) -> None:
     tree = synthetic_study("asha", trials=4, epochs=4)
     tree["trial"]["model"]["seconds_per_epoch"] = 5.0
-    study = written(tree, tmp_path)
-    process = subprocess.Popen(
-        command(study, tmp_path), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    while process.poll() is None and journal_lines(tmp_path / "killed") < 3:
-        time.sleep(0.05)
+    process = begin(written(tree, tmp_path), tmp_path, 3)
     process.send_signal(signal.SIGINT)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
@@ -163,16 +150,15 @@ def test_a_second_driver_is_refused_while_the_first_runs(tmp_path: Path) -> None
     tree = synthetic_study("asha", trials=3, epochs=4)
     tree["trial"]["model"]["seconds_per_epoch"] = 2.0
     study = written(tree, tmp_path)
-    first = subprocess.Popen(command(study, tmp_path), env=environment(), stdout=subprocess.DEVNULL)
-    while first.poll() is None and journal_lines(tmp_path / "killed") < 2:
-        time.sleep(0.05)
+    first = begin(study, tmp_path, 2)
     second = subprocess.run(
         command(study, tmp_path), env=environment(), capture_output=True, text=True, timeout=60, check=False
     )
     assert second.returncode == 2
     assert f"process {first.pid}" in second.stderr
     assert "Traceback" not in second.stderr
-    assert first.wait(timeout=120) == 0
+    text, _ = first.communicate(timeout=120)
+    assert first.returncode == 0, text
 
 
 def made_with_another_torch(folder: Path) -> None:

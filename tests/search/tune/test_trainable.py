@@ -12,6 +12,7 @@ from search.storage.remote import local_storage
 from search.tune.leg import LegReport, LegRequest
 from search.tune.trainable import ResNetTrial
 from trainables.config import ConfigError, parse_config
+from trainables.config.plugins import allowed_plugins
 
 
 def start(tmp_path: Path, **more: Any) -> ResNetTrial:
@@ -31,7 +32,8 @@ def step(trial: ResNetTrial) -> LegReport:
 def test_it_saves_where_it_must_and_another_leg_resumes_from_there(tmp_path: Path) -> None:
     study = local_storage(tmp_path / "study")
     study.write("study.yaml", b"")
-    first = start(tmp_path)
+    first = start(tmp_path, plugins=("a_package",))
+    assert "a_package" in allowed_plugins()
     saved = study.where("checkpoints/trial-0000/leg-01/epoch-0002.pt")
     assert [step(first).checkpoint for _ in range(2)] == [None, saved]
     second = start(tmp_path, number=2, reported=2, folder="checkpoints/trial-0000/leg-02")
