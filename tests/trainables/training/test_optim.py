@@ -122,8 +122,8 @@ def test_groups_of_head_and_backbone_and_of_decay(network: CifarResNet | Torchvi
     model = build_model(network, 10)
     spared = AdamW(lr=0.1, weight_decay=0.05, decay_norm_and_bias=False, backbone_lr_ratio=0.2)
     groups = build_optimizer(spared, model).param_groups
-    given = [(g["name"], g["lr_ratio"], g["lr"], g["weight_decay"]) for g in groups]
-    assert given == [
+    listed = [(g["name"], g["lr_ratio"], g["lr"], g["weight_decay"]) for g in groups]
+    assert listed == [
         ("backbone", 0.2, pytest.approx(0.02), 0.05),
         ("backbone", 0.2, pytest.approx(0.02), 0.0),
         ("head", 1.0, 0.1, 0.05),
@@ -239,8 +239,8 @@ def test_plateau_equals_torchs_at_every_epoch(history: list[float], patience: in
         expected = optimizer.param_groups[0]["lr"]
         for step in (epoch * PER_EPOCH, epoch * PER_EPOCH + PER_EPOCH - 1):
             steps = PER_EPOCH * (len(history) + 1)
-            given = history[:epoch]
-            assert lr_at(schedule, LR, step, steps, PER_EPOCH, given) == pytest.approx(expected)
+            past = history[:epoch]
+            assert lr_at(schedule, LR, step, steps, PER_EPOCH, past) == pytest.approx(expected)
             assert lr_at(schedule, LR, step, steps, PER_EPOCH, history) == pytest.approx(
                 expected
             )  # the future is unread
