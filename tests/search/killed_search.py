@@ -133,7 +133,8 @@ def run_with_kills(study: Path, out: Path, kills: int, seed: int, *options: str,
 
 
 def journal_lines(folder: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in (folder / "journal").glob("*.jsonl"))
+    """How many lines with events there are; a segment's first line has none."""
+    return sum(path.read_bytes().count(b'"events":') for path in (folder / "journal").glob("*.jsonl"))
 
 
 def result(out: Path, name: str = "killed") -> StudyResult:
