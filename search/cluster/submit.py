@@ -31,7 +31,7 @@ from trainables.config.plugins import allowed_plugins
 from trainables.files import write_text
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
 __all__ = ["search_on"]
 
@@ -73,10 +73,16 @@ def search_on(
             command = _command(head, spec, job, folder, [*options, "--tracking-later"], console.width)
             about = {STUDY: str(folder), BUDGET: spec.budget.model_dump_json()}
             client.submit_job(entrypoint=command, submission_id=job, metadata=about)
+        else:
+            job = str(live.submission_id)
         again = _renamed(spec, cluster, out, smoke, storage) if fresh else _typed()
-        job = _announce(client, head, spec, job, live, again if fresh else "the same command", console)
+        verb = "was submitted" if live is None else "runs already, and is followed"
+        say(console, f"{spec.study} {verb} on {cluster} as job {job}")
+        say(console, f"Ctrl-C leaves it running; {again if fresh else 'the same command'} follows it again")
+        if live is not None and (other := _other_budget(live, spec)):
+            say(console, f"it runs with {other}; to change that, stop it and give this command again")
         try:
-            code = _follow(client, tunnel, head, job, console)
+            code = _follow(client, head, tunnel, job, console)
         except KeyboardInterrupt:
             _tell_left(head, folder, job, again, console)
             return INTERRUPTED
@@ -117,12 +123,10 @@ def _away(head: Head, error: Exception) -> str:
     return f"must be a cluster whose Ray runs ({reason}): ray up {shlex.quote(head.cluster)}"
 
 
-def _live_job(client: JobSubmissionClient, folder: PurePosixPath) -> str | None:
+def _live_job(client: JobSubmissionClient, folder: PurePosixPath) -> JobDetails | None:
     """The job that searches in this folder of the head now."""
-    for job in client.list_jobs():
-        if (job.metadata or {}).get(STUDY) == str(folder) and not job.status.is_terminal():
-            return str(job.submission_id)
-    return None
+    jobs = (job for job in client.list_jobs() if not job.status.is_terminal())
+    return next((job for job in jobs if (job.metadata or {}).get(STUDY) == str(folder)), None)
 
 
 def _command(head: Head, spec: StudySpec, job: str, folder: PurePosixPath, options: list[str], columns: int) -> str:
@@ -130,31 +134,20 @@ def _command(head: Head, spec: StudySpec, job: str, folder: PurePosixPath, optio
     path = SUBMITTED / f"{job}.yaml"
     head.write(path, spec.dump().encode())
     # -P: what lies in the directory where Ray happens to start it must not be imported.
-    search = shlex.join(["python", "-P", "-m", "search.run"])
     places = f'"$HOME"/{shlex.quote(str(path))} --out "$HOME"/{shlex.quote(str(folder.parent))}'
-    return f"exec env {SUBMITTED_BY}=1 COLUMNS={columns} {search} {places} {shlex.join(options)}"
+    return f"exec env {SUBMITTED_BY}=1 COLUMNS={columns} python -P -m search.run {places} {shlex.join(options)}"
 
 
-def _announce(
-    client: JobSubmissionClient, head: Head, spec: StudySpec, job: str, live: str | None, again: str, console: Console
-) -> str:
-    """Say what happens; returns the job to follow."""
-    verb = "was submitted" if live is None else "runs already, and is followed"
-    say(console, f"{spec.study} {verb} on {head.cluster} as job {live or job}")
-    say(console, f"Ctrl-C leaves it running; {again} follows it again")
-    if live is not None:
-        running = json.loads((client.get_job_info(live).metadata or {})[BUDGET])
-        other = ", ".join(
-            f"--{name.replace('_', '-')} {value if value is not None else 'unlimited'}"
-            for name, value in running.items()
-            if value != getattr(spec.budget, name)
-        )
-        if other:
-            say(console, f"it runs with {other}; to change that, stop it and give this command again")
-    return live or job
+def _other_budget(live: JobDetails, spec: StudySpec) -> str:
+    """How the running search's budget differs from the one that was asked for now, as options."""
+    return ", ".join(
+        f"--{name.replace('_', '-')} {value if value is not None else 'unlimited'}"
+        for name, value in json.loads((live.metadata or {})[BUDGET]).items()
+        if value != getattr(spec.budget, name)
+    )
 
 
-def _follow(client: JobSubmissionClient, tunnel: Tunnel, head: Head, job: str, console: Console) -> int | None:
+def _follow(client: JobSubmissionClient, head: Head, tunnel: Tunnel, job: str, console: Console) -> int | None:
     """Print what a job prints until it ends; its exit code, None if the connection was lost."""
     from aiohttp import ClientError
 
@@ -177,6 +170,8 @@ async def _tail(client: JobSubmissionClient, job: str, show: Callable[[str], Non
             rays_own = rays_own and RAYS_OWN.search(line) is not None
             if not rays_own:
                 show(line)
+    if rest:
+        show(rest)
     info = client.get_job_info(job)
     if not info.status.is_terminal():
         raise ConnectionError("the log ended before the job")

@@ -229,14 +229,10 @@ class HostedTrial(Trainable):
     def __init__(self, host: Any, worker: str) -> None:
         self._host, self._worker, self._received = host, worker, 0
 
-    def start(self, config: TrialConfig, cache: Path, store: PreparedData | None) -> None:
-        """As `FusionHost.start`."""
-        self._call("start", config.model_dump(mode="json"), cache, store, allowed_plugins())
-
     def steps(self) -> Iterator[EpochResult | None]:
         """As `Trainable.steps`, but None comes after half a second, however many steps there were."""
         while True:
-            result: EpochResult | None = self._call("result", self._received)
+            result: EpochResult | None = self.call("result", self._received)
             self._received += result is not None
             yield result
             if result is not None and result.last:
@@ -244,17 +240,18 @@ class HostedTrial(Trainable):
 
     def state_dict(self) -> dict[str, Any]:
         """As `Trainable.state_dict`."""
-        return dict(self._call("state"))
+        return dict(self.call("state"))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As `Trainable.load_state_dict`."""
-        self._call("load", state)
+        self.call("load", state)
 
     def close(self) -> None:
         """Release it in its host."""
-        self._call("end")
+        self.call("end")
 
-    def _call(self, method: str, *arguments: Any) -> Any:
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the host."""
         try:
             return ray.get(getattr(self._host, method).remote(self._worker, *arguments))
         except RayTaskError as error:
@@ -286,7 +283,7 @@ def hosted(config: TrialConfig, cache: Path, store: PreparedData | None, study: 
         num_cpus=0, num_gpus=0, max_concurrency=256, scheduling_strategy=here,
     ).remote(visible)  # fmt: skip
     trial = HostedTrial(host, worker)
-    trial.start(config, cache, store)
+    trial.call("start", config.model_dump(mode="json"), cache, store, allowed_plugins())
     return trial
 
 
