@@ -166,7 +166,9 @@ def made_with_another_torch(folder: Path) -> None:
     assert isinstance(started, SessionStarted)
     (folder / "000001.jsonl").unlink()
     versions = started.versions | {"torch": "1.0.0"}
-    Journal(folder, 1).append(started.model_copy(update={"versions": versions}), *events)
+    journal = Journal(folder, 1)
+    for event in (started.model_copy(update={"versions": versions}), *events):
+        journal.append(event)
 
 
 @pytest.mark.slow
