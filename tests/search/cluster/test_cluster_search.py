@@ -146,7 +146,7 @@ def test_a_search_on_two_machines_survives_what_happens_to_them(lab: Lab, laptop
     head.kill()
     assert process.wait(180) == 1
     (again,) = re.findall(
-        r"^  python -m (.*--smoke)   # follow it again; if the head is lost", printed.read_text(), re.M
+        r"^  python -m (.*--smoke.*)   # follow it again; if the head is lost", printed.read_text(), re.M
     )
     for lost in ("runs", "mlflow", "cache"):  # what the search had left on its disk
         shutil.rmtree(head.home / "resnet-search" / lost)
