@@ -39,7 +39,7 @@ from search.study.spec import StudySpec
 from search.tracking.tracker import MLflowTracker
 from search.tracking.uri import check_reachable, default_uri
 from search.tune.adapters import TuneContext
-from search.tune.run import connect, run_trials
+from search.tune.run import connect, ray_ended, run_trials
 from search.tune.setup import Setup, nodes_now, resolve, set_up
 from search.views.console import say
 from search.views.next_commands import shown
@@ -124,24 +124,23 @@ def run_study(
     uri = tracking_uri or default_uri(out)
     if not (tracking_later or resumed):  # a study that is continued does not wait: MLflow catches up
         check_reachable(uri)
-    setup = set_up(spec, out, place, scheduler, console)
     warn = partial(say, console, style="yellow") if progress else logging.getLogger("search").warning
-    folder = out / setup.spec.study
-    mirror = None if place is None else Mirror(place.child(setup.spec.study), folder, warn)
-    copy = "" if mirror is None else f" and {mirror.study.location}"
-    budget = setup.spec.budget
-    say(
-        console,
-        f"{setup.spec.study}: {budget.trials} trials of at most {budget.epochs} epochs, {setup.concurrent} at once, "
-        f"in {shown(folder)}{copy}",
-    )
-    tracker = MLflowTracker(uri, setup.spec, out, warn=warn)
-    try:
-        with lock(folder / "journal"), mirror or nullcontext():
-            return _search(setup, folder, tracker, mirror, console, warn, searcher, scheduler, listeners)
-    except BaseException:
-        tracker.close(timeout=AT_ONCE)
-        raise
+    with ray_ended():
+        setup = set_up(spec, out, place, scheduler, console)
+        folder, budget = out / setup.spec.study, setup.spec.budget
+        mirror = None if place is None else Mirror(place.child(setup.spec.study), folder, warn)
+        copy = "" if mirror is None else f" and {mirror.study.location}"
+        line = (
+            f"{budget.trials} trials of at most {budget.epochs} epochs, {setup.concurrent} at once, in {shown(folder)}"
+        )
+        say(console, f"{setup.spec.study}: {line}{copy}")
+        tracker = MLflowTracker(uri, setup.spec, out, warn=warn)
+        try:
+            with lock(folder / "journal"), mirror or nullcontext():
+                return _search(setup, folder, tracker, mirror, console, warn, searcher, scheduler, listeners)
+        except BaseException:
+            tracker.close(timeout=AT_ONCE)
+            raise
 
 
 def _search(

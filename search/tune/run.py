@@ -27,7 +27,7 @@ from search.tune.patches import environment, quiet, ray_settings, tune_settings
 from search.tune.trainable import ResNetTrial
 from trainables.config import ConfigError
 
-__all__ = ["connect", "run_trials"]
+__all__ = ["connect", "ray_ended", "run_trials"]
 
 LONGEST_FOLDER = 36  # bytes; Ray adds 70 for its sockets, whose paths have at most 103 on macOS and 107 on Linux
 ANSWER_SECONDS = 10.0
@@ -56,6 +56,20 @@ def connect() -> None:
             )  # fmt: skip
     except ConnectionError as error:
         raise _unreachable(address, error) from None
+
+
+@contextmanager
+def ray_ended() -> Iterator[None]:
+    """On exit, end the Ray that `connect` has started inside; one that was there before stays.
+
+    A Ray that outlived the thread that started it would be killed with that thread, and later calls with it.
+    """
+    before = ray.is_initialized()
+    try:
+        yield
+    finally:
+        if not before:
+            ray.shutdown()
 
 
 def _check_answer(address: str) -> None:

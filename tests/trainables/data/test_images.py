@@ -13,7 +13,7 @@ import torch
 
 from tests.trainables.image_files import cut_parquet, python, write_folder
 from trainables.config import ConfigError, Data
-from trainables.data import decoded as materialized
+from trainables.data import decoded
 from trainables.data.arrow import EncodedRows, read_pixels
 from trainables.data.decode import decode_square
 from trainables.data.held_out import open_test
@@ -124,7 +124,7 @@ def test_decoding_batch_by_batch_gives_the_same_pixels(
 ) -> None:
     data = Data(source=snaps, resolution=64)
     kept = load_splits(data, cache)
-    monkeypatch.setattr(materialized, "LARGEST_BYTES", 1000)
+    monkeypatch.setattr(decoded, "LARGEST_BYTES", 1000)
     found = load_splits(data, tmp_path)
     assert found.train.pixels is None
     assert found.train.size == (64, 64)
@@ -165,7 +165,7 @@ def test_when_decoded_images_cannot_be_stored_they_are_decoded_anew(
     snaps: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     prepare(Data(source=snaps), tmp_path)
-    monkeypatch.setattr(materialized, "_SPARE_BYTES", 2**60)  # no disk has that much free
+    monkeypatch.setattr(decoded, "_SPARE_BYTES", 2**60)  # no disk has that much free
     with caplog.at_level(logging.WARNING):
         found = load_splits(Data(source=snaps, resolution=32), tmp_path)
     assert found.train.pixels is None
@@ -203,9 +203,9 @@ class TestTestSplit:
         assert {name for name in vars(after) if not name.startswith("_")} == {"train", "val", "store"}
 
     def test_no_other_module_names_its_file(self) -> None:
-        package = Path(materialized.__file__).parent
-        naming = {path.name for path in package.glob("*.py") if "test.arrow" in path.read_text()}
-        assert naming == {"test_split.py", "building.py"}  # building.py only says what it writes
+        package = Path(decoded.__file__).parents[1]
+        naming = {path.name for path in package.rglob("*.py") if "test.arrow" in path.read_text()}
+        assert naming == {"held_out.py", "prepare.py"}  # prepare.py only says what it writes
 
 
 def test_bad_data_is_one_clear_error(tmp_path: Path) -> None:
