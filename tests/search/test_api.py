@@ -123,7 +123,7 @@ def test_from_a_thread_it_searches_listens_and_continues(tmp_path: Path, capsys:
     reported = sum(isinstance(event, EpochReported) for event in events)
     assert reported == results[1].table().num_rows == sum(map(len, results[1].curves().values()))
     assert results[1]._repr_html_().count("<tr>") == 6
-    assert search.open_study("synthetic", out=tmp_path) == results[1]
+    assert repr(search.open_study("synthetic", out=tmp_path).trials) == repr(results[1].trials)  # NaN equals nothing
     assert capsys.readouterr().out == ""
     assert dict(os.environ) == before  # a notebook's own
 
