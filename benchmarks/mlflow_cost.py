@@ -28,8 +28,11 @@ CHILD = "--child"
 class NoTracking:
     """Stands where the tracker does, and does nothing."""
 
-    def __init__(self, uri: str, spec: Any, out: Path) -> None:
-        self.handed_over = 0.0
+    def __init__(self, uri: str, spec: Any, out: Path, **_: Any) -> None:
+        """As the tracker."""
+
+    def start(self) -> None:
+        """Nothing to load."""
 
     def __call__(self, event: Any) -> None:
         """Nothing."""
@@ -37,14 +40,14 @@ class NoTracking:
     def run_id(self, trial: int) -> None:
         """None."""
 
-    def close(self, best_config: Path | None = None) -> bool:
+    def close(self, best_config: Path | None = None, timeout: float = 0) -> bool:
         """Nothing to wait for."""
         return True
 
 
 def child(arguments: argparse.Namespace) -> None:
     """One search in this process; what it measured goes to `--report`."""
-    import search.run
+    import search.api
     from search.journal.events import EpochReported, Event
     from search.tracking.tracker import MLflowTracker
     from trainables.result import METRICS
@@ -67,8 +70,8 @@ def child(arguments: argparse.Namespace) -> None:
             measured["close"] = time.perf_counter() - started
             return done
 
-    vars(search.run)["MLflowTracker"] = Timed if arguments.tracked else NoTracking
-    search.run.run(
+    vars(search.api)["MLflowTracker"] = Timed if arguments.tracked else NoTracking
+    search.api.run_study(
         "synthetic", trials=arguments.trials, epochs=arguments.epochs, out=arguments.out, sets=["scheduler.kind=none"],
     )  # fmt: skip
     measured["cpu"] = time.process_time()
