@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export RAY_USAGE_STATS_ENABLED = 0
 export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO = 0
 
-.PHONY: setup search mlflow wheel test test-numeric test-slow lint bench clean
+.PHONY: setup search mlflow wheel test test-numeric test-slow lint docs bench clean
 
 setup: $(READY)
 
@@ -45,6 +45,10 @@ test-slow: setup
 # The same results on an older processor: torch's kernels for AVX2 instead of those that this one chooses.
 test-numeric: setup
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -m 'numeric and not slow and not gpu'
+
+# What the documentation derives from the code.
+docs: setup
+	$(BIN)/python docs/generate.py
 
 # Prints tables; asserts nothing. RESNET_SEARCH_DATA: a folder with cifar10_jpeg/*.parquet; else CIFAR-10 is downloaded.
 bench: setup

@@ -12,6 +12,7 @@ from search.journal.result import StudyResult
 from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
 from search.tracking.uri import check_reachable, default_uri, holds_database
+from search.views.next_commands import program, shown
 from search.views.output_files import best_config
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError
@@ -81,8 +82,8 @@ def export(
     text, record = export_config(folder, default_uri(folder.parent), trial)
     path = to or folder / ("best_config.yaml" if trial is None else f"trial-{trial:04d}.yaml")
     write_text(path, text)
-    typer.echo(f"trial {record.number} ({record.origin}, {record.status.value.lower()}): {path}")
-    typer.echo(f"next: python -m trainables.train {path}")
+    typer.echo(f"trial {record.number} ({record.origin}, {record.status.value.lower()}): {shown(path)}")
+    typer.echo(f"next: {program('python')} -m trainables.train {shown(path)}")
 
 
 if __name__ == "__main__":
