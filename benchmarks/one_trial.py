@@ -12,6 +12,7 @@ from pathlib import Path
 
 from trainables.config import load_config
 from trainables.trainable import build_trainable
+from trainables.training.execution import configure_process
 
 
 def main() -> None:
@@ -19,7 +20,9 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--cache", type=Path, required=True)
     arguments = parser.parse_args()
-    for result in build_trainable(load_config(arguments.config), arguments.cache).epochs():
+    config = load_config(arguments.config)
+    configure_process(config.execution)
+    for result in build_trainable(config, arguments.cache).epochs():
         print(json.dumps({**result.metrics(), "epoch": result.epoch, "reported": time.time()}), flush=True)
 
 

@@ -26,6 +26,7 @@ from search.study.overrides import override
 from search.study.parse import load_study
 from trainables.data.store import default_cache
 from trainables.trainable import build_trainable
+from trainables.training.execution import configure_process
 
 __all__ = ["FILE", "STUDY", "record"]
 
@@ -43,7 +44,9 @@ def record(run: int, epochs: int, cache: Path) -> dict[str, Any]:
     sets = ["execution.device=cpu", "execution.threads=1", "execution.memory_format=channels_last"]
     spec = override(load_study(STUDY), epochs=epochs, sets=sets)
     point = RandomSearcher(spec.parsed_space, spec.seed).suggest(run)
-    results = list(build_trainable(spec.trial_config(point.tree), cache).epochs())
+    config = spec.trial_config(point.tree)
+    configure_process(config.execution)
+    results = list(build_trainable(config, cache).epochs())
     kept = [r for r in results if math.isfinite(r.val_accuracy) and r.stop_reason != "diverged"]
     return {
         "run": run, "values": json.dumps(point.values), "val_accuracy": [r.val_accuracy for r in kept],
