@@ -11,11 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from search.journal.events import EpochReported, Event, TrialEnded, TrialStatus
 from search.journal.records import TrialRecord
-from search.storage.remote import RemoteFolder
 from trainables.result import Mode
+
+if TYPE_CHECKING:
+    from search.storage.remote import RemoteFolder  # loads pyarrow
 
 __all__ = [
     "CHECKPOINTS", "Retention", "checkpoint_at", "checkpoint_name", "checkpoints", "interrupt_file", "last_written",

@@ -64,12 +64,16 @@ def ray_ended() -> Iterator[None]:
 
     A Ray that outlived the thread that started it would be killed with that thread, and later calls with it.
     """
-    before = ray.is_initialized()
+    if ray.is_initialized():
+        yield
+        return
+    before = dict(os.environ)
     try:
         yield
     finally:
-        if not before:
-            ray.shutdown()
+        ray.shutdown()
+        for name in set(os.environ) - set(before):  # what Ray has set for itself, such as PYTHONBREAKPOINT
+            del os.environ[name]
 
 
 def _check_answer(address: str) -> None:

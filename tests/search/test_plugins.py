@@ -14,6 +14,7 @@ import pytest
 from search.journal.log import read
 from search.journal.result import StudyResult, collect
 from search.study.parse import load_study
+from trainables.config import plugins
 
 PACKAGE = """
 import numpy as np
@@ -122,6 +123,7 @@ def test_entry_points_make_a_study_that_is_killed_and_resumes(
     code, said = search(tmp_path, packages)
     assert code == 0, said
     monkeypatch.syspath_prepend(str(packages))
+    plugins._entry_points.cache_clear()
     found = result(tmp_path)
     assert [record.status.value for record in found.trials] == ["COMPLETED", "STOPPED"] * 3
     assert {record.origin for record in found.trials} == {"draws"}

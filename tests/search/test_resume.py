@@ -125,7 +125,7 @@ def test_the_first_signal_saves_the_trials_and_says_how_to_resume(tmp_path: Path
     assert saved
     assert pq.read_table(tmp_path / "killed" / "trials.parquet").num_rows > 0
     text = run(tmp_path / "killed" / "study.yaml", tmp_path)
-    assert "going on:" in text
+    assert "continuing:" in text
     legs = [event for event in read(tmp_path / "killed" / "journal") if isinstance(event, TrialResumed)]
     assert {leg.reason for leg in legs} == {"interrupted"}
     assert_tracked(tmp_path)

@@ -152,7 +152,7 @@ def test_a_search_on_two_machines_survives_what_happens_to_them(lab: Lab, laptop
         shutil.rmtree(head.home / "resnet-search" / lost)
     head.start()
     laptop.ray("up", "--yes", "lab.yaml")
-    assert "going on:" in laptop.run([sys.executable, "-m", *again.split()])
+    assert "continuing:" in laptop.run([sys.executable, "-m", *again.split()])
     (walk,) = runs.glob("walk-*")  # --fresh names a study after its job
     result = collect(load_study(str(walk / "study.yaml")), read(walk / "journal"))
     assert [trial.status for trial in result.trials] == [TrialStatus.COMPLETED] * 6

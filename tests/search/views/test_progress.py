@@ -37,7 +37,7 @@ def searched(tmp_path: Path, terminal: bool, width: int) -> str:
             for result in build_trainable(parse_config(suggested.config), Path()).epochs():
                 if driver.on_result(suggested.trial, result.epoch, result.metrics(), result.last, result.stop_reason):
                     break
-    print_leaderboard(spec, driver.records, console)
+    print_leaderboard(spec, state.trials, console)
     output = console.file
     assert isinstance(output, io.StringIO)
     return output.getvalue()
