@@ -59,7 +59,7 @@ half = shades:Half
 [resnet_search.models]
 narrow = shades:build
 [resnet_search.data_sources]
-shades = shades:Shades
+gray = shades:Shades
 """
 STUDY = """
 study: plugged
@@ -109,7 +109,7 @@ def result(tmp_path: Path) -> StudyResult:
 def test_entry_points_make_a_study_that_is_killed_and_resumes(
     tmp_path: Path, packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = {"model": "narrow", "source": "shades", "searcher": "draws", "scheduler": "half"}
+    names = {"model": "narrow", "source": "gray", "searcher": "draws", "scheduler": "half"}
     (tmp_path / "plugged.yaml").write_text(STUDY.format(**names, trials=6))
     process = command(tmp_path, packages)
     journal = tmp_path / "runs" / "plugged" / "journal"
