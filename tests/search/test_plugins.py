@@ -106,6 +106,7 @@ def result(tmp_path: Path) -> StudyResult:
     return collect(load_study(str(folder / "study.yaml")), read(folder / "journal"))
 
 
+@pytest.mark.slow
 def test_entry_points_make_a_study_that_is_killed_and_resumes(
     tmp_path: Path, packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 import pyarrow.parquet as pq
+import pytest
 import yaml
 from mlflow.tracking import MlflowClient
 from optuna.storages import JournalStorage
@@ -130,6 +131,7 @@ def test_every_trial_of_a_reused_worker_is_reproduced_to_the_last_digit(tmp_path
     assert f"accuracy   {result.trials[0].value('val_accuracy'):.4f}" in scored.stdout, scored.stderr
 
 
+@pytest.mark.slow
 def test_a_trial_that_raises_is_told_and_the_search_goes_on(tmp_path: Path) -> None:
     # A batch of one image whose features have shrunk to one pixel has no variance to normalize by: batch norm raises.
     tree = REAL | {
@@ -168,6 +170,7 @@ def test_dry_run_says_what_it_would_cost_and_starts_nothing(tmp_path: Path) -> N
     assert spec["study"] == "digits_resnet8"
 
 
+@pytest.mark.slow
 def test_money_that_is_used_up_ends_a_search_in_good_order(tmp_path: Path) -> None:
     options = ("synthetic", "--trials", "4", "--epochs", "100000", "--set", "scheduler.kind=none")
     slow = ("--set", "model.seconds_per_epoch=0.05", "--concurrent", "1")  # no trial comes to its end
@@ -190,6 +193,7 @@ def test_money_that_is_used_up_ends_a_search_in_good_order(tmp_path: Path) -> No
     assert parent.data.metrics["cost"] == events[-2].total
 
 
+@pytest.mark.slow
 def test_fresh_starts_beside_what_is_there(tmp_path: Path) -> None:
     arguments = ("synthetic", "--trials", "3", "--epochs", "4", "--out", "results", "--fresh")
     for name in ("synthetic", "synthetic-2"):
