@@ -44,7 +44,7 @@ from search.tune.setup import Setup, nodes_now, resolve, set_up
 from search.views.console import say
 from search.views.next_commands import shown
 from search.views.progress import Progress
-from trainables.config.plugins import allow_plugins
+from trainables.config.plugins import allow_plugins, dotted_path
 from trainables.data.store import default_cache
 from trainables.files import write_text
 
@@ -76,6 +76,8 @@ def run_study(
     searcher: Searcher | None = None,
     scheduler: Scheduler | None = None,
     listeners: Sequence[Listener] = (),
+    model: Callable[..., object] | None = None,
+    images: Callable[[str], object] | None = None,
     plugins: Iterable[str] = (),
     tracking_uri: str | None = None,
     tracking_later: bool = False,
@@ -97,6 +99,8 @@ def run_study(
         searcher, scheduler: objects to use instead of what the study names; the study records their class, and
             continues only with one of the same class.
         listeners: called with every event after it is on disk, from the thread that schedules trials.
+        model, images: a class or function that builds the network or reads the images (docs/plugins.md), from a module
+            that workers can import. The study records its dotted path.
         plugins: packages whose dotted paths (`kind: package:Name`) the study may name.
         tracking_uri: MLflow's; by default MLFLOW_TRACKING_URI, else `mlflow.db` in the results folder.
         tracking_later: start though MLflow is unreachable; it is written when it answers.
@@ -114,6 +118,10 @@ def run_study(
     """
     console = Console(quiet=not progress)
     out = Path(out).absolute()
+    if model is not None:
+        overrides["sets"] = [*overrides.get("sets", ()), f"model.kind={dotted_path('model', model)}"]
+    if images is not None:
+        overrides["data"] = dotted_path("data_source", images)
     spec = read_spec(study, smoke=smoke, plugins=plugins, **overrides)
     if searcher is not None:
         spec = spec.model_copy(update={"searcher": InstanceSettings.of(searcher)})

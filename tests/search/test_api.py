@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -79,6 +80,22 @@ def test_objects_are_used_and_recorded_by_their_class(tmp_path: Path, without_ra
         started(tmp_path)
     again = started(tmp_path, searcher=RandomSearcher(space, 5), scheduler=NoStopping())
     assert len(again.trials) == 3
+
+
+def test_a_model_or_images_passed_as_objects_are_recorded_by_their_path(
+    tmp_path: Path, without_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "given_model.py").write_text(
+        "from torch import nn\ndef build(settings, classes):\n    return nn.Linear(1, 1)\n"
+    )
+    given = importlib.import_module("given_model")
+    with pytest.raises(search.ConfigError, match=r"logits \[b, classes\]|must return|given_model"):
+        search.run_study("digits_resnet8", out=tmp_path, progress=False, model=given.build)
+    with pytest.raises(search.ConfigError, match="that the workers can import"):
+        search.run_study("digits_resnet8", out=tmp_path, progress=False, model=lambda settings, classes: None)
+    with pytest.raises(search.ConfigError, match="that the workers can import"):
+        search.run_study("digits_resnet8", out=tmp_path, progress=False, images=lambda argument: None)
 
 
 def test_bad_input_raises_before_anything_starts(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "PluginKind",
     "allow_plugins",
     "allowed_plugins",
+    "dotted_path",
     "is_dotted_path",
     "load_plugin",
     "plugin_names",
@@ -46,6 +47,20 @@ def allowed_plugins() -> tuple[str, ...]:
 def is_dotted_path(kind: str) -> bool:
     """Whether `kind` has the form `package.module:Name`."""
     return _DOTTED_PATH.fullmatch(kind) is not None
+
+
+def dotted_path(plugin: PluginKind, loaded: Any) -> str:
+    """The dotted path of a class or function that was passed as an object; its package is allowed from now on.
+
+    Raises:
+        ConfigError: if another process could not import it: it stands in a notebook, a script or a function.
+    """
+    path = f"{loaded.__module__}:{loaded.__qualname__}"
+    if loaded.__module__ == "__main__" or not is_dotted_path(path):
+        rule = "must be a class or function of a module that the workers can import: write it into a file of its own"
+        raise ConfigError.single(plugin, path, rule)
+    allow_plugins([loaded.__module__.split(".")[0]])
+    return path
 
 
 @cache
