@@ -14,6 +14,7 @@ from search.algorithms.searchers.registry import build_searcher
 from search.engine.driver import StudyDriver
 from search.journal.events import SessionStarted
 from search.journal.log import Journal
+from search.journal.state import StudyState
 from search.planning.resources import resolved_execution
 from search.study.parse import parse_study
 from search.tune.adapters import TuneContext
@@ -34,7 +35,7 @@ def test_a_search_runs_in_a_thread_and_leaves_nothing_changed(tmp_path: Path) ->
     spec = resolved_execution(parse_study(synthetic_study("asha", trials=3, epochs=3)), False, 1)
     write_text(tmp_path / "study.yaml", spec.dump())
     journal = Journal(tmp_path / "journal", 1)
-    driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), {})
+    driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), StudyState())
     driver.record(SessionStarted(session=1, time=0.0, versions={}))
     lines: list[str] = []
     context = TuneContext(driver, tmp_path, 1, spec.resources, 2, tmp_path / "cache", 0, lines.append)
