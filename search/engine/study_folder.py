@@ -19,7 +19,7 @@ __all__ = ["continued", "study_folder"]
 def study_folder(
     spec: StudySpec, out: Path, fresh: bool, storage: RemoteFolder | None = None
 ) -> tuple[StudySpec, bool]:
-    """The study as it will be searched, under the name whose folder below `out` it uses, and whether it goes on there.
+    """The study as it will be searched, under the name whose folder below `out` it uses, and whether it is continued.
 
     The folder is made. With `fresh` it is the first free one of `<study>`, `<study>-2`, ... What the storage has more
     of is fetched first.
@@ -48,14 +48,14 @@ def study_folder(
 
 
 def continued(spec: StudySpec, folder: Path) -> StudySpec:
-    """`spec`, to go on in a folder that holds the study already, with what was decided then about the machine.
+    """`spec`, to continue in a folder that holds the study already, with what was decided then about the machine.
 
     Raises:
         ConfigError: if the folder holds a study that differs in more than how it is run, or had a larger budget.
     """
     stored = load_study(str(folder / "study.yaml"))
     changed = stored.difference(spec)
-    way_out = "give the same options to go on with it, --fresh to start another beside it"
+    way_out = "give the same options to continue it, --fresh to start another beside it"
     if changed:
         rule = f"holds a study of this name that differs: {'; '.join(changed)}. A study keeps what it is; {way_out}"
         raise ConfigError.single("--out", str(folder), rule)

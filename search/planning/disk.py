@@ -13,7 +13,7 @@ __all__ = ["RESERVE", "checkpoint_bytes", "needed_bytes", "reserve_bytes", "chec
 
 RESERVE = 50_000_000  # bytes for journal, MLflow and tables
 PER_LIVE_TRIAL = 3  # the last, the best, and the one being written
-PER_KEPT_TRIAL = 2  # the last and the best
+PER_FINISHED_TRIAL = 2  # the last and the best
 
 
 def checkpoint_bytes(config: TrialConfig, cache: Path) -> int:
@@ -32,10 +32,10 @@ def checkpoint_bytes(config: TrialConfig, cache: Path) -> int:
 
 
 def needed_bytes(spec: StudySpec, survival: Survival, concurrent: int, checkpoint: int) -> int:
-    """What a whole search will hold on disk at its end, when trials that were stopped have let go of theirs."""
-    # What is paused may go on until the end.
-    kept = spec.budget.trials if survival.pauses else survival.finished
-    return RESERVE + round((PER_KEPT_TRIAL * kept + PER_LIVE_TRIAL * concurrent) * checkpoint)
+    """What a whole search will hold on disk at its end, when stopped trials have deleted their checkpoints."""
+    # A paused trial may still run to the end.
+    finished = spec.budget.trials if survival.pauses else survival.finished
+    return RESERVE + round((PER_FINISHED_TRIAL * finished + PER_LIVE_TRIAL * concurrent) * checkpoint)
 
 
 def reserve_bytes(concurrent: int, checkpoint: int) -> int:

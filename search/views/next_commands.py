@@ -37,7 +37,7 @@ def elsewhere(out: Path) -> str:
 
 
 def resume(folder: Path) -> str:
-    """The command that goes on with the study in a folder."""
+    """The command that continues the study in a folder."""
     return f"{program('python')} -m search.run {shown(folder / 'study.yaml')}{elsewhere(folder.parent)}"
 
 
