@@ -139,6 +139,11 @@ def run_trials(context: TuneContext, trainable: type[tune.Trainable] = ResNetTri
     try:
         with _interruptible(context), environment(tune_settings(context.concurrent)), quiet():
             tuner.fit()
+    except (EOFError, OSError) as error:
+        # At its end Tune reads back files of its trials, for a result that is not used: a full disk left them empty.
+        if not (context.driver.finished or context.driver.interrupted):
+            raise
+        context.trouble = context.trouble or f"Ray's files in {context.study / 'ray'} cannot be read ({error!r})"
     finally:
         if context.resources.fuse:
             end_hosts(context.storage.uri)

@@ -38,8 +38,9 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     Raises:
         OSError: if the disk is full or the folder not writable; an older file at `path` is left as it was.
     """
-    with replacing(path) as partial:
-        torch.save(state, partial)
+    # To a file of Python's: torch's own writer raises RuntimeError where the disk is full.
+    with replacing(path) as partial, partial.open("wb") as file:
+        torch.save(state, file)
 
 
 def read_tensors(path: Path, name: str, *, checksums: bool = False) -> object:

@@ -57,7 +57,8 @@ def runs_in_mlflow(laptop: Laptop, study: str) -> int:
     with laptop.ui(study) as address:
         with urllib.request.urlopen(address.partition("#")[0], timeout=30) as page:  # noqa: S310 (this machine)
             assert b"MLflow" in page.read()
-        return len(MlflowClient(address.partition("/#")[0]).search_runs([address.rpartition("/")[2]]))
+        experiment = address.partition("/#/experiments/")[2].partition("/")[0]
+        return len(MlflowClient(address.partition("/#")[0]).search_runs([experiment]))
 
 
 @pytest.fixture
