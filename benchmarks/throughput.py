@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.machine import copy_limit, describe, product_limit, ratios, step_demand
 from benchmarks.sides import Case, Side, Task, cifar, digits, prepare_sides, watch
-from trainables.training.cpu import multiplies_bf16
+from trainables.cpu import multiplies_bf16
 
 
 def loader_workers(case: Case, threads: int) -> int:

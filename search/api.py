@@ -2,55 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Unpack
 
 from rich.console import Console
 
 from search.algorithms.schedulers.base import Scheduler
-from search.algorithms.schedulers.registry import build_scheduler
 from search.algorithms.searchers.base import Searcher
-from search.algorithms.searchers.registry import build_searcher
-from search.engine.listeners import Listener, guarded, study_listeners
-from search.engine.session import conclude, open_session, resumption, session_start
-from search.engine.study_folder import continued, study_folder
-from search.journal.locks import lock
-from search.journal.log import read
+from search.engine.listeners import Listener
+from search.engine.study_folder import study_folder
 from search.journal.result import StudyResult
 from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
 from search.planning.calibration import Plan, calibrate
 from search.planning.preflight import check_inputs
-from search.storage.checkpoints import Retention
 from search.storage.location import study_storage
-from search.storage.mirror import Mirror
-from search.storage.remote import VARIABLE, local_storage
+from search.storage.remote import VARIABLE
 from search.study.overrides import Overrides, override
 from search.study.parse import study_tree
 from search.study.settings import InstanceSettings
 from search.study.smoke import shrink
 from search.study.spec import StudySpec
-from search.tracking.tracker import MLflowTracker
 from search.tracking.uri import check_reachable, default_uri
-from search.tune.adapters import TuneContext
-from search.tune.run import connect, ray_ended, run_trials
-from search.tune.setup import Setup, nodes_now, resolve, set_up
-from search.views.console import say
-from search.views.next_commands import shown
-from search.views.progress import Progress
+from search.views.console import LastingConsole
 from trainables.config.plugins import allow_plugins, dotted_path
 from trainables.data.store import default_cache
-from trainables.files import write_text
 
 __all__ = ["Plan", "open_study", "plan_study", "read_spec", "run_study"]
-
-AT_ONCE = 1.0  # seconds that MLflow still gets when something went wrong, or the user does not want to wait
 
 
 def read_spec(
@@ -116,7 +96,7 @@ def run_study(
         >>> result = search.run_study("digits_resnet8", trials=8)
         >>> result.best().config["optimizer"]
     """
-    console = Console(quiet=not progress)
+    console = LastingConsole(quiet=not progress)
     out = Path(out).absolute()
     if model is not None:
         overrides["sets"] = [*overrides.get("sets", ()), f"model.kind={dotted_path('model', model)}"]
@@ -132,70 +112,9 @@ def run_study(
     uri = tracking_uri or default_uri(out)
     if not (tracking_later or resumed):  # a study that is continued does not wait: MLflow catches up
         check_reachable(uri)
-    warn = partial(say, console, style="yellow") if progress else logging.getLogger("search").warning
-    with ray_ended():
-        setup = set_up(spec, out, place, scheduler, console)
-        folder, budget = out / setup.spec.study, setup.spec.budget
-        mirror = None if place is None else Mirror(place.child(setup.spec.study), folder, warn)
-        copy = "" if mirror is None else f" and {mirror.study.location}"
-        line = (
-            f"{budget.trials} trials of at most {budget.epochs} epochs, {setup.concurrent} at once, in {shown(folder)}"
-        )
-        say(console, f"{setup.spec.study}: {line}{copy}")
-        tracker = MLflowTracker(uri, setup.spec, out, warn=warn)
-        try:
-            with lock(folder / "journal"), mirror or nullcontext():
-                return _search(setup, folder, tracker, mirror, console, warn, searcher, scheduler, listeners)
-        except BaseException:
-            tracker.close(timeout=AT_ONCE)
-            raise
+    from search.tune.session import Objects, search_study  # loads Ray, which takes seconds
 
-
-def _search(
-    setup: Setup, folder: Path, tracker: MLflowTracker, mirror: Mirror | None, console: Console,
-    warn: Callable[[str], None], searcher: Searcher | None, scheduler: Scheduler | None, extra: Sequence[Listener],
-) -> StudyResult:  # fmt: skip
-    """Search a study whose folder and storage are locked."""
-    spec, past = setup.spec, list(read(folder / "journal"))
-    if past:
-        spec = continued(spec, folder)  # another driver may have come and gone since it was checked
-    earlier = StudyState.of(past)
-    earlier.check_identity(spec)
-    before = StudyResult.of(spec, earlier, folder)
-    for event in past:
-        tracker(event)
-    if before.finished:
-        return conclude(before, tracker, mirror)
-    write_text(folder / "study.yaml", spec.dump())
-    if mirror is not None:
-        mirror.copy_study()
-    started = session_start(spec, folder, setup.fingerprint)
-    if past:
-        for line in resumption(before, started):
-            say(console, line)
-    state = StudyState()
-    progress = Progress(spec, state, console)
-    storage = local_storage(folder) if mirror is None else mirror.study
-    retention = Retention(storage, state.records, spec.objective.metric, spec.objective.mode)
-    own = guarded([*study_listeners(spec), *extra], warn)
-    if mirror is None:
-        listeners: tuple[Listener, ...] = (tracker, retention, progress, own)
-    else:  # what MLflow knows and what is deleted must not be ahead of the storage
-        mirror.follow(tracker, retention)
-        mirror.later(retention.sweep)
-        listeners = (mirror, progress, own)
-    searcher, scheduler = build_searcher(spec, searcher), build_scheduler(spec, scheduler)
-    with open_session(spec, folder, past, searcher, scheduler, state, listeners, started) as session, progress:
-        tracker.start()  # MLflow is loaded while Ray starts
-        connect()
-        context = TuneContext(
-            session.driver, folder, session.number, spec.resources, setup.concurrent, setup.cache, setup.reserve, warn,
-            mirror, setup.shared,
-        )  # fmt: skip
-        run_trials(context)
-        session.trouble = context.trouble
-    result = StudyResult.of(spec, state, folder)
-    return conclude(replace(result, finished=session.driver.finished, trouble=session.trouble), tracker, mirror)
+    return search_study(spec, out, place, uri, Objects(searcher, scheduler, listeners), console)
 
 
 def plan_study(
@@ -206,7 +125,10 @@ def plan_study(
     Raises:
         ConfigError: as `run_study`.
     """
-    spec, concurrent = resolve(read_spec(study, smoke=smoke, plugins=plugins, **overrides), Console(quiet=True))
+    spec = read_spec(study, smoke=smoke, plugins=plugins, **overrides)
+    from search.tune.setup import nodes_now, resolve  # loads Ray, which takes seconds
+
+    spec, concurrent = resolve(spec, Console(quiet=True))
     check_inputs(spec, default_cache())
     calibration = calibrate(spec.trial_config({}), default_cache())
     nodes = nodes_now() if spec.resources.prices is not None else {}

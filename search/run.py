@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from search.api import plan_study, read_spec, run_study
-from search.journal.cost import spent_of
-from search.journal.result import StudyResult
-from search.storage.remote import VARIABLE
-from search.study.overrides import Overrides
-from search.tracking.uri import default_uri
-from search.views.console import say
-from search.views.next_commands import SUBMITTED_BY, after_search, open_mlflow, resume, shown
-from search.views.plan import print_plan
-from search.views.progress import print_leaderboard
 from trainables.cli import Plugins, run_verb
+
+if TYPE_CHECKING:
+    from search.study.overrides import Overrides
 
 __all__ = ["run"]
 
@@ -55,12 +46,18 @@ def run(
     ] = False,
     storage: Annotated[
         str | None,
-        typer.Option(help=f"also store the search at a path, s3://BUCKET/FOLDER, gs://... [default: ${VARIABLE}]"),
+        typer.Option(help="also store it at a path, s3://BUCKET/FOLDER, gs://... [default: $RESNET_SEARCH_STORAGE]"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be done and what it costs")] = False,
     cluster: Annotated[Path | None, typer.Option(help="search on the cluster that `ray up` made of this file")] = None,
 ) -> None:
     """Search hyperparameters: recipes first, then suggestions, bad trials stopped early by ASHA."""
+    # Ray takes seconds to load, in which `--help` and a signal are answered.
+    from search.api import plan_study, read_spec, run_study
+    from search.views.console import LastingConsole
+    from search.views.outcome import print_outcome
+    from search.views.plan import print_plan
+
     overrides: Overrides = {
         "data": data, "trials": trials, "epochs": epochs, "hours": hours, "max_cost": max_cost, "prices": price or [],
         "concurrent": concurrent, "cpus_per_trial": cpus_per_trial, "gpus_per_trial": _gpus(gpus_per_trial),
@@ -68,7 +65,7 @@ def run(
     }  # fmt: skip
     plugins = plugin or []
     out = (out or Path("runs", "smoke") if smoke else out or Path("runs")).absolute()
-    console = Console()
+    console = LastingConsole()
     if cluster is not None:
         from search.cluster.submit import search_on  # loads Ray's launcher
 
@@ -81,7 +78,7 @@ def run(
             study, out=out, smoke=smoke, fresh=fresh, storage=storage, plugins=plugins, tracking_later=tracking_later,
             **overrides,
         )  # fmt: skip
-        _report(result, out, console)
+        sys.exit(print_outcome(result, out, console))
 
 
 def _gpus(text: str | None) -> float | str | None:
@@ -90,31 +87,6 @@ def _gpus(text: str | None) -> float | str | None:
         return None if text is None else float(text)
     except ValueError:
         return text
-
-
-def _report(result: StudyResult, out: Path, console: Console) -> None:
-    """Print what was found and what to do next; exit with 1 or 130 if the search did not finish."""
-    spec, folder, best = result.spec, out / result.spec.study, result.best()
-    submitted = SUBMITTED_BY in os.environ
-    print_leaderboard(spec, result.trials, console)
-    if best is None:
-        say(console, f"no trial ran to its end, so there is no best config; every result is in {shown(folder)}")
-    elif (folder / "best_config.yaml").exists() and not submitted:
-        say(console, f"best config: {shown(folder / 'best_config.yaml')} (trial {best.number})\n\nnext:")
-        for line in after_search(result, folder, open_mlflow(default_uri(out), folder.name)):
-            say(console, f"  {line}")
-    if result.spending.counted:
-        say(console, f"cost: {spent_of(result.spending.spent, spec.budget.max_cost)}")
-    if result.finished:
-        return
-    waiting = sum(not record.status.ended for record in result.trials)
-    way = "." if submitted else f", or\n  {resume(folder)}"
-    say(
-        console,
-        f"{result.trouble or 'interrupted'}: finished work is saved, {waiting} trials wait to be resumed. The same "
-        f"command continues{way}",
-    )
-    sys.exit(1 if result.trouble else 130)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from search.journal.study_folder import find_study, read_study
 from search.study.spec import StudySpec
 from search.tracking.projection import RunProjection
 from search.tracking.tracker import writer_lock
-from search.tracking.uri import VARIABLE, check_reachable, default_uri, reason, redacted
+from search.tracking.uri import VARIABLE, artifact_root, check_reachable, default_uri, reason, redacted
 from search.views.console import say
 from search.views.next_commands import open_mlflow
 from trainables.cli import Plugins, run_verb
@@ -47,7 +47,7 @@ def track(
     _refuse_running(folder)  # before MLflow is loaded, which takes seconds
     uri = tracking_uri or default_uri(folder.parent)
     option = "--tracking-uri" if tracking_uri else VARIABLE
-    check_reachable(uri, option=option, way_out=f"correct {option}, or start that server")
+    check_reachable(uri, named=(option, f"correct {option}, or start that server"))
     spec, projection = track_study(folder, uri, option, console)
     refused = sorted(trial for trial, times in projection.refused.items() if times > 1)
     held = len(projection.run_ids) - len(refused)
@@ -110,7 +110,7 @@ def _project(
     def warn(line: str) -> None:
         say(console, line, "yellow")
 
-    projection = RunProjection(uri, spec, folder.parent.resolve() / "mlartifacts", warn)
+    projection = RunProjection(uri, spec, artifact_root(uri, folder.parent), warn)
     for event in events:
         projection.take(event)
     best = folder / "best_config.yaml"

@@ -22,7 +22,7 @@ ORDER = {
         "testing",
     ),
     "trainables": (
-        "config", "seeds", "files", "result", "checkpoints", "data", "augment", "models", "training",
+        "config", "seeds", "files", "cpu", "result", "checkpoints", "data", "augment", "models", "training",
         "synthetic", "trainable",
     ),
 }  # fmt: skip

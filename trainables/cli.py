@@ -1,16 +1,20 @@
-"""What all commands share: bad input is reported in a line or two and ends with exit code 2."""
+"""What all commands share: bad input ends in a line or two and exit code 2, a signal in a line and exit code 130."""
 
 from __future__ import annotations
 
 import functools
+import os
+import signal
+import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Annotated, ParamSpec
 
 import typer
 
 from trainables.config import ConfigError
 
-__all__ = ["Plugins", "run_verb"]
+__all__ = ["Plugins", "heeded", "leave_terminal", "run_verb"]
 
 P = ParamSpec("P")
 
@@ -21,8 +25,27 @@ Plugins = Annotated[
 ]
 
 
+def heeded() -> list[signal.Signals]:
+    """What ends a program: Ctrl-C; scancel, systemd or `timeout`; a terminal that is closed, unless nohup was used."""
+    hang_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGINT, signal.SIGTERM, *hang_up]
+
+
+def leave_terminal() -> None:
+    """Write no more to a terminal that was closed, where every line would be an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream.isatty():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:
+        leave_terminal()
+    raise KeyboardInterrupt
+
+
 def run_verb(verb: Callable[P, None], name: str | None = None, arguments: Sequence[str] | None = None) -> None:
-    """Run `verb` as a Typer command; a `ConfigError` is printed without a traceback and exits with code 2.
+    """Run `verb` as a Typer command: no traceback and exit code 2 for a `ConfigError`, 130 for a signal.
 
     Args:
         verb: its parameters are the command's options.
@@ -32,8 +55,13 @@ def run_verb(verb: Callable[P, None], name: str | None = None, arguments: Sequen
 
     @functools.wraps(verb)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        for number in heeded():
+            signal.signal(number, _interrupt)
         try:
             verb(*args, **kwargs)
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(130) from None
         except ConfigError as error:
             for problem in error.problems:
                 typer.echo(f"error: {problem}", err=True)

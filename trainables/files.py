@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +21,9 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: if the folder cannot be written to or the disk is full; an older file at `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    partial = Path(name)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))  # less what the user's umask forbids
     try:
-        os.fchmod(handle, 0o644)
-        os.close(handle)
         yield partial
         handle = os.open(partial, os.O_RDONLY)
         try:

@@ -155,7 +155,7 @@ class StudyDriver:
         trial, leg = record.number, record.leg + 1
         resumed = TrialResumed(trial=trial, leg=leg, reason=reason, checkpoint=record.checkpoint, time=self._now())
         self._write(*before, resumed)
-        return Leg(trial, leg, record.config)
+        return Leg(trial, leg, self._spec.at_source(record.config))
 
     def _new_trial(self) -> Leg | None:
         number = len(self.records)

@@ -13,7 +13,7 @@ from search.study.parse import load_study
 from search.study.spec import StudySpec
 from trainables.config import ConfigError
 
-__all__ = ["continued", "study_folder"]
+__all__ = ["check_moved", "continued", "study_folder"]
 
 
 def study_folder(
@@ -73,3 +73,20 @@ def continued(spec: StudySpec, folder: Path) -> StudySpec:
     decided = {"gpus_per_trial": stored.resources.gpus_per_trial, "prices": stored.resources.prices}
     missing = {key: value for key, value in decided.items() if getattr(spec.resources, key) is None}
     return spec.with_execution(**stored.trial["execution"]).with_resources(**missing)
+
+
+def check_moved(spec: StudySpec, folder: Path, before: str | None, fingerprint: str | None) -> None:
+    """Refuse images under another path that are not those which the study in `folder` has been searched with.
+
+    Args:
+        spec: the study, with the path of today.
+        folder: the study's.
+        before, fingerprint: of the images then and now.
+
+    Raises:
+        ConfigError: if both path and fingerprint have changed.
+    """
+    was, now = (study.trial["data"]["source"] for study in (load_study(str(folder / "study.yaml")), spec))
+    if was != now and before != fingerprint:
+        rule = f"must hold the images of {was}, with which this study has been searched: give those, or --fresh"
+        raise ConfigError.single("data.source", now, rule)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from search.journal.cost import UNTYPED, Prices, unpriced
 from search.study.spec import StudySpec
 from trainables.config import ConfigError
-from trainables.training.cpu import Precision, fastest_precision
+from trainables.cpu import Precision, available_cpus, fastest_precision
 
 __all__ = ["check_prices", "check_resources", "cluster_address", "resolved_execution"]
 
@@ -65,7 +65,7 @@ def check_resources(spec: StudySpec, available: Mapping[str, float]) -> int:
                 asked = spec.resources.gpus_per_trial if kind == "GPU" else amount
                 raise ConfigError.single(f"--{kind.lower()}s-per-trial", asked, rule)
             fits.append(int(have / amount + 1e-9))
-    most = min(fits, default=os.cpu_count() or 1)
+    most = min(fits, default=available_cpus())
     return min(most, spec.resources.concurrent or most)
 
 

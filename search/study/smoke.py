@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from spaces import at_most, parse_space, space_tree
 from spaces.space import value_at
 from trainables.config import Model, merge, parse_config, unflatten
 from trainables.config.images import is_small
+from trainables.cpu import available_cpus
 
 __all__ = ["shrink"]
 
@@ -59,7 +59,7 @@ def shrink(spec: StudySpec) -> StudySpec:
     if not parse_space(tree["space"]).domains():
         trials = min(trials, max(len(spec.recipes), 1))
     tree["budget"] |= {"trials": trials, "epochs": epochs}
-    fits = max(1, int((os.cpu_count() or 1) / spec.resources.cpus_per_trial))
+    fits = max(1, int(available_cpus() / spec.resources.cpus_per_trial))
     tree["resources"] |= {"concurrent": min(spec.resources.concurrent or CONCURRENT, CONCURRENT, fits)}
     if isinstance(spec.searcher, TPESettings):
         tree["searcher"]["startup_trials"] = min(spec.searcher.startup_trials, STARTUP_TRIALS)

@@ -26,6 +26,7 @@ from search.study.validation import FOLDER_NAME
 from spaces import Scalar, Space, fix, given, locate, parse_space, walk
 from spaces.domains import same
 from trainables.config import ConfigError, Execution, Problem, TrialConfig, parse_config, validate
+from trainables.config.images import without_path
 from trainables.config.part import Part
 from trainables.config.plain_yaml import PlainDumper
 
@@ -126,7 +127,18 @@ class StudySpec(Section):
         tree = self.model_dump(exclude={"study", "description", "budget", "resources", "listeners"})
         for recipe in tree["recipes"].values():
             del recipe["description"], recipe["source"]
+        data = tree["trial"]["data"]
+        if data["source"] is not None:
+            data["source"] = without_path(data["source"])
         return {**tree, "epochs": self.budget.epochs}
+
+    def at_source(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A trial's config as it was recorded, with its images where they are now."""
+        source, data = self.trial["data"]["source"], config["data"]
+        searched = any(key.endswith("data.source") for key in self.parsed_space.domains())
+        if source is None or searched or without_path(data["source"]) != without_path(source):
+            return config
+        return {**config, "data": {**data, "source": source}}
 
     def difference(self, other: StudySpec) -> list[str]:
         """A line for every part of the identity in which `other` differs; empty if they are the same study.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from search.tracking.uri import connect, mlflow_settings
+from search.tracking.artifacts import is_allowed, relocate, write_artifact
+from search.tracking.uri import SERVERS, connect, mlflow_settings
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -28,6 +29,7 @@ class RunState:
     """A run, and what is known to be in it: `written` counts points of its curves, `files` has its texts by name."""
 
     run_id: str
+    artifact_uri: str
     status: str = "RUNNING"
     tags: dict[str, str] = field(default_factory=dict)
     written: int = 0
@@ -46,6 +48,7 @@ class MLflowExperiment:
         search: the value of the runs' tag `SEARCH`.
         artifact_root: folder for artifacts where `uri` is a database; a server has a place of its own.
         description: shown with a new experiment.
+        warn: shows a line, once, where artifacts cannot be written as MLflow wants them.
 
     Attributes:
         id: MLflow's id of the experiment.
@@ -55,17 +58,22 @@ class MLflowExperiment:
         Exception: here and in every method, whatever the store raises.
     """
 
-    def __init__(self, uri: str, study: str, search: str, artifact_root: Path, description: str) -> None:
+    def __init__(
+        self, uri: str, study: str, search: str, artifact_root: Path, description: str, warn: Callable[[str], None]
+    ) -> None:
         self._client: MlflowClient = connect(uri)
-        self._search = search
+        self._uri, self._search = uri, search
+        self._warn: Callable[[str], None] | None = warn
+        self._root = None if urlsplit(uri).scheme in SERVERS else artifact_root
         found = self._client.get_experiment_by_name(study)
         if found is None:
-            is_server = urlsplit(uri).scheme in ("http", "https", "databricks")
-            location = None if is_server else (artifact_root / study).as_uri()
+            location = None if self._root is None else (self._root / study).as_uri()
             tags = {"mlflow.note.content": description} if description else {}
             self.id: str = self._client.create_experiment(study, artifact_location=location, tags=tags)
         else:
             self.id = found.experiment_id
+            if self._root is not None:
+                relocate(self._client, found, self._root / study)
             if found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(self.id)
         self.runs: dict[str, RunState] = {} if found is None else self._find()
@@ -78,7 +86,7 @@ class MLflowExperiment:
                 [self.id], f"tags.`{SEARCH}` = '{self._search}'", max_results=PAGE, page_token=token
             )
             for run in page:
-                state = RunState(run.info.run_id, run.info.status, dict(run.data.tags))
+                state = RunState(run.info.run_id, run.info.artifact_uri, run.info.status, dict(run.data.tags))
                 runs[state.tags.get(TRIAL, "")] = state
             token = page.token or ""
         return runs
@@ -87,7 +95,7 @@ class MLflowExperiment:
         """A new run with all its tags in one call; `started` in seconds since 1970."""
         tags = {SEARCH: self._search, TRIAL: trial, **tags}
         run = self._client.create_run(self.id, start_time=_milliseconds(started), run_name=name, tags=tags)
-        self.runs[trial] = RunState(run.info.run_id, tags=tags)
+        self.runs[trial] = RunState(run.info.run_id, run.info.artifact_uri, tags=tags)
         return self.runs[trial]
 
     def log(
@@ -116,10 +124,18 @@ class MLflowExperiment:
         run.tags |= new
 
     def keep(self, run: RunState, name: str, text: str) -> None:
-        """A text as an artifact, over an earlier one."""
-        if run.files.get(name) != text:
-            self._client.log_text(run.run_id, text, name)
-            run.files[name] = text
+        """A text as an artifact, over an earlier one; but no file of this machine outside the root."""
+        if run.files.get(name) == text:
+            return
+        run.files[name] = text
+        if is_allowed(run.artifact_uri, self._root):
+            write_artifact(self._uri, run.artifact_uri, name, text)
+        elif self._warn is not None:
+            below = f", outside {self._root}" if self._root is not None else ""
+            self._warn(
+                f"MLflow wants artifacts at {run.artifact_uri or 'no address'}, on this machine{below}: left out"
+            )
+            self._warn = None
 
     def set_status(self, run: RunState, status: str, ended: float | None) -> None:
         """Change the run's status, if it is another; one of `ENDED` takes the time `ended`, in seconds since 1970."""

@@ -150,7 +150,9 @@ class RunProjection:
     def _connected(self) -> MLflowExperiment:
         if self._store is None:
             spec = self._spec
-            self._store = MLflowExperiment(self._uri, spec.study, self._search, self._artifact_root, spec.description)
+            self._store = MLflowExperiment(
+                self._uri, spec.study, self._search, self._artifact_root, spec.description, self._warn
+            )
             self.experiment_id = self._store.id
             self.run_ids |= {int(trial): run.run_id for trial, run in self._store.runs.items() if trial.isdigit()}
         return self._store

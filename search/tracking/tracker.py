@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from search.journal.events import Event, SessionStarted
 from search.tracking.projection import RunProjection
-from search.tracking.uri import reason, redacted
+from search.tracking.uri import artifact_root, reason, redacted
 
 if TYPE_CHECKING:
     from search.study.spec import StudySpec
@@ -64,7 +64,7 @@ class MLflowTracker:
         out = out.resolve()
         self._study, self._shown, self._interval = spec.study, redacted(uri), interval
         self._warn = warn or logging.getLogger(__name__).warning
-        self._projection = RunProjection(uri, spec, out / "mlartifacts", self._report)
+        self._projection = RunProjection(uri, spec, artifact_root(uri, out), self._report)
         self._lock = writer_lock(out / spec.study)
         self._inbox: queue.SimpleQueue[Event | tuple[str, str]] = queue.SimpleQueue()  # events, and texts to attach
         self._began = time.time()

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 __all__ = [
-    "check_reachable", "connect", "default_uri", "experiment_page", "holds_database", "mlflow_settings", "reason",
-    "redacted",
+    "SERVERS", "artifact_root", "check_reachable", "connect", "default_uri", "experiment_page", "holds_database",
+    "mlflow_settings", "reason", "redacted",
 ]  # fmt: skip
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -36,12 +36,20 @@ SWITCHES = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # what it logs as an error it raises as well
 }
+NO_PROXY, LOOPBACK = ("NO_PROXY", "no_proxy"), ("localhost", "127.0.0.1", "::1")  # a proxy never leads back here
 USERS_OWN = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_LOGGING_LEVEL")  # stay where they are set already
 TRAINING_RUNS = (
     "/#/experiments/{}/runs?workflowType=machine_learning&orderByKey=metrics.%60val_accuracy%60&orderByAsc=false"
 )
+MEANINGS = (  # of what SQLAlchemy raises
+    (r"table \w+ already exists|no such table", (
+        "it is half made, the program that made it was ended: move it away, then `search.track STUDY` writes it anew"
+    )),
+    (r"database is locked", "another program has locked it: end that program, or wait for it"),
+)  # fmt: skip
 REFUSAL = f"does not accept this user and password: set or correct {USERNAME} and {PASSWORD}"
-WAY_OUT = "correct or unset MLFLOW_TRACKING_URI, or start with --tracking-later"
+NAMED = (VARIABLE, "correct or unset MLFLOW_TRACKING_URI, or start with --tracking-later")
+DEFAULT = ("MLflow", "choose another --out, or start with --tracking-later")
 
 
 def default_uri(out: Path) -> str:
@@ -56,6 +64,11 @@ def sqlite_uri(path: Path) -> str:
 
 def _sqlite_path(uri: str) -> Path:
     return Path(unquote(uri.partition(":///")[2].partition("?")[0]))
+
+
+def artifact_root(uri: str, out: Path) -> Path:
+    """The folder for artifacts: beside an SQLite file, so that both can be moved; in `out` with another database."""
+    return (_sqlite_path(uri).resolve().parent if uri.startswith("sqlite") else out.resolve()) / "mlartifacts"
 
 
 def redacted(uri: str) -> str:
@@ -78,9 +91,12 @@ class _Settings:
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                self._before = {name: os.environ.get(name) for name in SWITCHES}
+                settings = SWITCHES | {
+                    name: ",".join([*filter(None, [os.environ.get(name)]), *LOOPBACK]) for name in NO_PROXY
+                }
+                self._before = {name: os.environ.get(name) for name in settings}
                 own = {name for name in USERS_OWN if self._before[name] is not None}
-                os.environ.update({name: value for name, value in SWITCHES.items() if name not in own})
+                os.environ.update({name: value for name, value in settings.items() if name not in own})
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
@@ -135,16 +151,17 @@ def _with_password(uri: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{parts.username}:{quote(password, safe='')}@{host}"))
 
 
-def check_reachable(uri: str, timeout: float = 8.0, option: str = VARIABLE, way_out: str = WAY_OUT) -> None:
+def check_reachable(uri: str, timeout: float = 8.0, named: tuple[str, str] | None = None) -> None:
     """Make sure that runs can be kept at `uri`, within `timeout` seconds.
 
-    A file that does not exist yet is not made, and nothing heavy imported for it. A message names the URI by the
-    `option` it was given with, and what to do about it.
+    A file that does not exist yet is not made, and nothing heavy imported for it. `named` is the option that the URI
+    was given with, and what to do about it; None: the variable, if that is set, else the default.
 
     Raises:
         ConfigError: for a place that MLflow cannot use, a server that does not answer or that refuses the credentials.
     """
     shown = redacted(uri)
+    option, way_out = named or (NAMED if os.environ.get(VARIABLE) else DEFAULT)
     try:
         parts = urlsplit(uri)
         port = parts.port
@@ -222,6 +239,15 @@ def _ask(uri: str, timeout: float, option: str, way_out: str) -> None:
     raise ConfigError.single(option, redacted(uri), rule) from None
 
 
+def _other_version(revision: str) -> str:
+    """What to do about a database of another MLflow, whose tables have this revision."""
+    import mlflow
+
+    if any(Path(mlflow.__file__).parent.glob(f"store/db_migrations/versions/{revision}_*.py")):
+        return "an older MLflow made it: back it up, then `mlflow db upgrade` with its URI makes it one of this version"
+    return f"a newer MLflow than {mlflow.__version__} made it, or another program: use that MLflow, or another place"
+
+
 def _is_refusal(error: BaseException) -> bool:
     status = getattr(error, "get_http_status_code", None)
     return status is not None and status() == 401
@@ -234,5 +260,10 @@ def reason(error: BaseException) -> str:
     if _is_refusal(error):
         return f"it {REFUSAL}"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    for pattern, meaning in MEANINGS:
+        if re.search(pattern, text):
+            return meaning
+    if found := re.search(r"out-of-date database schema \(found version (\w+)", text):
+        return _other_version(found[1])
     lines = text.strip().splitlines() or [type(error).__name__]
     return re.sub(r"://\S*@", "://", lines[0])[:200]

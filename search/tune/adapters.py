@@ -32,16 +32,27 @@ from search.study.settings import Resources
 from search.tune.fusion_host import end_hosts
 from search.tune.leg import LegReport, LegRequest
 from search.tune.nodes import NodeWatch
-from search.tune.patches import NotPickled, drop_statistics, keep_workers, survive_lost_workers
+from search.tune.patches import (
+    NotPickled,
+    dead_processes,
+    drop_statistics,
+    keep_workers,
+    leave_without_cleanup,
+    survive_lost_workers,
+)
 from trainables.config import parse_config
 from trainables.config.plugins import allowed_plugins
 from trainables.data.store import Request, request
 
-__all__ = ["DriverScheduler", "DriverSearcher", "TuneContext"]
+__all__ = ["DriverScheduler", "DriverSearcher", "RayEndedError", "TuneContext"]
 
 LONGEST_ERROR = 4000  # characters; the end of a traceback says most
 UNPLACED_SECONDS = 60.0  # that a search at its end waits for a trial to be placed, whose node may never come
 LOOK_SECONDS = 1.0  # between two checks of workers, disk and storage
+
+
+class RayEndedError(RuntimeError):
+    """A process of the Ray that this process has started is gone."""
 
 
 @dataclass
@@ -137,7 +148,13 @@ class TuneContext:
             return
         if self.mirror is not None and self.mirror.trouble:
             self.interrupt(self.mirror.trouble)
-        elif (free := shutil.disk_usage(self.study).free) < self.reserve:
+            return
+        try:
+            free = shutil.disk_usage(self.study / "journal").free
+        except OSError as error:  # whatever is written there now would not be found
+            self.interrupt(f"{self.study} is gone ({error.strerror}): moved, deleted, or its disk was unmounted")
+            return
+        if free < self.reserve:
             left, least = f"{free / 1e6:,.0f} MB", f"{self.reserve / 1e6:,.0f} MB"
             self.interrupt(f"the disk of {self.study} has {left} left, of which {least} must stay free")
 
@@ -203,6 +220,9 @@ class DriverScheduler(NotPickled, FIFOScheduler):
 
     def _look(self, tune_controller: Any) -> None:
         context = self._context
+        if dead := dead_processes():
+            leave_without_cleanup(tune_controller)
+            raise RayEndedError(f"Ray's {' and '.join(dead)} ended (killed, or memory ran out)")
         context.check_storage()
         self._kill_hung()
         self._stop_unplaced(tune_controller)

@@ -24,7 +24,7 @@ import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.journal.cost import UNTYPED, Prices, unpriced
-from trainables.training.cpu import Precision, fastest_precision
+from trainables.cpu import Precision, fastest_precision
 
 __all__ = [
     "NodeWatch", "alive_nodes", "at_most", "expected_resources", "fastest_precision_on_nodes", "node_type",

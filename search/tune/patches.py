@@ -9,15 +9,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import ray._private.worker
+from ray._private import ray_constants, services, utils
+from ray._private.authentication.authentication_token_generator import generate_new_authentication_token
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 __all__ = [
-    "NotPickled", "drop_statistics", "environment", "keep_workers", "quiet", "ray_settings", "survive_lost_workers",
-    "tune_settings",
+    "NotPickled", "dead_processes", "drop_statistics", "environment", "keep_workers", "leave_without_cleanup",
+    "nothing_handed_on", "own_token", "private_ray", "quiet", "ray_settings", "survive_lost_workers", "tune_settings",
 ]  # fmt: skip
 
 
@@ -43,6 +49,89 @@ def tune_settings(concurrent: int) -> dict[str, str]:
         "RAY_AIR_NEW_OUTPUT": "0",  # else a table is printed whatever `verbose` says
         "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # else a traceback is printed for each lost worker
     }
+
+
+SECRETS = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+TO_A_JOB = {signal.SIGTERM, signal.SIGHUP}  # what scancel, systemd, `timeout` and a closed terminal send to everyone
+
+
+_services: Any = services  # typed, but as if nothing in it could be replaced
+
+
+class _RayProcess(_services.ConsolePopen):  # type: ignore[misc]
+    """One of Ray's own processes, as `private_ray` starts it.
+
+    Without this, a signal to the search's process group or job also ends Ray, before the trials are saved, and all that
+    is below Ray knows MLflow's password. Its children, the workers, inherit both.
+    """
+
+    def __init__(self, *args: Any, env: Mapping[str, str], preexec_fn: Callable[[], None], **kwargs: Any) -> None:
+        def prepare() -> None:
+            preexec_fn()
+            signal.pthread_sigmask(signal.SIG_BLOCK, TO_A_JOB)
+
+        env = {name: value for name, value in env.items() if name not in SECRETS}
+        super().__init__(*args, env=env, preexec_fn=prepare, start_new_session=True, **kwargs)
+
+    def terminate(self) -> None:
+        self.kill()  # it is deaf to SIGTERM, and holds nothing that must be saved
+
+
+@contextlib.contextmanager
+def private_ray() -> Iterator[None]:
+    """While Ray is started on this machine: only this user can reach it, and signals to the search do not.
+
+    Without this Ray listens on all interfaces, ends with the first signal, and replaces this process's handler of
+    SIGTERM.
+    """
+    before = _services.ConsolePopen, ray_constants.ENABLE_RAY_CLUSTER, utils.set_sigterm_handler
+    _services.ConsolePopen, ray_constants.ENABLE_RAY_CLUSTER = _RayProcess, False
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        _services.ConsolePopen, ray_constants.ENABLE_RAY_CLUSTER, utils.set_sigterm_handler = before
+
+
+def own_token() -> None:
+    """Make the token of Ray for this user's eyes alone; Ray makes one that every user of the machine can read.
+
+    Raises:
+        OSError: if there is no home to keep it in.
+    """
+    token = Path.home() / ".ray" / "auth_token"
+    token.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(generate_new_authentication_token())
+    except FileExistsError:
+        token.chmod(0o600)
+
+
+def dead_processes() -> list[str]:
+    """Which of the processes of a Ray that was started here have ended; without them Tune waits for ever."""
+    node = ray._private.worker._global_node
+    return [] if node is None else [str(kind) for kind, _ in node.dead_processes()]
+
+
+def leave_without_cleanup(controller: Any) -> None:
+    """Let an exception leave Tune at once; it would ask a Ray that is dead to end the workers, for a minute."""
+    controller._tune_controller.cleanup = lambda: None
+
+
+@contextlib.contextmanager
+def nothing_handed_on() -> Iterator[None]:
+    """Tune hands keys such as AWS_SECRET_ACCESS_KEY to its workers in their runtime environment.
+
+    That is in Ray's logs and on a command line; and workers with one of their own cannot use processes that Ray has
+    started in advance.
+    """
+    before = class_cache.ENV_VARS_TO_PROPAGATE, class_cache.DEFAULT_ENV_VARS
+    class_cache.ENV_VARS_TO_PROPAGATE, class_cache.DEFAULT_ENV_VARS = set(), {}
+    try:
+        yield
+    finally:
+        class_cache.ENV_VARS_TO_PROPAGATE, class_cache.DEFAULT_ENV_VARS = before
 
 
 LOG_LEVELS = {

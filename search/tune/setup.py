@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -21,12 +20,12 @@ from search.planning.resources import check_prices, check_resources, cluster_add
 from search.storage.prepared_images import share_prepared
 from search.storage.remote import RemoteFolder
 from search.study.spec import StudySpec
+from search.tune.connection import connect
 from search.tune.gpu_share import calibrated
 from search.tune.nodes import alive_nodes, expected_resources, fastest_precision_on_nodes, possible_types
-from search.tune.run import connect
 from search.views.console import say
+from trainables.cpu import available_cpus, fastest_precision
 from trainables.data.store import PreparedData, Request, default_cache
-from trainables.training.cpu import fastest_precision
 
 __all__ = ["Setup", "nodes_now", "resolve", "set_up"]
 
@@ -122,7 +121,7 @@ def _resources(spec: StudySpec, report: Callable[[str], None]) -> dict[str, floa
         import torch  # takes seconds, which a search on the CPU alone need not wait for
 
         gpus = torch.cuda.device_count()
-    return {"CPU": float(os.cpu_count() or 1), "GPU": float(gpus)}
+    return {"CPU": float(available_cpus()), "GPU": float(gpus)}
 
 
 def _measured(

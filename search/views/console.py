@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+
 from rich.console import Console
 
-__all__ = ["say"]
+__all__ = ["LastingConsole", "say"]
+
+
+class LastingConsole(Console):
+    """A console whose reader may go away (`| head`): that interrupts the search as Ctrl-C does, and it falls silent."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        signal.raise_signal(signal.SIGINT)
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:

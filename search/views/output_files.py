@@ -72,7 +72,7 @@ def best_config(
         "data_fingerprint": result.fingerprint,
         "mlflow_run_id": mlflow_run_id,
     }
-    config = parse_config(record.config).model_dump(mode="json")
+    config = parse_config(result.spec.at_source(record.config)).model_dump(mode="json")
     return dump_yaml({"config": config, "provenance": provenance})
 
 

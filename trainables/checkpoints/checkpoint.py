@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from trainables.config import ConfigError, TrialConfig, flatten, parse_config
+from trainables.config.images import without_path
 from trainables.files import replacing
 
 __all__ = ["config_of", "is_dense", "load_checkpoint", "read_tensors", "save_checkpoint"]
@@ -126,8 +127,10 @@ def load_checkpoint(path: Path, expected: TrialConfig | None = None) -> dict[str
 
 
 def _differences(there: TrialConfig, here: TrialConfig) -> list[str]:
-    """Each key in which two configs differ, with both values."""
+    """Each key in which two configs differ, with both values; images may lie elsewhere."""
     old, new = (flatten(config.model_dump(mode="json")) for config in (there, here))
+    for flat in (old, new):
+        flat["data.source"] = without_path(flat["data.source"])
     keys = sorted(dict.fromkeys([*new, *old]), key=lambda key: not key.endswith(".kind"))  # the rest follows from these
     return [
         f"{key} ({old.get(key, NOT_SET)} there, {new.get(key, NOT_SET)} here)"

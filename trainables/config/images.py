@@ -11,7 +11,10 @@ from trainables.config.part import Count, Finite, Fraction, Part, Positive, Whol
 from trainables.config.paths import absolute_path
 from trainables.config.plugins import is_dotted_path, load_plugin, plugin_names
 
-__all__ = ["SOURCES", "Augment", "Data", "Normalization", "SourceKind", "canonical_source", "is_small", "split_source"]
+__all__ = [
+    "SOURCES", "Augment", "Data", "Normalization", "SourceKind", "canonical_source", "is_small", "split_source",
+    "without_path",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,12 @@ def canonical_source(source: str) -> str:
     if kind in SOURCES and SOURCES[kind].takes_path and argument:
         return f"{kind}:{absolute_path(argument)}"
     return source
+
+
+def without_path(source: str) -> str:
+    """`source` without the path of its images, which may be moved: a fingerprint says whether they are the same."""
+    kind, _ = split_source(source)
+    return kind if kind in SOURCES and SOURCES[kind].takes_path else source
 
 
 def is_small(source: str) -> bool:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from trainables.cpu import available_cpus
 from trainables.data.arrow import EncodedRows, read_labels, read_pixels, write_pixels
 from trainables.data.decode import Pixels, decode, decode_square, quiet
-from trainables.data.prepare import threads
 
 __all__ = ["LARGEST_BYTES", "Size", "decode_rows", "materialize"]
 
@@ -63,7 +63,7 @@ def materialize(path: Path, count: int, size: Size) -> Pixels | None:
                 return None
             temporary = path.parent / f"tmp-{name}-{uuid.uuid4().hex}"
             try:
-                with ThreadPoolExecutor(threads()) as pool:
+                with ThreadPoolExecutor(available_cpus()) as pool:
                     images = decode_rows(pool, EncodedRows(path), range(count), size)
                     write_pixels(temporary, read_labels(path)[:count], (height, width), (i.tobytes() for i in images))
                 temporary.rename(path.parent / f"{name}-{count}.arrow")

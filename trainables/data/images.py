@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from trainables.config import ConfigError, Data
+from trainables.cpu import available_cpus
 from trainables.data.arrow import EncodedRows, read_labels, read_pixels
 from trainables.data.decoded import Size, decode_rows, materialize
-from trainables.data.prepare import threads
 from trainables.data.store import PreparedData, default_cache, prepare
 
 __all__ = [
@@ -58,7 +58,7 @@ class Images:
         rows = indices.tolist()
         if rows and not 0 <= min(rows) <= max(rows) < len(self):
             raise IndexError(f"indices {min(rows)} to {max(rows)} of {len(self)} images")
-        self._pool = self._pool or ThreadPoolExecutor(threads())
+        self._pool = self._pool or ThreadPoolExecutor(available_cpus())
         out = np.empty((len(rows), 3, *self.size), dtype=np.uint8)
         for i, image in enumerate(decode_rows(self._pool, self._images, rows, self._target)):
             out[i] = image

@@ -21,22 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.config import ConfigError, Data
+from trainables.cpu import available_cpus
 from trainables.data.arrow import write_encoded, write_pixels
 from trainables.data.decode import UnreadableImage, decode, quiet, read_encoded, thumbnail
 from trainables.data.source import SPLITS, Contents, Row, Split, listed
 from trainables.data.splitting import split_rows
 
-__all__ = ["FORMAT", "LARGEST_NATIVE", "Built", "build", "threads"]
+__all__ = ["FORMAT", "LARGEST_NATIVE", "Built", "build"]
 
 FORMAT = 1  # raise it when the files of a store change their meaning
 LARGEST_PIXELS = 64  # side up to which alike images are stored as pixels
 LARGEST_NATIVE = 224  # side up to which alike images keep their size when no resolution is asked for
 _SPARE_BYTES = 16 * 2**20
-
-
-def threads() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _NotPixels(Exception):  # noqa: N818 (a turn taken, no error)
@@ -120,10 +116,10 @@ class _Survey:
 def _in_threads(look: Callable[[Row], _Seen | str], rows: Iterable[Row]) -> Iterator[tuple[Row, _Seen | str]]:
     """`look` at each row, in order, a few rows ahead: the whole source is never in memory."""
     waiting: deque[tuple[Row, Future[_Seen | str]]] = deque()
-    with ThreadPoolExecutor(threads()) as pool:
+    with ThreadPoolExecutor(available_cpus()) as pool:
         for row in rows:
             waiting.append((row, pool.submit(look, row)))
-            if len(waiting) > 4 * threads():
+            if len(waiting) > 4 * available_cpus():
                 first, future = waiting.popleft()
                 yield first, future.result()
         for first, future in waiting:

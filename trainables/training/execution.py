@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from trainables.config import ConfigError, Execution
-from trainables.training.cpu import fastest_precision
+from trainables.cpu import fastest_precision
 from trainables.training.memory import keep_freed_memory
 
 __all__ = ["autocast", "configure_process", "configured", "memory_format", "resolve_device", "resolve_precision"]

@@ -56,7 +56,7 @@ def test_a_cluster_that_is_not_up_is_refused_with_the_command_that_starts_it(
 def test_what_ray_cannot_use_is_refused_in_a_line(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, rule: str
 ) -> None:
-    from search.tune.run import connect
+    from search.tune.connection import connect
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv(name, value)

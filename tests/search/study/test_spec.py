@@ -15,8 +15,8 @@ from search.study.parse import load_study, parse_study
 from search.study.settings import ASHASettings, TPESettings
 from spaces import Scalar, walk
 from trainables.config import SGD, AdamW, ConfigError, merge, parse_yaml
+from trainables.cpu import multiplies_bf16
 from trainables.data.store import request
-from trainables.training.cpu import multiplies_bf16
 
 SMALL: dict[str, Any] = {
     "study": "small",

@@ -21,8 +21,8 @@ from search.tune.adapters import TuneContext
 from search.tune.nodes import fastest_precision_on_nodes
 from search.tune.run import run_trials
 from tests.search.killed_search import synthetic_study
+from trainables.cpu import fastest_precision
 from trainables.files import write_text
-from trainables.training.cpu import fastest_precision
 
 
 @pytest.mark.slow

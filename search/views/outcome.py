@@ -1,0 +1,51 @@
+"""What `search.run` prints when a search has ended, and what its exit code says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from search.journal.cost import spent_of
+from search.journal.records import TrialStatus
+from search.journal.result import StudyResult
+from search.tracking.uri import default_uri
+from search.views.console import say
+from search.views.next_commands import SUBMITTED_BY, after_search, open_mlflow, resume, shown
+from search.views.progress import print_leaderboard
+
+__all__ = ["print_outcome"]
+
+FAILURES = {TrialStatus.FAILED, TrialStatus.DIVERGED}
+
+
+def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
+    """Print what was found and what to do next.
+
+    Returns:
+        The exit code: 0; 1 if every trial failed or the search could not continue, 130 if it was interrupted.
+    """
+    spec, folder, best = result.spec, out / result.spec.study, result.best()
+    failed = result.finished and FAILURES.issuperset(trial.status for trial in result.trials)
+    submitted = SUBMITTED_BY in os.environ
+    print_leaderboard(spec, result.trials, console)
+    if best is None:
+        what = "every trial failed or diverged" if failed else "no trial ran to its end"
+        say(console, f"{what}, so there is no best config; every result is in {shown(folder)}")
+    elif (folder / "best_config.yaml").exists() and not submitted:
+        say(console, f"best config: {shown(folder / 'best_config.yaml')} (trial {best.number})\n\nnext:")
+        for line in after_search(result, folder, open_mlflow(default_uri(out), folder.name)):
+            say(console, f"  {line}")
+    if result.spending.counted:
+        say(console, f"cost: {spent_of(result.spending.spent, spec.budget.max_cost)}")
+    if result.finished:
+        return int(failed)
+    waiting = sum(not record.status.ended for record in result.trials)
+    way = "." if submitted else f", or\n  {resume(folder)}"
+    say(
+        console,
+        f"{result.trouble or 'interrupted'}: finished work is saved, {waiting} trials wait to be resumed. The same "
+        f"command continues{way}",
+    )
+    return 1 if result.trouble else 130
