@@ -48,6 +48,7 @@ class NoTracking:
 def child(arguments: argparse.Namespace) -> None:
     """One search in this process; what it measured goes to `--report`."""
     import search.api
+    import search.tune.session
     from search.journal.events import EpochReported, Event
     from search.tracking.tracker import MLflowTracker
     from trainables.result import METRICS
@@ -70,7 +71,7 @@ def child(arguments: argparse.Namespace) -> None:
             measured["close"] = time.perf_counter() - started
             return done
 
-    vars(search.api)["MLflowTracker"] = Timed if arguments.tracked else NoTracking
+    vars(search.tune.session)["MLflowTracker"] = Timed if arguments.tracked else NoTracking
     search.api.run_study(
         "synthetic", trials=arguments.trials, epochs=arguments.epochs, out=arguments.out, sets=["scheduler.kind=none"],
     )  # fmt: skip

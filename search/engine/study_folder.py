@@ -38,13 +38,24 @@ def study_folder(
     name, number = spec.study, 1
     if storage is not None and not fresh:
         fetch_study(storage.child(name), out / name)
-    while any(read(out / name / "journal")) or (fresh and storage is not None and has_study(storage.child(name))):
-        if not fresh:
-            return continued(spec, out / name), True
+    if not fresh and any(read(out / name / "journal")):
+        return continued(spec, out / name), True
+    while fresh and not _is_new(out / name, storage):
         number += 1
         name = f"{spec.study}-{number}"
     (out / name).mkdir(exist_ok=True)
     return spec.model_copy(update={"study": name}), False
+
+
+def _is_new(folder: Path, storage: RemoteFolder | None) -> bool:
+    """Whether the folder was made by this call, so that two searches that start at once each get their own."""
+    if storage is not None and has_study(storage.child(folder.name)):
+        return False
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def continued(spec: StudySpec, folder: Path) -> StudySpec:

@@ -56,7 +56,7 @@ def relocate(client: MlflowClient, experiment: Experiment, folder: Path) -> None
     was = local_path(before)
     if was is None or was == folder.resolve() or was.name != folder.name or not folder.exists():
         return
-    with client._tracking_client.store.ManagedSessionMaker() as session:
+    with client._tracking_client.store.ManagedSessionMaker(read_only=False) as session:
         session.get(SqlExperiment, int(experiment.experiment_id)).artifact_location = after
         for run in session.query(SqlRun).filter_by(experiment_id=int(experiment.experiment_id)):
             if run.artifact_uri.startswith(before):

@@ -42,7 +42,7 @@ TRAINING_RUNS = (
     "/#/experiments/{}/runs?workflowType=machine_learning&orderByKey=metrics.%60val_accuracy%60&orderByAsc=false"
 )
 MEANINGS = (  # of what SQLAlchemy raises
-    (r"table \w+ already exists|no such table", (
+    (r"table \w+ already exists|no such table|found version None", (
         "it is half made, the program that made it was ended: move it away, then `search.track STUDY` writes it anew"
     )),
     (r"database is locked", "another program has locked it: end that program, or wait for it"),

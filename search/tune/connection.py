@@ -27,7 +27,7 @@ ANSWER_SECONDS = 10.0
 PREFIX = "rs-"  # of Ray's folders, each with a lock that its search holds; short, since Ray makes sockets below
 SHORT = "/tmp"  # noqa: S108 (sockets need a short path; the folder made there is this user's alone)
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107  # bytes
-LONGEST_BASE = LONGEST_SOCKET - 64 - len(f"/{PREFIX}12345678")  # Ray adds /session_<date>_<process>/sockets/<name>
+LONGEST_BASE = LONGEST_SOCKET - 64 - len(f"/{PREFIX}12345678/r")  # Ray adds /session_<date>_<process>/sockets/<name>
 LEFT_SECONDS = 60.0  # after which a folder whose lock is free was left by a search that was killed
 
 
@@ -55,7 +55,7 @@ def connect() -> None:
 def _start() -> None:
     base = _base()
     _remove_left(base)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))  # for this user's eyes alone: Ray's logs are not
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))  # Ray lets everyone into the one below, and so to its logs
     _started.append(_lock(folder))
     _started[-1].acquire()
     try:
@@ -66,7 +66,7 @@ def _start() -> None:
     with environment(ray_settings()), private_ray():
         ray.init(
             "local", num_cpus=available_cpus(), include_dashboard=False, log_to_driver=False,
-            logging_level=logging.CRITICAL, _temp_dir=str(folder),
+            logging_level=logging.CRITICAL, _temp_dir=str(folder / "r"),
         )  # fmt: skip
 
 

@@ -11,12 +11,14 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray._private.worker
-from ray._private import ray_constants, services, utils
+from ray._private import parameter, ray_constants, services, utils
 from ray._private.authentication.authentication_token_generator import generate_new_authentication_token
+from ray._private.node import Node
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
@@ -55,10 +57,11 @@ SECRETS = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_P
 TO_A_JOB = {signal.SIGTERM, signal.SIGHUP}  # what scancel, systemd, `timeout` and a closed terminal send to everyone
 
 
-_services: Any = services  # typed, but as if nothing in it could be replaced
+_Popen: Any = services.ConsolePopen
+_RayParams: Any = parameter.RayParams
 
 
-class _RayProcess(_services.ConsolePopen):  # type: ignore[misc]
+class _RayProcess(_Popen):  # type: ignore[misc]
     """One of Ray's own processes, as `private_ray` starts it.
 
     Without this, a signal to the search's process group or job also ends Ray, before the trials are saved, and all that
@@ -79,18 +82,31 @@ class _RayProcess(_services.ConsolePopen):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def private_ray() -> Iterator[None]:
-    """While Ray is started on this machine: only this user can reach it, and signals to the search do not.
+    """While Ray is started on this machine: for this user alone, for this search alone.
 
-    Without this Ray listens on all interfaces, ends with the first signal, and replaces this process's handler of
-    SIGTERM.
+    Without this Ray listens on all interfaces, ends with the first signal, replaces this process's handler of SIGTERM,
+    and starts a dashboard, a log monitor and an autoscaler, which nobody asks for anything: 4 s of CPU time.
     """
-    before = _services.ConsolePopen, ray_constants.ENABLE_RAY_CLUSTER, utils.set_sigterm_handler
-    _services.ConsolePopen, ray_constants.ENABLE_RAY_CLUSTER = _RayProcess, False
-    utils.set_sigterm_handler = lambda handler: None
+    with contextlib.ExitStack() as patches:
+        for place, name, value in (
+            (services, "ConsolePopen", _RayProcess),
+            (ray_constants, "ENABLE_RAY_CLUSTER", False),
+            (utils, "set_sigterm_handler", lambda handler: None),
+            (parameter, "RayParams", partial(_RayParams, no_monitor=True, include_log_monitor=False)),
+            (Node, "start_api_server", lambda node, **options: None),
+        ):
+            patches.enter_context(_replaced(place, name, value))
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(place: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(place, name)
+    setattr(place, name, value)
     try:
         yield
     finally:
-        _services.ConsolePopen, ray_constants.ENABLE_RAY_CLUSTER, utils.set_sigterm_handler = before
+        setattr(place, name, before)
 
 
 def own_token() -> None:
@@ -126,12 +142,8 @@ def nothing_handed_on() -> Iterator[None]:
     That is in Ray's logs and on a command line; and workers with one of their own cannot use processes that Ray has
     started in advance.
     """
-    before = class_cache.ENV_VARS_TO_PROPAGATE, class_cache.DEFAULT_ENV_VARS
-    class_cache.ENV_VARS_TO_PROPAGATE, class_cache.DEFAULT_ENV_VARS = set(), {}
-    try:
+    with _replaced(class_cache, "ENV_VARS_TO_PROPAGATE", ()), _replaced(class_cache, "DEFAULT_ENV_VARS", {}):
         yield
-    finally:
-        class_cache.ENV_VARS_TO_PROPAGATE, class_cache.DEFAULT_ENV_VARS = before
 
 
 LOG_LEVELS = {

@@ -48,11 +48,11 @@ def contents(uri: str) -> dict[str, object]:
 class Server:
     """An MLflow server over a store in `folder`; the same one each time it is started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
-        self._folder = folder
+        self._folder, self._options = folder, options or ("--artifacts-destination", str(folder / "artifacts"))
         self._process: subprocess.Popen[bytes] | None = None
         self.uri = f"http://127.0.0.1:{self._port}"
 
@@ -62,7 +62,7 @@ class Server:
             [
                 sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port),
                 "--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db",
-                "--artifacts-destination", str(self._folder / "artifacts"),
+                *self._options,
             ],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd=self._folder,
         )  # fmt: skip

@@ -83,12 +83,38 @@ def test_a_server_that_does_not_answer_is_given_up_on() -> None:
             check_reachable(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=1)
 
 
-def test_a_store_of_another_version_is_refused(store: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("UPDATE alembic_version SET version_num = 'from_the_future'", "a newer MLflow than .* made it"),
+        (
+            "UPDATE alembic_version SET version_num = '451aebb31d03'",
+            "older MLflow made it: back it up, then `mlflow db",
+        ),
+        ("DROP TABLE alembic_version", "it is half made, .*: move it away, then `search.track STUDY`"),
+    ],
+)
+def test_a_store_of_another_version_or_half_made_is_refused(store: str, tmp_path: Path, change: str, says: str) -> None:
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
-        database.execute("UPDATE alembic_version SET version_num = 'from_the_future'")
+        database.execute(change)
     database.close()
-    with pytest.raises(ConfigError, match="a newer MLflow than"):
+    with pytest.raises(ConfigError, match=f"^MLflow: .*{says}.*/mlflow.db'$"):
         check_reachable(store)
+
+
+def test_a_store_whose_making_was_interrupted_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("CREATE TABLE evaluation_datasets (dataset_id VARCHAR(36))")
+    database.close()
+    with pytest.raises(ConfigError, match="it is half made"):
+        check_reachable(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_proxy_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "intranet")
+    with mlflow_settings:
+        assert os.environ["no_proxy"] == "intranet,localhost,127.0.0.1,::1"
+    assert os.environ["no_proxy"] == "intranet"
 
 
 @pytest.mark.parametrize(
