@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 
 import search
 import search.api
+import search.tune.session
 from search.algorithms.schedulers.none import NoStopping
 from search.algorithms.searchers.random import RandomSearcher
 from search.journal.events import EpochReported, Event, SessionEnded
@@ -35,8 +36,8 @@ def three_trials(context: TuneContext) -> None:
 
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search.api, "connect", lambda: None)
-    monkeypatch.setattr(search.api, "run_trials", three_trials)
+    monkeypatch.setattr(search.tune.session, "connect", lambda: None)
+    monkeypatch.setattr(search.tune.session, "run_trials", three_trials)
 
 
 def started(tmp_path: Path, **options: object) -> search.StudyResult:
