@@ -31,7 +31,7 @@ def _quotas() -> Iterator[float]:
         return
     for folder in (CGROUPS / own, *(CGROUPS / own).parents):
         if not folder.is_relative_to(CGROUPS):
-            return
+            break
         with contextlib.suppress(OSError, ValueError):  # no quota here, or "max"
             quota, period = (folder / "cpu.max").read_text().split()
             yield int(quota) / int(period)

@@ -61,3 +61,11 @@ def test_a_folder_that_cannot_be_locked_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="writable folder"), lock(tmp_path / "file" / "journal"):
         pass
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(ConfigError, match="must be a writable folder"), lock(tmp_path):
+        pass
+    assert (tmp_path / "precious").read_text() == "mine"
