@@ -67,8 +67,8 @@ def run_study(
     """Search until the study's budget is used up, or continue a study that was interrupted.
 
     The result is complete if `result.finished`; after an interrupt (Ctrl-C, a kernel's stop button, SIGTERM) the
-    running trials are saved, and the same call continues. Works in a script, a notebook and a thread; never ends the
-    process.
+    running trials are saved, and the same call continues. Works in a script, a notebook and a thread. Ends the
+    process only if its local Ray was killed and a call into it hangs, as Ray itself would a minute later.
 
     Args:
         study: the name of a shipped study, the path of a YAML file, or a `StudySpec`.

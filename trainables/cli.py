@@ -14,7 +14,7 @@ import typer
 
 from trainables.config import ConfigError
 
-__all__ = ["Plugins", "heeded", "leave_terminal", "run_verb"]
+__all__ = ["Plugins", "stop_signals", "leave_terminal", "run_verb"]
 
 P = ParamSpec("P")
 
@@ -25,7 +25,7 @@ Plugins = Annotated[
 ]
 
 
-def heeded() -> list[signal.Signals]:
+def stop_signals() -> list[signal.Signals]:
     """What ends a program: Ctrl-C; scancel, systemd or `timeout`; a terminal that is closed, unless nohup was used."""
     hang_up = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
     return [signal.SIGINT, signal.SIGTERM, *hang_up]
@@ -55,7 +55,7 @@ def run_verb(verb: Callable[P, None], name: str | None = None, arguments: Sequen
 
     @functools.wraps(verb)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
-        for number in heeded():
+        for number in stop_signals():
             signal.signal(number, _interrupt)
         try:
             verb(*args, **kwargs)

@@ -17,7 +17,7 @@ import ray
 from filelock import FileLock, Timeout
 
 from search.planning.resources import cluster_address
-from search.tune.patches import environment, own_token, private_ray, ray_settings
+from search.tune.patches import ensure_private_token, environment, private_ray, ray_settings
 from trainables.config import ConfigError
 from trainables.cpu import available_cpus
 
@@ -59,7 +59,7 @@ def _start() -> None:
     _started.append(_lock(folder))
     _started[-1].acquire()
     try:
-        own_token()
+        ensure_private_token()
     except OSError as error:
         rule = f"must be a folder that can be written ({error.strerror}): Ray keeps its token there"
         raise ConfigError.single("HOME", str(Path.home()), rule) from None

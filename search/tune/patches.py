@@ -24,8 +24,9 @@ from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 
 __all__ = [
-    "NotPickled", "dead_processes", "drop_statistics", "environment", "keep_workers", "leave_without_cleanup",
-    "nothing_handed_on", "own_token", "private_ray", "quiet", "ray_settings", "survive_lost_workers", "tune_settings",
+    "NotPickled", "dead_processes", "drop_statistics", "ensure_private_token", "environment", "keep_workers",
+    "leave_without_cleanup", "private_ray", "quiet", "ray_settings", "survive_lost_workers", "tune_settings",
+    "without_env_propagation",
 ]  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def _replaced(place: Any, name: str, value: Any) -> Iterator[None]:
         setattr(place, name, before)
 
 
-def own_token() -> None:
+def ensure_private_token() -> None:
     """Make the token of Ray for this user's eyes alone; Ray makes one that every user of the machine can read.
 
     Raises:
@@ -136,7 +137,7 @@ def leave_without_cleanup(controller: Any) -> None:
 
 
 @contextlib.contextmanager
-def nothing_handed_on() -> Iterator[None]:
+def without_env_propagation() -> Iterator[None]:
     """Tune hands keys such as AWS_SECRET_ACCESS_KEY to its workers in their runtime environment.
 
     That is in Ray's logs and on a command line; and workers with one of their own cannot use processes that Ray has

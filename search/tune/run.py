@@ -1,7 +1,7 @@
 """Running a study's trials on the connected Ray.
 
 Tune's own searcher state, scheduler state and snapshots are not used: the journal is the only state. What Tune's
-OptunaSearch and ASHA do differently, and wrongly for this purpose, is said in `search.algorithms`.
+OptunaSearch and ASHA do differently, and wrongly for this purpose, is said in `search.algorithms.schedulers.base`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ray import tune
 
 from search.tune.adapters import DriverScheduler, DriverSearcher, RayEndedError, TuneContext
 from search.tune.fusion_host import end_hosts
-from search.tune.patches import dead_processes, environment, nothing_handed_on, quiet, tune_settings
+from search.tune.patches import dead_processes, environment, quiet, tune_settings, without_env_propagation
 from search.tune.trainable import ResNetTrial
 from search.views.next_commands import resume
-from trainables.cli import heeded, leave_terminal
+from trainables.cli import leave_terminal, stop_signals
 
 __all__ = ["run_trials"]
 
@@ -61,7 +61,7 @@ def run_trials(context: TuneContext, trainable: type[tune.Trainable] = ResNetTri
             _interruptible(context),
             _never_stuck(context),
             environment(tune_settings(context.concurrent)),
-            nothing_handed_on(),
+            without_env_propagation(),
             quiet(),
         ):
             tuner.fit()
@@ -111,7 +111,7 @@ def _interruptible(context: TuneContext) -> Iterator[None]:
         context.warn("interrupted: saving the running trials; once more stops at once")
         context.interrupt()
 
-    previous = {number: signal.signal(number, interrupt) for number in heeded()}
+    previous = {number: signal.signal(number, interrupt) for number in stop_signals()}
     previous[signal.SIGUSR1] = signal.getsignal(signal.SIGUSR1)  # which Tune sets
     try:
         yield

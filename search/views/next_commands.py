@@ -12,6 +12,7 @@ from search.journal.result import StudyResult
 from search.storage.checkpoints import checkpoint_at
 from search.tracking.uri import experiment_page, redacted
 from trainables.config import parse_config
+from trainables.config.plugins import allowed_plugins
 
 __all__ = ["SUBMITTED_BY", "after_search", "elsewhere", "open_mlflow", "program", "resume", "shown"]
 
@@ -38,7 +39,8 @@ def elsewhere(out: Path) -> str:
 
 def resume(folder: Path) -> str:
     """The command that continues the study in a folder."""
-    return f"{program('python')} -m search.run {shown(folder / 'study.yaml')}{elsewhere(folder.parent)}"
+    plugins = "".join(f" --plugin {package}" for package in allowed_plugins())
+    return f"{program('python')} -m search.run {shown(folder / 'study.yaml')}{elsewhere(folder.parent)}{plugins}"
 
 
 def open_mlflow(uri: str, study: str, experiment_id: str | None = None) -> str:

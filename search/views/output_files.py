@@ -24,7 +24,7 @@ __all__ = ["best_config", "write_optuna", "write_trials"]
 
 
 def write_trials(records: Iterable[TrialRecord], path: Path) -> None:
-    """Write `trials.parquet`: a row per trial and epoch, as `results.rows` describes.
+    """Write `trials.parquet`: a row per trial and epoch, as `journal.table.rows` describes.
 
     Raises:
         ConfigError: if it cannot be written.
