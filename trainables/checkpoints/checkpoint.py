@@ -18,7 +18,7 @@ from trainables.config import ConfigError, TrialConfig, flatten, parse_config
 from trainables.config.images import without_path
 from trainables.files import replacing
 
-__all__ = ["config_of", "is_dense", "load_checkpoint", "read_tensors", "save_checkpoint"]
+__all__ = ["UNREADABLE", "config_of", "is_dense", "load_checkpoint", "read_tensors", "save_checkpoint"]
 
 # Differences between two configs that are named; the rest is counted.
 MOST_NAMED = 3
@@ -27,7 +27,7 @@ NOT_SET = "not set"
 FOLDER_BIT = 0x10  # of the attributes in a zip file
 
 # torch.load lets through whatever its unpickler stumbles over in a damaged or hostile file.
-_UNREADABLE = (
+UNREADABLE = (
     pickle.UnpicklingError, ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError,
     MemoryError, RuntimeError, TypeError, ValueError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -67,10 +67,10 @@ def read_tensors(path: Path, name: str, *, checksums: bool = False) -> object:
     except OSError as error:
         rule = f"must be the path of a readable file with weights ({error.strerror or error})"
         raise ConfigError.single(name, str(path), rule) from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         # torch's own text advises to switch the protection off: only the object it refused is worth repeating.
         refused = re.search(r"(?i)unsupported (?:global|class).*?(?= was not| whose|$)", str(error), re.MULTILINE)
-        reason = refused[0] if refused else "it is damaged or of another format"
+        reason = refused[0] if refused else "it is damaged, cut off, or of another format"
         rule = f"must be a file of plain tensors as torch.save writes them ({reason})"
         raise ConfigError.single(name, str(path), rule) from None
 
