@@ -29,12 +29,12 @@ HEAD = 512  # bytes that are looked at
 
 # What files begin with. https://en.wikipedia.org/wiki/List_of_file_signatures and each format's documentation.
 _BEGINNINGS: tuple[tuple[str, Format], ...] = (
-    (r"version https://git-lfs", ("a Git LFS pointer, not the weights themselves", "run `git lfs pull` in its folder")),
-    (r"(?i)\s*(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml|head|error)", ("a web page, saved in place of the weights", _AGAIN)),
+    (r"version https://git-lfs", ("a Git LFS pointer, not the weights", "run `git lfs pull` in its folder")),
+    (r"(?i)\s*(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml|head|error)", ("a web page, saved in its place", _AGAIN)),
     (r"\x89HDF\r\n\x1a\n", _KERAS),
     (r"model_checkpoint_path", _TENSORFLOW),
     (r"\x93NUMPY", ("a NumPy array (.npy)", f"save a state dict instead: {_STATE_DICT}")),
-    (r"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]", ("an ONNX model", f"export it from PyTorch again: {_STATE_DICT}")),
+    (r"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]", ("an ONNX model", f"save it from PyTorch: {_STATE_DICT}")),
     (r"(?s).{4}TFL3", ("a TensorFlow Lite model", _CONVERT)),
     (r"GGUF", ("a GGUF file", _CONVERT)),
     (r"\x1f\x8b|BZh|\xfd7zXZ\x00|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", ("a compressed archive", _UNPACK)),
@@ -60,7 +60,7 @@ _MEMBERS: tuple[tuple[str, Format], ...] = (
         "a program of torch.export", f"save the weights of the network itself: {_STATE_DICT}")),
     (r"\.npy$", ("a NumPy archive (.npz)", "save it for torch: torch.save({name: torch.from_numpy(array) for "
         "name, array in numpy.load('FILE').items()}, 'weights.pt')")),
-    (r"(^|/)\.data/", ("a package of torch.package", f"save the weights of the network itself: {_STATE_DICT}")),
+    (r"(^|/)extern_modules$", ("a package of torch.package", f"save the weights of the network itself: {_STATE_DICT}")),
     (r"\.distcp$", ("a distributed checkpoint", "python -m torch.distributed.checkpoint.format_utils dcp_to_torch")),
 )  # fmt: skip
 

@@ -145,7 +145,7 @@ def _sharded(index: Path, setting: str) -> dict[str, object]:
 def _one_file(file: Path, setting: str) -> object:
     other = other_format(file)
     if other is not None:
-        raise _is_no_weights(file, setting, other[0], other[1].replace("FILE", str(file)))
+        raise _is_no_weights(file, setting, other[0], other[1].replace("FILE", file.name))
     with file.open("rb") as opened:
         head = opened.read(HEAD)
     if is_safetensors(head):

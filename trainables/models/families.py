@@ -52,12 +52,14 @@ FAMILIES = (
         marks="(teacher|student)(_.*)?", take="teacher(_.*)?", leave="student(_.*)?", classifies=False),
     Family("BYOL", "https://arxiv.org/abs/2006.07733, https://github.com/lucidrains/byol-pytorch, "
         "https://github.com/sthalles/PyTorch-BYOL",
-        marks="(online|target)_(encoder|network|net)(_.*)?", take="online(_.*)?", leave="target(_.*)?", classifies=False),
+        marks="(online|target)_(encoder|network|net)(_.*)?", take="online(_.*)?", leave="target(_.*)?",
+        classifies=False),
     Family("solo-learn or lightly", "https://github.com/vturrisi/solo-learn, https://github.com/lightly-ai/lightly",
         marks="(.*_)?momentum(_.*)?", leave="(.*_)?momentum(_.*)?"),
     Family("SwAV", "https://github.com/facebookresearch/swav (eval_linear.py)",
         marks="prototypes|projection_head", classifies=False),
-    Family("SimSiam", "https://github.com/facebookresearch/simsiam (main_lincls.py)", marks="predictor", classifies=False),
+    Family("SimSiam", "https://github.com/facebookresearch/simsiam (main_lincls.py)", marks="predictor",
+        classifies=False),
     Family("Barlow Twins or VICReg", "https://github.com/facebookresearch/barlowtwins (main.py), "
         "https://github.com/facebookresearch/vicreg (main_vicreg.py)", marks="projector"),
     Family("SimCLR", "https://arxiv.org/abs/2002.05709, https://github.com/sthalles/SimCLR", marks="projection(_.*)?"),

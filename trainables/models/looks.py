@@ -80,5 +80,7 @@ def _stem(shapes: Mapping[str, tuple[int, ...]], stem: tuple[int, ...]) -> str:
         return "a deep stem (ResNet-C, ResNet-D)" if "conv1.0.weight" in shapes else "no stem of its own"
     channels = f" for images of {stem[1]} channels" if len(stem) == 4 and stem[1] != 3 else ""
     if len(stem) == 4 and stem[0] != 16:
-        return {(7, 7): "an ImageNet stem (7x7)", (3, 3): "a CIFAR stem (3x3)"}.get(stem[2:], "a stem of its own") + channels
+        return {(7, 7): "an ImageNet stem (7x7)", (3, 3): "a CIFAR stem (3x3)"}.get(
+            stem[2:], "a stem of its own"
+        ) + channels
     return channels and f"a stem{channels}"
