@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import typer
 from scipy.stats import binomtest
 
 from trainables.checkpoints.checkpoint import config_of, load_checkpoint
+from trainables.checkpoints.class_names import Matched, match_classes
 from trainables.checkpoints.resume import translate_mismatch
 from trainables.cli import Plugins, run_verb
 from trainables.config import (
@@ -23,11 +25,14 @@ from trainables.config import (
     parse_config,
     validate,
 )
+from trainables.config.images import canonical_source
 from trainables.config.plugins import allow_plugins
-from trainables.data.held_out import open_test
+from trainables.data.held_out import open_test, open_test_alone
 from trainables.data.images import Images, load_splits
 from trainables.data.store import PreparedData, default_cache, prepare
 from trainables.models import build_model
+from trainables.models.networks import build_network
+from trainables.models.pretrained import load_pretrained
 from trainables.training.evaluation import Scores, score
 from trainables.training.execution import memory_format, resolve_device
 from trainables.training.feed import Feed
@@ -44,11 +49,16 @@ def _subject(path: Path) -> tuple[TrialConfig, dict[str, Any] | None]:
     return config_of(state), state
 
 
-def score_images(config: TrialConfig, state: dict[str, Any] | None, images: Images, store: PreparedData) -> Scores:
+def score_images(
+    config: TrialConfig, state: dict[str, Any] | None, images: Images, store: PreparedData
+) -> tuple[Scores, tuple[str, ...]]:
     """Score a checkpoint's weights (EMA's when it has them), or without one the config's pretrained weights.
 
+    Classes are matched by their names. Also returns what a reader has to know: classes of another spelling or without
+    images, and which weights were loaded.
+
     Raises:
-        ConfigError: if there are no trained weights, or they do not fit the model or the number of classes.
+        ConfigError: if there are no trained weights, they do not fit the model, or they know nothing of a class.
     """
     if not config.model.is_network:
         raise ConfigError.single("model.kind", config.model.kind, "must be a network: a synthetic curve has no weights")
@@ -57,20 +67,27 @@ def score_images(config: TrialConfig, state: dict[str, Any] | None, images: Imag
         raise ConfigError.single("model.pretrained", "none", rule)
     device = resolve_device(config.execution.device)
     if state is None:
-        model = build_model(config.model, store.num_classes)
+        model = build_network(config.model, store.num_classes)
+        loaded = load_pretrained(model, config.model)
+        if loaded.new:
+            rule = f"must have a head of {store.num_classes} classes to be evaluated, and has none: train it first"
+            raise ConfigError.single("model.pretrained", config.model.pretrained, rule)
+        matched = Matched(tuple(range(store.num_classes)), loaded.lines)
+        if loaded.class_names:
+            matched = match_classes(loaded.class_names, store.class_names)
+            matched = Matched(matched.labels, (*loaded.lines, *matched.notes))
         normalization = normalization_for(config, store.mean, store.std)
     else:
         untrained = config.model.model_copy(update={"pretrained": "none", "frozen_stages": 0})
         with translate_mismatch():
-            classes = len(state["class_names"])
-            if classes != store.num_classes:
-                raise ConfigError.single("classes", store.num_classes, f"must be the checkpoint's {classes}")
-            model = build_model(untrained, store.num_classes)
+            matched = match_classes(state["class_names"], store.class_names)
+            model = build_model(untrained, len(state["class_names"]))
             model.load_state_dict(state["model"] if state["ema"] is None else state["ema"])
             normalization = validate(Normalization, state["normalization"])
     model = model.to(device=device, memory_format=memory_format(config.execution))  # type: ignore[call-overload]
     inference, feed = Inference(normalization, config.data.resolution, config.execution, device), Feed(images, device)
-    return score(inference.logits(model, feed), feed.labels)
+    labels = torch.tensor(matched.labels, device=device)[feed.labels]
+    return score(inference.logits(model, feed), labels), matched.notes
 
 
 def evaluate(
@@ -85,14 +102,24 @@ def evaluate(
     allow_plugins(plugin or ())
     config, state = _subject(subject)
     changes: dict[str, Any] = {"execution": {"device": device}}
+    is_other = data is not None and canonical_source(data) != canonical_source(config.data.source)
     if data is not None:
         changes["data"] = {"source": data}
     config = parse_config(merge(config.model_dump(mode="json"), changes))
-    folder = cache or default_cache()
-    images = open_test(config.data, folder) if split == "test" else load_splits(config.data, folder).val
-    scores = score_images(config, state, images, prepare(config.data, folder))
+    folder, what = cache or default_cache(), f"{split} split"
+    trained_on = None if state is None else state.get("fingerprint")
+    alone = open_test_alone(config.data, folder, trained_on) if split == "test" and is_other else None
+    if alone is not None:
+        images, store = alone
+        what = "all images, which have no training split,"
+    else:
+        store = prepare(config.data, folder)
+        images = open_test(config.data, folder) if split == "test" else load_splits(config.data, folder, store).val
+    scores, notes = score_images(config, state, images, store)
+    for line in notes:
+        typer.echo(line)
     interval = binomtest(round(scores.accuracy * len(images)), len(images)).proportion_ci(method="wilson")
-    typer.echo(f"{split} split of {config.data.source}: {len(images):,} images")
+    typer.echo(f"{what} of {config.data.source}: {len(images):,} images")
     typer.echo(f"accuracy   {scores.accuracy:.4f}  (95 % interval {interval.low:.4f} to {interval.high:.4f}, Wilson)")
     typer.echo(f"loss       {scores.loss:.4f}")
     typer.echo(f"precision  {scores.precision:.4f}  recall {scores.recall:.4f}  F1 {scores.f1:.4f}  (macro averages)")

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from trainables.config import Data
+from trainables.config import ConfigError, Data
+from trainables.config.images import canonical_source, split_source
+from trainables.data.folders import ImageFolder
 from trainables.data.images import Images, open_images, prepare
+from trainables.data.parquet import ParquetFiles
+from trainables.data.source import Contents, Row
+from trainables.data.sources import open_source
+from trainables.data.store import PreparedData
 
-__all__ = ["open_test"]
+__all__ = ["open_test", "open_test_alone"]
+
+_TRAIN, _TEST = re.compile(r"(?i)train"), re.compile(r"(?i)(test|eval)(ing|uation)?(_?set|_?images|_?data)?$")
 
 
 def open_test(data: Data, cache: Path) -> Images:
@@ -16,5 +28,94 @@ def open_test(data: Data, cache: Path) -> Images:
     Raises:
         ConfigError: as `trainables.data.store.prepare`.
     """
-    store = prepare(data, cache)
+    return _test_of(prepare(data, cache), data)
+
+
+def open_test_alone(data: Data, cache: Path, trained_on: str | None) -> tuple[Images, PreparedData] | None:
+    """All images of a folder or table that holds nothing to train on: test images alone, or without any splits.
+
+    None if it has training images, which it then has a test split beside.
+
+    Args:
+        data: the source.
+        cache: where it is prepared.
+        trained_on: the fingerprint of the images that the network saw. A copy of them is no test set: the split that
+            was held out of them is.
+
+    Raises:
+        ConfigError: as `trainables.data.store.prepare`.
+    """
+    source = _alone(data.source)
+    if source is None or (trained_on is not None and trained_on == _fingerprint(data, cache)):
+        return None
+    store = prepare(data, cache, _AllTest(source))
+    return _test_of(store, data), store
+
+
+def _test_of(store: PreparedData, data: Data) -> Images:
     return open_images(store, store.directory / "test.arrow", data)
+
+
+def _fingerprint(data: Data, cache: Path) -> str | None:
+    try:
+        return prepare(data, cache).fingerprint
+    except ConfigError:  # nothing that could be trained on
+        return None
+
+
+def _alone(source: str) -> ImageFolder | ParquetFiles | None:
+    """The source, if none of its images are said to be for training; its files are all of one split then."""
+    kind, path = split_source(canonical_source(source))
+    if kind == "imagefolder" and Path(path).is_dir():
+        folders = [f for f in sorted(Path(path).iterdir()) if f.is_dir() and not f.name.startswith((".", "_"))]
+        if len(folders) == 1 and _TEST.match(folders[0].name):
+            path = str(folders[0])
+        found: Any = ImageFolder.scan(Path(path))
+    elif kind == "parquet":
+        found = open_source(source)
+    else:
+        return None
+    names = {part for file in found.files for part in file.path.relative_to(Path(path).parent).parts[1:]}
+    splits = {file.split for file in found.files}
+    if splits not in ({"train"}, {"test"}) or (splits == {"train"} and any(map(_TRAIN.match, names))):
+        return None
+    files = tuple(replace(file, split="train") for file in found.files)
+    return replace(found, files=files)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class _AllTest:
+    """A source as a store wants it, with every image in the test split.
+
+    A store has a train and a val split, too: the first image of each class stands there, and nobody reads it.
+    """
+
+    source: ImageFolder | ParquetFiles
+
+    def signature(self) -> Any:
+        return ["test images alone", self.source.signature()]
+
+    def contents(self, downloads: Path) -> Contents:
+        contents = _of_folder(self.source) if isinstance(self.source, ImageFolder) else self.source.contents(downloads)
+
+        def rows() -> Iterator[Row]:
+            seen: set[int] = set()
+            for row in contents.rows():
+                if row.label not in seen:
+                    seen.add(row.label)
+                    yield replace(row, split="train")
+                    yield replace(row, split="val")
+                yield replace(row, split="test")
+
+        return replace(contents, rows=rows, count=contents.count + 2 * len(contents.class_names))
+
+
+def _of_folder(folder: ImageFolder) -> Contents:
+    """The images of a folder, which may be of one class only: there is nothing to learn."""
+    names = tuple(sorted({file.class_name for file in folder.files}))
+
+    def rows() -> Iterator[Row]:
+        for file in folder.files:
+            yield Row("test", names.index(file.class_name), str(file.path.relative_to(folder.path)), file.path)
+
+    return Contents(names, rows, len(folder.files), sum(max(file.nbytes, 0) for file in folder.files))

@@ -72,17 +72,18 @@ def default_cache() -> Path:
     return Path(os.environ.get("RESNET_SEARCH_CACHE") or "~/.cache/resnet-search").expanduser().absolute()
 
 
-def prepare(data: Data, cache: Path) -> PreparedData:
+def prepare(data: Data, cache: Path, source: Source | None = None) -> PreparedData:
     """Make sure that the store of `data` exists in the folder `cache`, and describe it.
 
     The first call reads every image; later ones, in any process, compare sizes and times of files only. Safe to call
     from many processes at once. `data.resolution` and the sample caps don't matter here: they are applied on loading.
+    `source` is read in place of the one that `data` names.
 
     Raises:
         ConfigError: if the source can't be used or the cache not be written.
     """
     cache = cache.expanduser().absolute()
-    source = open_source(data.source)
+    source = source or open_source(data.source)
     key = _key(source, data)
     if store := _recorded(cache, key):
         return store

@@ -35,10 +35,12 @@ class Loaded:
     Attributes:
         lines: two for people: what was loaded, from which part of the file; what was dropped and left new.
         new: the names of the network's modules that keep their fresh weights.
+        class_names: what the head's classes are called, by label; () if the file does not say.
     """
 
     lines: tuple[str, str]
     new: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
 
 
 def fitted(content: object, file: Path, model: nn.Module, config: Model) -> tuple[Tensors, Loaded]:
@@ -80,7 +82,9 @@ def fitted(content: object, file: Path, model: nn.Module, config: Model) -> tupl
     first = f"weights: {len(left)} of {sum(len(tensors) for _, tensors in there)} tensors of {file.name} loaded"
     first += _origin(encoder, family, others) + _stored_as(body.values())
     second = f"weights: dropped {_dropped(encoder, left, there)}; left new: {', '.join(new) or 'nothing'}"
-    return {**body, **layers}, Loaded((first, second), new)
+    names = content.get("class_names") if isinstance(content, dict) else None
+    named = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return {**body, **layers}, Loaded((first, second), new, tuple(names) if named and names else ())
 
 
 def _trunk(model: nn.Module) -> Tensors:

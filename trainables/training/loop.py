@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.augment.batch import Augmentation, Batch
+from trainables.checkpoints.class_names import check_same_classes
 from trainables.checkpoints.resume import translate_mismatch
 from trainables.config import Normalization, TrialConfig
 from trainables.data.images import Splits
@@ -68,7 +69,7 @@ class Run(Trainable):
         self._config = config
         self._device = resolve_device(config.execution.device)
         store = splits.store
-        self._class_names = list(store.class_names)
+        self._class_names, self._fingerprint = list(store.class_names), store.fingerprint
         self._normalization = normalization_for(config, store.mean, store.std)
         self._augmentation = Augmentation(
             config.augment, self._normalization.mean, self._normalization.std, store.num_classes
@@ -250,7 +251,7 @@ class Run(Trainable):
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimizer, validation history, config, normalization, class names: tensors and plain data.
+        """Weights, optimizer, validation history, config, normalization, class names, the images' fingerprint: tensors and plain data.
 
         The tensors are those that training changes: save them before the next step.
         """
@@ -266,6 +267,7 @@ class Run(Trainable):
             "optimizer": self._optimizer.state_dict(),
             "normalization": self._normalization.model_dump(mode="json"),
             "class_names": self._class_names,
+            "fingerprint": self._fingerprint,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -276,6 +278,7 @@ class Run(Trainable):
                 the beginning.
         """
         with translate_mismatch():
+            check_same_classes(state["class_names"], self._class_names)
             self._epoch, self._step = state["epoch"], state["step"]
             self._val_history = list(state["val_history"])
             self._partial = None
