@@ -17,7 +17,7 @@ from search.journal.result import StudyResult
 from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
 from search.planning.calibration import Plan, calibrate
-from search.planning.preflight import check_inputs
+from search.planning.preflight import check_inputs, check_weights
 from search.storage.location import study_storage
 from search.storage.remote import VARIABLE
 from search.study.overrides import Overrides, override
@@ -129,10 +129,10 @@ def plan_study(
     from search.tune.setup import nodes_now, resolve  # loads Ray, which takes seconds
 
     spec, concurrent = resolve(spec, Console(quiet=True))
-    check_inputs(spec, default_cache())
+    weights = check_weights(spec, check_inputs(spec, default_cache()))
     calibration = calibrate(spec.trial_config({}), default_cache())
     nodes = nodes_now() if spec.resources.prices is not None else {}
-    return Plan(spec, concurrent, calibration, nodes)
+    return Plan(spec, concurrent, calibration, nodes, weights)
 
 
 def open_study(study: str | Path, *, out: str | Path = "runs", plugins: Iterable[str] = ()) -> StudyResult:

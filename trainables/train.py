@@ -12,7 +12,7 @@ from trainables.checkpoints.checkpoint import save_checkpoint
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, TrialConfig, load_config, load_yaml, merge, parse_config
 from trainables.config.plugins import allow_plugins
-from trainables.data.store import default_cache
+from trainables.data.store import default_cache, prepare
 from trainables.result import EpochResult
 from trainables.trainable import build_trainable
 from trainables.training.execution import configure_process, configured
@@ -94,9 +94,21 @@ def train(
         chosen = parse_config(merge(chosen.model_dump(mode="json"), changes))
     stop_epoch = None if full else recorded_epoch
     configure_process(chosen.execution)
+    for line in _weights(chosen, cache or default_cache()):
+        typer.echo(line)
     result = rerun(chosen, stop_epoch=stop_epoch, cache=cache or default_cache(), checkpoint=checkpoint)
     if not changes and recorded is not None and result.epoch == (recorded_epoch or result.epoch):
         typer.echo(compare_with_record(result, recorded))
+
+
+def _weights(config: TrialConfig, cache: Path) -> tuple[str, ...]:
+    """What is loaded of pretrained weights, in two lines."""
+    if config.model.pretrained == "none":
+        return ()
+    from trainables.models.pretrained import check_pretrained  # loads torch
+
+    loaded = check_pretrained(config.model, prepare(config.data, cache).num_classes)
+    return () if loaded is None else loaded.lines
 
 
 def _record(tree: Any, epochs: int) -> tuple[int | None, dict[str, float] | None]:

@@ -81,14 +81,15 @@ class TrialEvent(_Event):
 class SessionStarted(SessionEvent):
     """A driver started to work on the study.
 
-    `fingerprint` is that of the prepared images, None without images; `identity` is `state.identity_checksum` of what
-    the study is.
+    `fingerprint` is that of the prepared images, None without images; `weights` says what was loaded of pretrained
+    weights; `identity` is `state.identity_checksum` of what the study is.
     """
 
     event: Literal["session_started"] = "session_started"
     versions: dict[str, str]
     git: str | None = None
     fingerprint: str | None = None
+    weights: tuple[str, ...] = ()
     identity: str | None = None
 
 

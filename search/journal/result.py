@@ -36,6 +36,7 @@ class StudyResult:
         folder: the study's; None if it is not on disk.
         finished: whether the budget is used up and every trial has ended.
         trouble: why the search stopped early, other than an interrupt.
+        weights: what the last session loaded of pretrained weights, two lines for each file.
     """
 
     spec: StudySpec
@@ -47,6 +48,7 @@ class StudyResult:
     folder: Path | None = None
     finished: bool = False
     trouble: str | None = None
+    weights: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, spec: StudySpec, state: StudyState, folder: Path | None = None) -> StudyResult:
@@ -54,7 +56,8 @@ class StudyResult:
         started, more = state.started, (state.spending, folder, state.is_over(spec))
         if started is None:
             return cls(spec, state.trials, {}, None, None, *more)
-        return cls(spec, state.trials, started.versions, started.git, started.fingerprint, *more)
+        told = started.versions, started.git, started.fingerprint
+        return cls(spec, state.trials, *told, *more, weights=started.weights)
 
     def best(self, metric: str | None = None, mode: Mode | None = None) -> TrialRecord | None:
         """The best trial by `BEST_RULE`, by the study's own objective unless another is named; None without one."""

@@ -28,12 +28,16 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study would do: so many trials at once, on so many nodes of each type (empty if nothing has a price)."""
+    """What a study would do: so many trials at once, on so many nodes of each type (empty if nothing has a price).
+
+    `weights` says what is loaded of pretrained weights.
+    """
 
     spec: StudySpec
     concurrent: int
     calibration: Calibration
     nodes: Mapping[str, int]
+    weights: tuple[str, ...] = ()
 
 
 def calibrate(config: TrialConfig, cache: Path) -> Calibration:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from trainables.data.store import PreparedData, Request, request
 if TYPE_CHECKING:
     from trainables.data.images import Splits
 
-__all__ = ["check_inputs", "possible_configs"]
+__all__ = ["check_inputs", "check_weights", "possible_configs"]
 
 
 def possible_configs(spec: StudySpec) -> Iterator[TrialConfig]:
@@ -26,23 +26,43 @@ def possible_configs(spec: StudySpec) -> Iterator[TrialConfig]:
 
 
 def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, PreparedData]:
-    """Prepare the images and fetch the pretrained weights that any trial may use; returns the stores of the images.
+    """Prepare the images that any trial may use, and try plug-ins' networks on them; returns the stores of the images.
 
     Raises:
-        ConfigError: if images or weights cannot be had; nothing has been started then.
+        ConfigError: if images cannot be had; nothing has been started then.
     """
     configs = [config for config in possible_configs(spec) if config.model.is_network]
     if not configs:
         return {}
     from trainables.data.images import load_splits  # loads torch
-    from trainables.models.pretrained import check_pretrained
 
     stores = {request(data): load_splits(data, cache).store for data in dict.fromkeys(c.data for c in configs)}
-    for model in dict.fromkeys(config.model for config in configs):
-        check_pretrained(model)
     for config in _one_of_each_plugin(configs):
         _try_plugin(config, load_splits(config.data, cache))
     return stores
+
+
+def check_weights(spec: StudySpec, stores: Mapping[Request, PreparedData]) -> tuple[str, ...]:
+    """Fetch the pretrained weights that any trial may use; two lines for each file say what is loaded of it.
+
+    Args:
+        spec: the study.
+        stores: as `check_inputs` returns them.
+
+    Raises:
+        ConfigError: if weights cannot be had or do not fit; nothing has been started then.
+    """
+    configs = [config for config in possible_configs(spec) if config.model.pretrained != "none"]
+    if not configs:
+        return ()
+    from trainables.models.pretrained import check_pretrained  # loads torch
+
+    lines: dict[str, None] = {}
+    unfrozen = ((c.model.model_copy(update={"frozen_stages": 0}), stores[request(c.data)].num_classes) for c in configs)
+    for model, classes in dict.fromkeys(unfrozen):
+        loaded = check_pretrained(model, classes)
+        lines |= dict.fromkeys(() if loaded is None else loaded.lines)
+    return tuple(lines)
 
 
 def _one_of_each_plugin(configs: Iterable[TrialConfig]) -> Iterable[TrialConfig]:

@@ -27,7 +27,7 @@ from search.journal.records import TrialRecord, best_of
 from search.journal.state import StudyState
 from search.tracking.client import ENDED, MLflowExperiment, RunState, Value
 from search.tracking.uri import mlflow_settings, reason
-from search.tracking.values import STATUSES, parameters, summary, tags_of
+from search.tracking.values import MAX_TAG, STATUSES, parameters, summary, tags_of
 
 if TYPE_CHECKING:
     from search.study.spec import StudySpec
@@ -96,7 +96,12 @@ class RunProjection:
             if isinstance(event, SessionStarted):
                 self._search = self._search or repr(event.time)
                 self._session, self._closed = event, None
-                self._parent_tags = {**_source_of(event), **self._parent_tags, **_made_with(event)}
+                self._parent_tags = {
+                    **_source_of(event),
+                    **self._parent_tags,
+                    **_made_with(event),
+                    **_weights_of(event),
+                }
             else:
                 self._closed = event
                 self._note_cost(event.time)
@@ -233,6 +238,10 @@ class RunProjection:
 
 def _source_of(session: SessionStarted) -> dict[str, str]:
     return {"mlflow.source.git.commit": session.git} if session.git else {}
+
+
+def _weights_of(session: SessionStarted) -> dict[str, str]:
+    return {"resnet_search.weights": "\n".join(session.weights)[:MAX_TAG]} if session.weights else {}
 
 
 def _made_with(session: SessionStarted) -> dict[str, str]:

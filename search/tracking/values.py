@@ -13,7 +13,7 @@ from search.journal.records import TrialRecord, TrialStatus
 from trainables.config import flatten
 from trainables.result import Mode
 
-__all__ = ["STATUSES", "parameters", "summary", "tags_of"]
+__all__ = ["MAX_TAG", "STATUSES", "parameters", "summary", "tags_of"]
 
 # MLflow has five; the tag `trial_state` has ours. SCHEDULED is what waits for a worker or a promotion.
 STATUSES = {

@@ -104,7 +104,7 @@ def _search(
     write_text(folder / "study.yaml", spec.dump())
     if mirror is not None:
         mirror.copy_study()
-    started = session_start(spec, folder, setup.fingerprint)
+    started = session_start(spec, folder, setup.fingerprint, setup.weights)
     if past:
         for line in resumption(before, started):
             say(console, line)

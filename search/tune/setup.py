@@ -15,7 +15,7 @@ from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.schedulers.registry import build_scheduler
 from search.journal.cost import UNTYPED
 from search.planning.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
-from search.planning.preflight import check_inputs, possible_configs
+from search.planning.preflight import check_inputs, check_weights, possible_configs
 from search.planning.resources import check_prices, check_resources, cluster_address, resolved_execution
 from search.storage.prepared_images import share_prepared
 from search.storage.remote import RemoteFolder
@@ -39,6 +39,7 @@ class Setup:
         concurrent: how many trials run at once.
         cache: the folder of prepared images.
         images: the prepared images of every trial, by what was asked for.
+        weights: what is loaded of pretrained weights, two lines for each file.
         shared: the fingerprints of those that lie in the study's storage, too.
         reserve: bytes that must stay free on disk while the search runs.
     """
@@ -47,6 +48,7 @@ class Setup:
     concurrent: int
     cache: Path
     images: dict[Request, PreparedData]
+    weights: tuple[str, ...]
     shared: Mapping[Request, str]
     reserve: int
 
@@ -99,7 +101,10 @@ def set_up(
     cache = default_cache()
     with console.status("preparing images"):
         images = check_inputs(spec, cache)
+        weights = check_weights(spec, images)
         shared = share_prepared(storage, images) if storage is not None and cluster_address() else {}
+    for line in weights:
+        say(console, line)
     if spec.resources.gpus_per_trial == "auto":
         spec, concurrent = _measured(spec, cache, shared, storage, console)
     checkpoint = checkpoint_bytes(spec.trial_config({}), cache)
@@ -108,7 +113,7 @@ def set_up(
     )
     reserve = reserve_bytes(concurrent, checkpoint)
     check_space(out, reserve if storage is not None else needed_bytes(spec, survival, concurrent, checkpoint))
-    return Setup(spec, concurrent, cache, images, shared, reserve)
+    return Setup(spec, concurrent, cache, images, weights, shared, reserve)
 
 
 def _resources(spec: StudySpec, report: Callable[[str], None]) -> dict[str, float]:

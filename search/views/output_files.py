@@ -70,6 +70,7 @@ def best_config(
         "platform": result.versions.get("platform"),
         "git": result.git,
         "data_fingerprint": result.fingerprint,
+        **({"weights": list(result.weights)} if result.weights else {}),
         "mlflow_run_id": mlflow_run_id,
     }
     config = parse_config(result.spec.at_source(record.config)).model_dump(mode="json")

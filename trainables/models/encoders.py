@@ -108,9 +108,11 @@ def chosen(found: list[Candidate], wanted: list[str], fits: Mapping[int, bool]) 
         wanted: the network's names.
         fits: whether each of `found` fits the network in full, by its position.
     """
+    paths = decided([encoder.path for _, encoder in found])
     serious = [i for i, (count, _) in enumerate(found) if 2 * count > len(wanted)]
-    paths = decided([found[i][1].path for i in serious])
     left = [i for i in serious if found[i][1].path in paths]
+    if serious and not left:  # the one to take is there in part: another one is none in its place
+        return [max((one for one in found if one[1].path in paths), key=lambda one: one[0])[1]]
     fitting = [i for i in left if fits[i]]
     if len(left) > 1:
         left = fitting or [max(left, key=lambda i: found[i][0])]

@@ -216,16 +216,22 @@ def _misfit(
     encoder: Encoder | None, there: list[tuple[tuple[str, ...], Tensors]], faults: list[str], model: nn.Module,
     config: Model,
 ) -> ConfigError:  # fmt: skip
-    # Where the network's names are not, those of the largest mapping say what it is.
-    inside = {} if encoder is None else encoder.inside()
-    largest = max((tensors for _, tensors in there), key=len)
-    seen = inside if 2 * len(inside) > len(largest) or "layer1.0.conv1.weight" in inside else largest
-    words, settings = looks_like({name: tuple(tensor.shape) for name, tensor in seen.items()})
-    place = f" in {encoder.place}" if encoder is not None and encoder.place and seen is inside else ""
     rule = f"must hold the weights of a {config.label}" + (f" ({'; '.join(faults)})" if faults else "")
-    ours = config.kind in ("cifar_resnet", "torchvision_resnet")
-    rule += f"; it holds {words}{place}" if ours else ""
-    fit = f" ({settings})" if settings and ours else ""
-    return ConfigError.single(
-        SETTING, config.pretrained, f"{rule}; take others or set model.{config.architecture_keys} to match{fit}"
-    )
+    if encoder is not None and encoder.place:
+        rule += f" in {encoder.place}"
+    way_out = f"take others or set model.{config.architecture_keys} to match"
+    if config.kind in ("cifar_resnet", "torchvision_resnet"):
+        # Where the network's names are not, those of the largest mapping say what it is.
+        inside = {} if encoder is None else encoder.inside()
+        largest = max((tensors for _, tensors in there), key=len)
+        words, settings = looks_like(_shapes(inside if "layer1.0.conv1.weight" in inside else largest))
+        if settings == looks_like(_shapes(model.state_dict()))[1]:  # the right network, but not sound
+            way_out = "take others, or a whole copy of these"
+        else:
+            rule += f"; it holds {words}"
+            way_out += f" ({settings})" if settings else ""
+    return ConfigError.single(SETTING, config.pretrained, f"{rule}; {way_out}")
+
+
+def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}

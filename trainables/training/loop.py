@@ -251,7 +251,7 @@ class Run(Trainable):
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimizer, validation history, config, normalization, class names, the images' fingerprint: tensors and plain data.
+        """Weights, optimizer, validation history, config, and what the images were: tensors and plain data.
 
         The tensors are those that training changes: save them before the next step.
         """
