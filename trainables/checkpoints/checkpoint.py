@@ -62,7 +62,9 @@ def read_tensors(path: Path, name: str, *, checksums: bool = False) -> object:
             _check_content(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats: what matters here is whether it can be read
-            content: object = torch.load(path, map_location="cpu", weights_only=True)
+            # Opened here: given a path, torch goes by its ending, and hands what is called .safetensors on.
+            with path.open("rb") as file:
+                content: object = torch.load(file, map_location="cpu", weights_only=True)
         return content
     except OSError as error:
         rule = f"must be the path of a readable file with weights ({error.strerror or error})"

@@ -40,8 +40,7 @@ _LEGACY_PICKLES = 4  # of a file of torch before 1.6: magic number, version, sys
 _HARMLESS = re.compile(
     r"argparse\.Namespace|types\.SimpleNamespace|pathlib\..*|datetime\..*|decimal\.Decimal|fractions\.Fraction|uuid\.UUID"
     r"|builtins\.(set|frozenset|slice|range|complex|bytearray|dict|list|tuple|str|int|float|bool|type|object)"
-    r"|__builtin__\.(set|frozenset|slice|range|complex|bytearray|dict|list|tuple|str|int|float|bool|type|object|long)"
-    r"|collections\.\w+|enum\.\w+|typing\.\w+|copyreg\._reconstructor|copy_reg\._reconstructor|functools\.partial"
+    r"|collections\.\w+|enum\.\w+|typing\.\w+|copyreg\._reconstructor|functools\.partial"
     r"|numpy\..*|omegaconf\..*|yacs\.config\.CfgNode|easydict\.EasyDict|addict\.addict\.Dict|ml_collections\..*"
     r"|(pytorch_lightning|lightning_fabric|lightning)\.\w+\.\S*|mmengine\..*|mmcv\..*|hydra\..*|torch\.optim\..*|torch\.torch_version\.\w+"
 )
@@ -51,7 +50,7 @@ _MAPPINGS = ("AttributeDict", "CfgNode", "EasyDict", "Dict", "ConfigDict")  # su
 # Functions that run commands or code: a file that names them was made to.
 _HOSTILE = re.compile(
     r"(posix|nt|os|sys|subprocess|shutil|socket|runpy|pty|commands|webbrowser|importlib|ctypes)\..*"
-    r"|(builtins|__builtin__)\.(eval|exec|execfile|compile|open|getattr|__import__|apply)"
+    r"|builtins\.(eval|exec|execfile|compile|open|getattr|__import__|apply)"
 )
 
 
@@ -208,7 +207,10 @@ def _disassembled(file: IO[bytes], pickles: int) -> tuple[list[str], bool]:
     names: dict[str, None] = {}
     for _ in range(pickles):
         operations = list(_operations(file))
-        names |= dict.fromkeys(argument for name, argument in operations if name == "GLOBAL")
+        found = (argument for name, argument in operations if name == "GLOBAL")
+        names |= dict.fromkeys(
+            re.sub(r"^__builtin__\.", "builtins.", name) for name in found
+        )  # Python 2's, of protocol 2
         is_object = [name for name, _ in operations[:2]][-1:] == ["GLOBAL"]
         is_object = is_object and operations[1][1] != "collections.OrderedDict"
     return list(names), is_object

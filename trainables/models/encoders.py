@@ -78,7 +78,8 @@ def _is_tensor(value: object) -> bool:
 
 def candidates(where: tuple[str, ...], tensors: Tensors, wanted: list[str]) -> list[Candidate]:
     """The places in one mapping with any of the `wanted` names, best first, with the names read in the best style."""
-    anchor = next((name for name in wanted if name.endswith("weight")), None)
+    weights = [name for name in wanted if name.endswith("weight")]
+    anchors = {*weights[:1], *weights[-1:]}  # the first may be what another stem lacks
     found: list[Candidate] = []
     for style in STYLES:
         renamed = style(tensors)
@@ -87,9 +88,10 @@ def candidates(where: tuple[str, ...], tensors: Tensors, wanted: list[str]) -> l
         named = {new: tensors[old] for old, new in renamed.items()}
         original = {new: old for old, new in renamed.items()}
         stems = {
-            name[: len(name) - len(anchor)]
+            name.removesuffix(anchor)
             for name in named
-            if anchor and (name == anchor or name.endswith(f".{anchor}"))
+            for anchor in anchors
+            if name == anchor or name.endswith(f".{anchor}")
         }
         counted = [
             (sum(stem + name in named for name in wanted), Encoder(where, stem, named, original)) for stem in stems

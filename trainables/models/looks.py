@@ -58,7 +58,8 @@ def _resnet(shapes: Mapping[str, tuple[int, ...]], blocks: tuple[int, ...]) -> t
         depth: int | None = 6 * blocks[0] + 2
         name, settings = f"a CIFAR ResNet-{depth}", f"kind: cifar_resnet, depth: {depth}, norm: {norm}"
         if any("downsample" in key for key in shapes):
-            told, odd = [*told, "convolutions in its shortcuts (option B)"], True
+            told.append("convolutions in its shortcuts (option B)")
+        odd = len(told) > (norm == "group")
     else:
         depth = (_BOTTLENECK if bottleneck else _BASIC).get(blocks)
         name = f"a ResNet-{depth}" if depth else f"a ResNet with stages of {'-'.join(map(str, blocks))} blocks"

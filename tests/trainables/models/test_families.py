@@ -65,7 +65,8 @@ CHILDREN = [("conv1.", "0."), ("bn1.", "1."), *((f"layer{i}.", f"{i + 3}.") for 
 FORMS: dict[str, tuple[object, str, str]] = {
     "torchvision": (W, "44 of 44 tensors of", "dropped nothing; left new: nothing"),
     "torchvision's scripts": (
-        {"model": OTHER, "model_ema": {"n_averaged": torch.tensor(9), **_in("module.", W)}, "args": argparse.Namespace()},
+        {"model": OTHER, "model_ema": {"n_averaged": torch.tensor(9), **_in("module.", W)},
+            "args": argparse.Namespace()},
         "from model_ema / module, not from model (averaged weights", "n_averaged (1), model (44); left new: nothing"),
     "timm": ({"state_dict": OTHER, "state_dict_ema": W, "arch": "resnet"}, "from state_dict_ema", "state_dict (44)"),
     "lightning": (
@@ -75,15 +76,16 @@ FORMS: dict[str, tuple[object, str, str]] = {
     "weight averaging": (
         {"state_dict": _in("model.", W), "current_model_state": _in("model.", OTHER)}, "from state_dict / model", ""),
     "moco v1": (
-        {"state_dict": _in("module.encoder_k.", OTHER) | _in("module.encoder_q.", W) | {"module.queue": torch.ones(9, 9)}},
-        "module.encoder_q, not from state_dict / module.encoder_k (MoCo v1 or v2)", "encoder_k (44), fc (2), queue (1); "),
+        {"state_dict": _in("module.encoder_k.", OTHER) | _in("module.encoder_q.", W)
+            | {"module.queue": torch.ones(9, 9)}},
+        "module.encoder_q, not from state_dict / module.encoder_k (MoCo v1", "encoder_k (44), fc (2), queue (1); "),
     "moco v2": (
         {"state_dict": _in("module.encoder_q.", BODY | _mlp("fc", 64, 10)) | _in("module.encoder_k.", OTHER_BODY)},
         "module.encoder_q", "fc (2, a head of 2 layers)"),
     "moco v3": (
         {"state_dict": _in("module.base_encoder.", BODY | _mlp("fc", 64, 64, 10)) | _mlp("module.predictor", 10)
             | _in("module.momentum_encoder.", OTHER_BODY)},
-        "module.base_encoder", "momentum_encoder (42), fc (3, a head of 3 layers), predictor (1); left new: fc"),
+        "module.base_encoder", "fc (3, a head of 3 layers), predictor (1), momentum_encoder (42); left new: fc"),
     "simclr": ({"state_dict": _in("backbone.", BODY | _mlp("fc", 64, 10))}, "/ backbone", "left new: fc"),
     "simclr with a projector": (_in("encoder.", BODY) | _mlp("projector", 64, 10), "from encoder", "projector (2)"),
     "simsiam": ({"state_dict": _in("module.encoder.", W) | _mlp("module.predictor", 10)}, "module.encoder", "new: fc"),
@@ -103,7 +105,8 @@ FORMS: dict[str, tuple[object, str, str]] = {
             "online_network_state_dict": _in("encoder.", _renamed(BODY, *CHILDREN))},
         "from online_network_state_dict / encoder", "target_network_state_dict (42)"),
     "barlow twins": (
-        {"model": _in("module.backbone.", BODY) | _mlp("module.projector", 64, 10) | {"module.bn.running_var": torch.ones(9)}},
+        {"model": _in("module.backbone.", BODY) | _mlp("module.projector", 64, 10)
+            | {"module.bn.running_var": torch.ones(9)}},
         "module.backbone (Barlow Twins", "projector (2), bn (1)"),
     "solo-learn": (
         {"state_dict": _in("momentum_backbone.", OTHER_BODY) | _in("backbone.", BODY) | _head("classifier")},
@@ -192,8 +195,8 @@ def test_other_names_of_the_same_layers(rename: Callable[[str], str], network: N
     ("content", "named"),
     [
         ({"net_a": W, "net_b": OTHER}, "holds 2 that differ: net_a, net_b; save the one you mean: python -c"),
-        (_in("first.", W) | _in("second.", OTHER), "w = torch.load('w.pth', weights_only=True); p = 'first.'; torch.save"),
-        (_in("encoder_q.", dict(list(BODY.items())[:9])) | _in("encoder_k.", OTHER_BODY), "(missing: layer1.0.bn2"),
+        (_in("first.", W) | _in("second.", OTHER), "w = torch.load('w.pth', weights_only=True); p = 'first.'; torch"),
+        (_in("encoder_q.", dict([*BODY.items()][:9])) | _in("encoder_k.", OTHER_BODY), "missing: layer1.0.bn1.run"),
         ({"teacher": _in("backbone.", DEEPER), "student": _in("backbone.", W)}, "layer1.1.conv1.weight, "),
         ({"state_dict": W, "state_dict_ema": {k: v * torch.nan for k, v in W.items()}}, "not finite numbers: conv1"),
     ],
@@ -221,7 +224,7 @@ def _resnet(**change: Any) -> Weights:
         (lambda: _resnet(groups=32, width_per_group=4), TorchvisionResNet(depth=50), "(ResNeXt, 32 groups)"),
         (lambda: _resnet(width_per_group=128), TorchvisionResNet(depth=50), "(a wide ResNet); take others"),
         (lambda: _weights(1, CIFAR_STEM), TorchvisionResNet(depth=18), "a ResNet-18 with a CIFAR stem (3x3)"),
-        (lambda: DEEPER, EIGHT, "it holds a CIFAR ResNet-14; take others or set model.kind, depth, norm to match (kind"),
+        (lambda: DEEPER, EIGHT, "it holds a CIFAR ResNet-14; take others or set model.kind, depth, norm to match (k"),
         (lambda: _weights(1, CifarResNet(depth=8, norm="group")), EIGHT, "without batch norm's statistics"),
         (lambda: {**BODY, "layer2.0.downsample.0.weight": torch.ones(32, 16, 1, 1)}, EIGHT, "shortcuts (option B)"),
         (lambda: _renamed(BODY, ("conv1.", "conv1.0.")), EIGHT, "missing: conv1.weight; unexpected: conv1.0.weight"),
