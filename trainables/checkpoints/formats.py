@@ -10,13 +10,13 @@ import re
 import zipfile
 from pathlib import Path
 
-__all__ = ["Format", "other_format"]
+__all__ = ["HEAD", "STATE_DICT", "Format", "is_safetensors", "other_format"]
 
 Format = tuple[str, str]  # what the file is, and the way out
 
 _AGAIN = "download it again"
 _CONVERT = "convert it to PyTorch first, or take weights of the same network in PyTorch's format"
-_STATE_DICT = "torch.save(model.state_dict(), 'weights.pt')"
+STATE_DICT = "torch.save(model.state_dict(), 'weights.pt')"
 _SCRIPT = (
     "a TorchScript archive, which is a program",
     'save its weights alone where you trust it: python -c "import torch; '
@@ -33,8 +33,8 @@ _BEGINNINGS: tuple[tuple[str, Format], ...] = (
     (r"(?i)\s*(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml|head|error)", ("a web page, saved in its place", _AGAIN)),
     (r"\x89HDF\r\n\x1a\n", _KERAS),
     (r"model_checkpoint_path", _TENSORFLOW),
-    (r"\x93NUMPY", ("a NumPy array (.npy)", f"save a state dict instead: {_STATE_DICT}")),
-    (r"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]", ("an ONNX model", f"save it from PyTorch: {_STATE_DICT}")),
+    (r"\x93NUMPY", ("a NumPy array (.npy)", f"save a state dict instead: {STATE_DICT}")),
+    (r"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]", ("an ONNX model", f"save it from PyTorch: {STATE_DICT}")),
     (r"(?s).{4}TFL3", ("a TensorFlow Lite model", _CONVERT)),
     (r"GGUF", ("a GGUF file", _CONVERT)),
     (r"\x1f\x8b|BZh|\xfd7zXZ\x00|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", ("a compressed archive", _UNPACK)),
@@ -57,10 +57,10 @@ _MEMBERS: tuple[tuple[str, Format], ...] = (
     (r"(^|/)(constants|bytecode)\.pkl$|(^|/)code/", _SCRIPT),
     (r"model\.weights\.h5$", _KERAS),
     (r"serialized_exported_program|(^|/)models/[^/]*\.json$", (
-        "a program of torch.export", f"save the weights of the network itself: {_STATE_DICT}")),
+        "a program of torch.export", f"save the weights of the network itself: {STATE_DICT}")),
     (r"\.npy$", ("a NumPy archive (.npz)", "save it for torch: torch.save({name: torch.from_numpy(array) for "
         "name, array in numpy.load('FILE').items()}, 'weights.pt')")),
-    (r"(^|/)extern_modules$", ("a package of torch.package", f"save the weights of the network itself: {_STATE_DICT}")),
+    (r"(^|/)extern_modules$", ("a package of torch.package", f"save the weights of the network itself: {STATE_DICT}")),
     (r"\.distcp$", ("a distributed checkpoint", "python -m torch.distributed.checkpoint.format_utils dcp_to_torch")),
 )  # fmt: skip
 

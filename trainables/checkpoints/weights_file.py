@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 
 from trainables.checkpoints.checkpoint import UNREADABLE, read_tensors
-from trainables.checkpoints.formats import HEAD, is_safetensors, other_format
+from trainables.checkpoints.formats import HEAD, STATE_DICT, is_safetensors, other_format
 from trainables.config import ConfigError
 
 __all__ = ["read_weights"]
@@ -32,6 +32,7 @@ _USUAL = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
     "mp_rank_00_model_states.pt",
 )  # fmt: skip
+_TORCHS_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # what every file of torch before 1.6 begins with
 _INDEX = ".index.json"
 _ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".th", ".ckpt", ".tar")
 _LEGACY_PICKLES = 4  # of a file of torch before 1.6: magic number, version, system, and the content
@@ -155,6 +156,9 @@ def _one_file(file: Path, setting: str) -> object:
             what = f"a safetensors file that is damaged or cut off ({reason})"
             raise _is_no_weights(file, setting, what, "download it again") from None
     stand_ins = _stand_ins(file, setting)
+    if head.startswith(b"\x80") and _TORCHS_MAGIC not in head:
+        way_out = f"save it with torch, as a dictionary of tensors: {STATE_DICT}"
+        raise _is_no_weights(file, setting, "a pickle of Python's, not of torch", way_out)
     with torch.serialization.safe_globals(stand_ins):
         return read_tensors(file, setting)
 
@@ -205,8 +209,13 @@ def _named_in(file: Path) -> tuple[list[str], bool]:
 
 def _disassembled(file: IO[bytes], pickles: int) -> tuple[list[str], bool]:
     names: dict[str, None] = {}
-    for _ in range(pickles):
-        operations = list(_operations(file))
+    for number in range(pickles):
+        try:
+            operations = list(_operations(file))
+        except ValueError:
+            if number:  # a single pickle, of another program
+                break
+            raise
         found = (argument for name, argument in operations if name == "GLOBAL")
         names |= dict.fromkeys(
             re.sub(r"^__builtin__\.", "builtins.", name) for name in found

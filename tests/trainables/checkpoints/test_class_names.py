@@ -31,8 +31,8 @@ def test_labels_follow_the_names(trained: tuple[str, ...], found: tuple[str, ...
         (TRAINED, TRAINED, ()),
         (TRAINED, ("Red", "blue"), ("classes of the checkpoint without images here: 'green sea'",)),
         (
-            TRAINED, ("RED", "blue"),
-            ("classes taken for the same: 'RED' for 'Red'", "classes of the checkpoint without images here: 'green sea'"),
+            ("blue", "green", "Red"), ("RED", "blue"),
+            ("classes taken for the same: 'RED' for 'Red'", "classes of the checkpoint without images here: 'green'"),
         ),
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,8 @@ NOTHING_ELSE = {  # name of the file, its content, what it is called, the way ou
     "cut off": ("w.pth", _torch()[:-200], "a file whose end is missing", "download it again"),
     "cut off, safetensors": ("w.safetensors", SAFE[:40], "a safetensors file that is cut off", "download it again"),
     "cut off, its numbers": ("w.safetensors", SAFE[:-40], "safetensors file that is damaged or cut off", "download"),
+    "pickle": ("w.pkl", pickle.dumps({"w": np.ones(3)}, protocol=2), "a pickle of Python's", "save it with torch"),
+    "pickle, newer": ("w.pth", pickle.dumps({"w": 1}, protocol=4), "a pickle of Python's", "save it with torch"),
     "unfinished": ("w.pth.crdownload", bytes(99), "an unfinished download", "download it again"),
 }  # fmt: skip
 
