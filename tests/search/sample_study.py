@@ -87,7 +87,14 @@ ENDINGS = (
 def sample_events(spec: StudySpec, endings: Sequence[TrialStatus] = ENDINGS, session: int = 1) -> list[Event]:
     versions = {"python": "3.11.0", "platform": "Linux", "torch": "2.14.1"}
     events: list[Event] = [
-        SessionStarted(session=session, time=START, versions=versions, git="abc123", fingerprint="f00d")
+        SessionStarted(
+            session=session,
+            time=START,
+            versions=versions,
+            git="abc123",
+            fingerprint="f00d",
+            weights=("weights: 44 of 44",),
+        )
     ]
     for trial, status in enumerate(endings):
         events += trial_events(spec, trial, status)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -79,6 +82,27 @@ def test_test_images_alone_are_scored_by_their_names(
     assert said in out
     assert f"all images, which have no training split, of imagefolder:{tmp_path}: {4 * len(names)} images" in out
     assert "accuracy   1.0000" in out
+
+
+@pytest.mark.parametrize("name", ["test-00000-of-00001.parquet", "images.parquet"])
+def test_a_table_of_test_images_alone(
+    name: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "images", OWN, seed=4)
+    names = ["red", "blue", "green"]
+    rows = [
+        {"image": {"bytes": path.read_bytes(), "path": path.name}, "label": names.index(path.parent.name)}
+        for path in sorted((tmp_path / "images").rglob("*.png"))
+    ]
+    features = {"label": {"names": names, "_type": "ClassLabel"}}
+    table = pa.Table.from_pylist(rows).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    (tmp_path / "table").mkdir()
+    pq.write_table(table, tmp_path / "table" / name)
+    for path in (tmp_path / "table", tmp_path / "table" / name):
+        evaluate(checkpoint, data=f"parquet:{path}", split="test", cache=tmp_path / "cache")
+        assert "12 images\naccuracy   1.0000" in capsys.readouterr().out
 
 
 def test_a_split_of_its_own_is_scored_alone(

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 __all__ = ["looks_like"]
 
 # Blocks of each stage by depth (He et al. 2015, table 1).
-_BASIC = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
-_BOTTLENECK = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+_BASIC: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
+_BOTTLENECK: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 
 # A name that only networks of this kind have.
 _OTHERS = (

@@ -53,6 +53,7 @@ def test_the_best_config_is_a_trial_config_with_its_provenance(tmp_path: Path, r
     assert (provenance["epochs"], provenance["stop_epoch"]) == (EPOCHS, EPOCHS)
     assert provenance["chosen"].startswith("highest val_accuracy at the last epoch")
     assert (provenance["git"], provenance["data_fingerprint"]) == ("abc123", "f00d")
+    assert provenance["weights"] == ["weights: 44 of 44"]
     assert (provenance["python"], provenance["platform"], provenance["versions"]) == (
         "3.11.0", "Linux", {"torch": "2.14.1"},
     )  # fmt: skip

@@ -99,7 +99,7 @@ def test_a_synthetic_state_with_a_key_missing(change: dict[str, Any]) -> None:
     ("change", "rule"),
     [
         (lambda state: state.pop("class_names"), "class_names"),
-        (into("class_names", value=["one"]), "classes: must be the checkpoint's 1"),
+        (into("class_names", value=["one"]), "classes: must be classes of the checkpoint, which knows 'one'"),
         (into("normalization", value={"mean": "x"}), "mean"),
         (into("ema", "fc.bias", value=torch.zeros(2)), "fc.bias"),
     ],
@@ -122,5 +122,6 @@ def test_evaluation_gives_what_validation_gave(tmp_path: Path) -> None:
     splits = load_splits(config.data, tmp_path)
     run = Run(config, splits)
     (result,) = run.epochs()
-    scores = score_images(config, run.state_dict(), splits.val, splits.store)
+    scores, notes = score_images(config, run.state_dict(), splits.val, splits.store)
+    assert not notes
     assert (scores.loss, scores.accuracy, scores.f1) == (result.val_loss, result.val_accuracy, result.val_f1)
