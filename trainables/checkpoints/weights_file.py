@@ -90,7 +90,8 @@ def read_weights(path: Path, setting: str) -> tuple[object, Path]:
             parts = sorted(file.parent.glob(f"{file.name}.*")) if file.name and file.parent.is_dir() else []
             if any(part.suffix == ".index" for part in parts):
                 raise _is_no_weights(file, setting, "a TensorFlow checkpoint", "convert it to PyTorch first")
-            raise FileNotFoundError("there is none")
+            is_url = re.match(r"(https?|s3|gs|hf):/", str(path))
+            raise FileNotFoundError("an address: download it first" if is_url else "there is none")
         if file.name.endswith(_INDEX):
             return _sharded(file, setting), file
         return _one_file(file, setting), file

@@ -251,6 +251,7 @@ def test_a_hostile_pickle_runs_no_code(path: Path, tmp_path: Path) -> None:
 
 def test_no_such_file_and_a_text(tmp_path: Path) -> None:
     assert "there is none" in _message(_at(tmp_path / "absent.pt"))
+    assert "an address: download it first" in _message(_at(Path("https://host/w.pth")))
     assert "readable file" in _message(_at(tmp_path / ("x" * 300)))
     (tmp_path / "text.pt").write_text("weights")
     assert "a text ('weights')" in _message(_at(tmp_path / "text.pt"))
