@@ -226,7 +226,8 @@ def _misfit(
         largest = max((tensors for _, tensors in there), key=len)
         words, settings = looks_like(_shapes(inside if "layer1.0.conv1.weight" in inside else largest))
         if settings == looks_like(_shapes(model.state_dict()))[1]:  # the right network, but not sound
-            way_out = "take others, or a whole copy of these"
+            more = any(fault.startswith("unexpected") for fault in faults)
+            way_out = "take others: it has layers that this network lacks" if more else "take others, or a whole copy"
         else:
             rule += f"; it holds {words}"
             way_out += f" ({settings})" if settings else ""

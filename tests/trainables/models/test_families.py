@@ -198,6 +198,7 @@ def test_other_names_of_the_same_layers(rename: Callable[[str], str], network: N
         (_in("first.", W) | _in("second.", OTHER), "w = torch.load('w.pth', weights_only=True); p = 'first.'; torch"),
         (_in("encoder_q.", dict([*BODY.items()][:9])) | _in("encoder_k.", OTHER_BODY), "missing: layer1.0.bn1.run"),
         ({"teacher": _in("backbone.", DEEPER), "student": _in("backbone.", W)}, "layer1.1.conv1.weight, "),
+        (_in("visual.", BODY | {"conv2.weight": torch.ones(1)}), "it has layers that this network lacks"),
         ({"state_dict": W, "state_dict_ema": {k: v * torch.nan for k, v in W.items()}}, "not finite numbers: conv1"),
     ],
 )  # fmt: skip
