@@ -73,7 +73,7 @@ def best_config(
         **({"weights": list(result.weights)} if result.weights else {}),
         "mlflow_run_id": mlflow_run_id,
     }
-    config = parse_config(result.spec.at_source(record.config)).model_dump(mode="json")
+    config = dict(result.spec.at_source(parse_config(record.config).model_dump(mode="json")))
     return dump_yaml({"config": config, "provenance": provenance})
 
 
