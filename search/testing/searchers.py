@@ -84,10 +84,20 @@ def following(searcher: Searcher, first: int, count: int = 3) -> list[Point | No
     return [searcher.suggest(number) for number in range(first, first + count)]
 
 
+SMALL = {  # spaces with an end, and how many combinations they have
+    "choices": (Space((Entry("x", Choice((1, 2))), Entry("y", Choice(("a", "b", None))))), 6),
+    "branches": (Space((Entry("x", Choice(("a", "b"), (Space((Entry("y", Int(0, 2)),)), Space()))),)), 4),
+    "ranges": (Space((Entry("x", Float(0.0, 1.0, step=0.5)), Entry("y", Int(1, 2, log=True)))), 6),
+}
+
+
 class SearcherSuite:
-    """Subclasses define `make`; `seeded` says whether the seed changes anything."""
+    """Subclasses define `make`; `seeded` says whether the seed changes anything, `repeats` whether a point may be
+    suggested to two trials: the second one then gets another seed.
+    """
 
     seeded = True
+    repeats = False
 
     def make(self, space: Space, seed: int, mode: Mode) -> Searcher:
         """A fresh searcher that `mode`-imizes `METRIC`."""
@@ -163,6 +173,22 @@ class SearcherSuite:
         in_stages.tell(final)
         at_once.tell(final)
         assert following(in_stages, 21) == following(at_once, 21)
+
+    def test_a_small_space_is_tried_whole_and_nothing_twice(self) -> None:
+        for space, combinations in SMALL.values() if not self.repeats else ():
+            searcher = self.make(space, 0, "max")
+            last = walk(space, lambda _, domain: domain.options[-1] if isinstance(domain, Choice) else domain.high)
+            trials = [replace(record(0, last.values, TrialStatus.RUNNING), origin="recipe:known")]
+            searcher.tell(trials[0])
+            while (point := searcher.suggest(len(trials))) is not None:
+                assert point.values not in [trial.values for trial in trials]
+                resumed = self.make(space, 0, "max")
+                for trial in reversed(trials):
+                    resumed.tell(trial)
+                assert resumed.suggest(len(trials)) == point
+                trials.append(record(len(trials), point.values, TrialStatus.COMPLETED, 0.5))
+                searcher.tell(trials[-1])
+            assert len(trials) == combinations
 
     def test_no_value_breaks_it(self) -> None:
         curves = ((), (math.nan,), (math.inf, -math.inf), (0.5, math.nan), (1e308, -1e308))

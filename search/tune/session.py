@@ -31,6 +31,7 @@ from search.tune.run import run_trials
 from search.tune.setup import Setup, set_up
 from search.views.console import LastingConsole, say
 from search.views.next_commands import shown
+from search.views.plan import combinations_line
 from search.views.progress import Progress
 from trainables.files import write_text
 
@@ -75,6 +76,8 @@ def search_study(
             f"{budget.trials} trials of at most {budget.epochs} epochs, {setup.concurrent} at once, in {shown(folder)}"
         )
         say(console, f"{setup.spec.study}: {line}{copy}")
+        if combinations := combinations_line(setup.spec):
+            say(console, combinations)
         tracker = MLflowTracker(uri, setup.spec, out, warn=warn)
         try:
             with lock(folder / "journal"), mirror or nullcontext():

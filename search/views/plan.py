@@ -9,6 +9,7 @@ from rich.table import Table
 
 from search.algorithms.forecast import Survival, expected_survivors
 from search.algorithms.schedulers.registry import build_scheduler
+from search.algorithms.searchers.registry import combinations
 from search.journal.cost import amount, hourly
 from search.planning.calibration import Plan
 from search.planning.disk import needed_bytes
@@ -17,7 +18,7 @@ from search.views.console import say
 from search.views.progress import duration
 from spaces import space_rows
 
-__all__ = ["print_plan"]
+__all__ = ["combinations_line", "print_plan"]
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -32,11 +33,13 @@ def print_plan(plan: Plan, console: Console) -> None:
     for row in space_rows(spec.parsed_space):
         space.add_row(*row)
     console.print(space)
-    survival = expected_survivors(lambda: build_scheduler(spec), spec.budget.trials, spec.budget.epochs)
+    trials = _most_trials(spec)
+    console.print(combinations_line(spec) or "combinations in the space: without end")
+    survival = expected_survivors(lambda: build_scheduler(spec), trials, spec.budget.epochs)
     console.print(_survivors(spec, survival))
     disk = needed_bytes(spec, survival, concurrent, calibration.checkpoint_bytes)
     console.print(
-        f"epochs in all: about {survival.epochs:.0f} (of {spec.budget.trials * spec.budget.epochs} without stopping)"
+        f"epochs in all: about {survival.epochs:.0f} (of {trials * spec.budget.epochs} without stopping)"
     )
     console.print(
         f"disk needed: about {disk / 1e6:,.0f} MB, with checkpoints of {calibration.checkpoint_bytes / 1e6:.1f} MB"
@@ -57,6 +60,22 @@ def print_plan(plan: Plan, console: Console) -> None:
         console.print("GPUs a trial: measured when the search starts; planned here with a whole one")
     if spec.resources.prices is not None:
         say(console, cost_line(spec, seconds, plan.nodes))
+
+
+def combinations_line(spec: StudySpec) -> str | None:
+    """How many combinations the searcher can suggest, and what that means for the budget; None if there is no end."""
+    found, trials = combinations(spec), spec.budget.trials
+    if found is None:
+        return None
+    line = f"combinations in the space: {found:,}{' (of the grid)' if spec.searcher.kind == 'grid' else ''}"
+    if (most := _most_trials(spec)) < trials:
+        return f"{line}; the search ends when each was tried once, after at most {most} of {trials} trials"
+    return line if len(spec.recipes) + found == trials else f"{line}, of which {trials} trials try a part"
+
+
+def _most_trials(spec: StudySpec) -> int:
+    found = combinations(spec)
+    return spec.budget.trials if found is None else min(spec.budget.trials, len(spec.recipes) + found)
 
 
 def cost_line(spec: StudySpec, seconds: float | None, nodes: Mapping[str, int]) -> str:

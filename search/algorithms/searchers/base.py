@@ -24,9 +24,10 @@ class Searcher(Protocol):
     """Suggests points of a space, by trial number."""
 
     def suggest(self, number: int) -> Point | None:
-        """The point that trial `number` should try; None when the space is exhausted.
+        """The point that trial `number` should try; None when the space is exhausted, which ends the search.
 
-        Asked again about the same number it gives the same point.
+        Asked again about the same number it gives the same point. A point that another trial has had is not suggested
+        again: its numbers are known. Where one is all the same, its trial gets the next seed.
         """
         ...
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
+from functools import partial
 
-from search.algorithms.searchers.random import Values, steps
 from search.journal.records import TrialRecord
+from spaces.combinations import Values, combinations, steps
 from spaces.domains import Choice, Domain, Float, Int, Scalar, Space
-from spaces.space import Point, walk
+from spaces.space import Point
 
-__all__ = ["GRID_POINTS", "GridSearcher"]
+__all__ = ["GRID_POINTS", "GridSearcher", "grid_values"]
 
 GRID_POINTS = 3
 
@@ -28,16 +29,16 @@ class GridSearcher:
     """
 
     def __init__(self, space: Space, points: int = GRID_POINTS) -> None:
-        self._points = points
-        self._unseen = _combinations(space, self._values)
+        self._unseen = combinations(space, partial(grid_values, points=points))
         self._seen: list[Point] = []
+        self._recipes: list[Mapping[str, Scalar]] = []
         self._numbers: list[int] = []  # of the trials that took a point, ascending
 
     def suggest(self, number: int) -> Point | None:
-        """The first point that no earlier trial took; None past the last."""
+        """The first point that no earlier trial and no recipe took; None past the last."""
         index = bisect_left(self._numbers, number)
         while len(self._seen) <= index:
-            point = next(self._unseen, None)
+            point = next((point for point in self._unseen if point.values not in self._recipes), None)
             if point is None:
                 return None
             self._seen.append(point)
@@ -45,22 +46,27 @@ class GridSearcher:
         return self._seen[index]
 
     def tell(self, record: TrialRecord) -> None:
-        """Count the trial's point as taken, unless it is a recipe; how it ended makes no difference."""
+        """Count the trial's point as taken; how it ended makes no difference."""
         if record.recipe is None:
             self._take(record.number)
+        elif record.values is not None:
+            self._recipes.append(record.values)
+            self._seen = [point for point in self._seen if point.values != record.values]
 
     def _take(self, number: int) -> None:
         index = bisect_left(self._numbers, number)
         if self._numbers[index : index + 1] != [number]:
             insort(self._numbers, number)
 
-    def _values(self, domain: Domain) -> Values:
-        if isinstance(domain, Choice):
-            return len(domain.options), domain.options.__getitem__
-        if (found := steps(domain)) is not None:
-            return found
-        values = _spread(domain, self._points)
-        return len(values), values.__getitem__
+
+def grid_values(domain: Domain, points: int = GRID_POINTS) -> Values:
+    """The values of a domain that a grid visits."""
+    if isinstance(domain, Choice):
+        return len(domain.options), domain.options.__getitem__
+    if (found := steps(domain)) is not None:
+        return found
+    values = _spread(domain, points)
+    return len(values), values.__getitem__
 
 
 def _spread(domain: Float | Int, points: int) -> list[Scalar]:
@@ -72,25 +78,3 @@ def _spread(domain: Float | Int, points: int) -> list[Scalar]:
     ]
     whole = [round(value) if isinstance(domain, Int) else value for value in exact]
     return list(dict.fromkeys(min(max(value, domain.low), domain.high) for value in whole))  # low integers may coincide
-
-
-def _combinations(space: Space, values: Callable[[Domain], Values]) -> Iterator[Point]:
-    # An odometer over the walk itself: the digits are the indices drawn, and turning one cuts off those after it, since
-    # another option may open other branches.
-    digits: list[int] = []
-    while True:
-        sizes: list[int] = []
-
-        def draw(_: str, domain: Domain, sizes: list[int] = sizes) -> Scalar:
-            size, value = values(domain)
-            if len(sizes) == len(digits):
-                digits.append(0)
-            sizes.append(size)
-            return value(digits[len(sizes) - 1])
-
-        yield walk(space, draw)
-        while digits and digits[-1] == sizes[len(digits) - 1] - 1:
-            digits.pop()
-        if not digits:
-            return
-        digits[-1] += 1

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 
 import numpy as np
 import optuna
@@ -17,12 +18,16 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from search.algorithms.optuna_export import Ending, distribution, ending, frozen_trial, new_study
+from search.algorithms.searchers.random import draws
+from search.algorithms.searchers.tried import Tried
 from search.journal.records import TrialRecord, TrialStatus
 from spaces.domains import Domain, Scalar, Space
 from spaces.space import Point, walk
 from trainables.result import Mode
 
 __all__ = ["OptunaSearcher", "tpe_sampler"]
+
+SUGGESTIONS = 10  # of the sampler for a trial, before a point that no trial has had is drawn at random
 
 
 def tpe_sampler(seed: int, startup_trials: int = 10) -> TPESampler:
@@ -40,6 +45,7 @@ def tpe_sampler(seed: int, startup_trials: int = 10) -> TPESampler:
 class OptunaSearcher:
     """Suggests what one of Optuna's samplers does, with a random state for each suggestion, from seed and number.
 
+    What another trial has had is suggested again, until every combination was tried.
     A suggestion costs time in proportion to the trials so far: 0.4 s after 1,000.
 
     Args:
@@ -61,12 +67,17 @@ class OptunaSearcher:
         self._known: dict[int, tuple[Mapping[str, Scalar], Ending]] = {}
         self._storage = InMemoryStorage()
         self._study: optuna.Study | None = None  # None until built, and after a change that Optuna cannot make in place
+        self._tried = Tried(space)
         self._entered: dict[int, int] = {}  # our number -> Optuna's, ascending in both
 
-    def suggest(self, number: int) -> Point:
-        """Draw a point, given every trial that is known."""
+    def suggest(self, number: int) -> Point | None:
+        """Draw a point, given every trial that is known; None when all combinations were tried."""
         if number not in self._known:
-            self._known[number] = (self._draw(number).values, Ending(TrialState.RUNNING, {}))
+            point = self._tried.first_new(number, self._draws(number))
+            if point is None:
+                return None
+            self._known[number] = (point.values, Ending(TrialState.RUNNING, {}))
+            self._tried.add(number, point.values)
             self._enter(number)
         values, _ = self._known[number]
         return walk(self._space, lambda key, _: values[key])
@@ -77,6 +88,7 @@ class OptunaSearcher:
         if record.values is None or started:
             return
         number, now = record.number, ending(record, self._metric, self._worst)
+        self._tried.add(number, record.values)
         before, self._known[number] = self._known.get(number), (record.values, now)
         if before == self._known[number]:
             return
@@ -87,10 +99,15 @@ class OptunaSearcher:
         else:
             self._study = None
 
-    def _draw(self, number: int) -> Point:
+    def _draws(self, number: int) -> Iterator[Point]:
+        first = [self._seed, number]
+        seeds = (first, *([*first, again] for again in range(1, SUGGESTIONS)))
+        return chain(map(self._draw, seeds), draws(self._space, self._seed, number))
+
+    def _draw(self, seed: list[int]) -> Point:
         study = self._built()
         # A new sampler each time: one that is used again carries its random state and the order of its groups along.
-        study.sampler = self._sampler(int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0]))
+        study.sampler = self._sampler(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         trial = study.ask()
 
         def draw(key: str, domain: Domain) -> Scalar:

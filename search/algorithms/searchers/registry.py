@@ -9,12 +9,13 @@ from typing import Any
 
 from search.algorithms.plugins import build_plugin
 from search.algorithms.searchers.base import Searcher
-from search.algorithms.searchers.grid import GridSearcher
+from search.algorithms.searchers.grid import GridSearcher, grid_values
 from search.algorithms.searchers.random import RandomSearcher
 from search.study.settings import TPESettings
 from search.study.spec import StudySpec
+from spaces.combinations import count
 
-__all__ = ["SEARCHERS", "SearcherInfo", "build_searcher"]
+__all__ = ["SEARCHERS", "SearcherInfo", "build_searcher", "combinations"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +62,11 @@ def build_searcher(spec: StudySpec, given: Searcher | None = None) -> Searcher:
         return info.build(spec, spec.searcher)
     built: Searcher = build_plugin("searcher", spec, given, Searcher)
     return built
+
+
+def combinations(spec: StudySpec) -> int | None:
+    """How many combinations the study's searcher can suggest; None without end, or if a plug-in alone knows."""
+    if spec.searcher.kind not in SEARCHERS:
+        return None
+    grid = spec.searcher.kind == "grid"
+    return count(spec.parsed_space, grid_values) if grid else count(spec.parsed_space)

@@ -14,10 +14,10 @@ from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.grid import GRID_POINTS, GridSearcher
 from search.algorithms.searchers.optuna_tpe import OptunaSearcher
 from search.algorithms.searchers.random import RandomSearcher
-from search.algorithms.searchers.registry import SEARCHERS, build_searcher
+from search.algorithms.searchers.registry import SEARCHERS, build_searcher, combinations
 from search.journal.records import TrialStatus
 from search.study.overrides import override
-from search.study.parse import load_study
+from search.study.parse import load_study, parse_study
 from search.testing.searchers import METRIC, SPACE, Mode, SearcherSuite, ended, record
 from spaces import Choice, Entry, Float, Int, Space
 
@@ -101,11 +101,41 @@ def test_a_huge_grid_is_not_built() -> None:
     assert set(point.values.values()) == {0}
 
 
-def test_recipes_take_no_point_of_the_grid() -> None:
+def test_a_grid_leaves_out_what_a_recipe_tried() -> None:
     grid = GridSearcher(Space((Entry("x", Int(0, 2)),)))
     for number in range(2):
-        grid.tell(replace(record(number, {"x": 2}, TrialStatus.RUNNING), origin="recipe:r"))
-    assert [p.values["x"] if (p := grid.suggest(n)) else None for n in range(2, 6)] == [0, 1, 2, None]
+        grid.tell(replace(record(number, {"x": 1}, TrialStatus.RUNNING), origin="recipe:r"))
+    assert [p.values["x"] if (p := grid.suggest(n)) else None for n in range(2, 6)] == [0, 2, None, None]
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe"])
+def test_a_combination_beside_a_continuous_branch_is_tried_once(kind: str) -> None:
+    space = {"optimizer": {"kind": {"choice": {"adam": {}, "sgd": {"lr": {"float": [0.1, 1.0]}}}}}}
+    searcher = build_searcher(parse_study({**load_study("synthetic").model_dump(), "space": space, "recipes": {},
+                                           "searcher": {"kind": kind}}))  # fmt: skip
+    kinds = []
+    for number in range(30):
+        point = searcher.suggest(number)
+        assert point is not None
+        kinds.append(point.values["optimizer.kind"])
+        value = 0.9 if kinds[-1] == "adam" else 0.1  # so that TPE would suggest it again and again
+        searcher.tell(record(number, point.values, TrialStatus.COMPLETED, value))
+    assert Counter(kinds) == {"adam": 1, "sgd": 29}
+
+
+@pytest.mark.parametrize(
+    ("kind", "space", "expected"),
+    [
+        ("tpe", {"batch_size": {"choice": [32, 64]}, "optimizer": {"nesterov": {"choice": [True, False]}}}, 4),
+        ("random", {"batch_size": {"int": [16, 64], "log": True}}, 49),
+        ("random", {"optimizer": {"lr": {"float": [0.1, 1.0]}}}, None),
+        ("grid", {"optimizer": {"lr": {"float": [0.1, 1.0]}, "momentum": {"float": [0.5, 0.9], "step": 0.1}}}, 15),
+        ("grid", {"optimizer": {"kind": {"choice": {"adam": {}, "sgd": {"lr": {"float": [0.1, 1.0]}}}}}}, 4),
+    ],
+)
+def test_the_combinations_of_a_study_are_counted(kind: str, space: Any, expected: int | None) -> None:
+    spec = parse_study({**load_study("synthetic").model_dump(), "space": space, "searcher": {"kind": kind}})
+    assert combinations(spec) == expected
 
 
 def test_every_row_of_the_table_builds_what_a_study_names() -> None:

@@ -108,6 +108,18 @@ def test_a_whole_search(tmp_path: Path) -> None:
     assert order[-3:] == [EpochReported, Decided, TrialEnded]
 
 
+@pytest.mark.parametrize("kind", ["random", "tpe", "grid"])
+def test_a_small_space_ends_the_search_and_no_config_is_trained_twice(tmp_path: Path, kind: str) -> None:
+    space = {"optimizer": {"lr": {"choice": [0.01, 0.1]}}, "batch_size": {"choice": [32, 64]}}
+    recipes = {name: {"config": {"optimizer": {"lr": 0.1}, "batch_size": 32}} for name in ("known", "again")}
+    driver, _, _ = driver_for(tmp_path, space=space, recipes=recipes, searcher={"kind": kind}, seed=2**32 - 1)
+    search_through(driver)
+    configs = [record.config for record in driver.records.values()]
+    assert driver.finished
+    assert [config["seed"] for config in configs] == [2**32 - 1, 0, *[2**32 - 1] * 3]
+    assert len({(config["optimizer"]["lr"], config["batch_size"]) for config in configs}) == 4
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("name", ["val_accuracy", "train_loss"])
 def test_a_value_that_is_not_finite_never_reaches_a_rung(tmp_path: Path, bad: float, name: str) -> None:
