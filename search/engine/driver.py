@@ -170,7 +170,10 @@ class StudyDriver:
             if point is None:
                 return None
             origin, tree, values = self._spec.searcher.kind, point.tree, dict(point.values)
-        config, before = self._spec.trial_config(tree).model_dump(mode="json"), [r.config for r in self.records.values()]
+        config, before = (
+            self._spec.trial_config(tree).model_dump(mode="json"),
+            [r.config for r in self.records.values()],
+        )
         while config in before:  # the same numbers again would say nothing new: the next seed does
             config["seed"] = (config["seed"] + 1) % 2**32
         self._write(TrialSuggested(trial=number, origin=origin, values=values, config=config, time=self._now()))

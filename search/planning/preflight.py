@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.planning.batches import check_batches
 from search.study.spec import StudySpec
 from search.study.validation import probes
 from trainables.config import PluginModel, TrialConfig
@@ -37,6 +38,7 @@ def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, PreparedData]:
     from trainables.data.images import load_splits  # loads torch
 
     stores = {request(data): load_splits(data, cache).store for data in dict.fromkeys(c.data for c in configs)}
+    check_batches(spec, cache)
     for config in _one_of_each_plugin(configs):
         _try_plugin(config, load_splits(config.data, cache))
     return stores

@@ -38,9 +38,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     survival = expected_survivors(lambda: build_scheduler(spec), trials, spec.budget.epochs)
     console.print(_survivors(spec, survival))
     disk = needed_bytes(spec, survival, concurrent, calibration.checkpoint_bytes)
-    console.print(
-        f"epochs in all: about {survival.epochs:.0f} (of {trials * spec.budget.epochs} without stopping)"
-    )
+    console.print(f"epochs in all: about {survival.epochs:.0f} (of {trials * spec.budget.epochs} without stopping)")
     console.print(
         f"disk needed: about {disk / 1e6:,.0f} MB, with checkpoints of {calibration.checkpoint_bytes / 1e6:.1f} MB"
     )

@@ -82,6 +82,11 @@ class CifarResNet(_Network):
         """The side of the images that the network is meant for, in pixels."""
         return SMALL
 
+    @property
+    def one_pixel_side(self) -> int:
+        """The side, in pixels, up to which images end as maps of one pixel in a stage that is trained; 0 for none."""
+        return 4 if self.frozen_stages < 4 else 0
+
     def forward_gflops(self, side: int) -> float:
         """About how many GFLOP (multiply-adds) the forward pass of one image of `side` x `side` pixels takes."""
         return 0.0023 * self.depth * (side / SMALL) ** 2
@@ -117,6 +122,11 @@ class TorchvisionResNet(_Network):
     def native_side(self) -> int:
         """The side of the images that the network is meant for, in pixels."""
         return SMALL if self.small_images else LARGE
+
+    @property
+    def one_pixel_side(self) -> int:
+        """The side, in pixels, up to which images end as maps of one pixel in a stage that is trained; 0 for none."""
+        return (8 if self.small_images else 32) if self.frozen_stages < 5 else 0
 
     def forward_gflops(self, side: int) -> float:
         """About how many GFLOP (multiply-adds) the forward pass of one image of `side` x `side` pixels takes."""

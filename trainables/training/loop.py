@@ -22,7 +22,8 @@ from torch.nn import functional
 from trainables.augment.batch import Augmentation, Batch
 from trainables.checkpoints.class_names import check_same_classes
 from trainables.checkpoints.resume import translate_mismatch
-from trainables.config import Normalization, TrialConfig
+from trainables.config import ConfigError, Normalization, TrialConfig
+from trainables.config.trial import batch_norm_problem
 from trainables.data.images import Splits
 from trainables.models import build_model
 from trainables.models.ema import averaged_model
@@ -84,6 +85,8 @@ class Run(Trainable):
         weights = class_weights(imbalanced, labels, store.num_classes)
         self._class_weights = None if weights is None else weights.to(self._device)
 
+        if problem := batch_norm_problem(config, len(self._train), splits.train.size):
+            raise ConfigError([problem])
         torch.manual_seed(derived_seed(config.seed, "weights"))
         side = config.data.resolution
         self._model = build_model(config.model, store.num_classes, (side, side) if side else splits.train.size)
