@@ -20,10 +20,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spaces.domains import Choice, Domain, Entry, Fixed, Float, Int, Space, option_text, scalar_rule
+from spaces.words import RANGE_WORDS, WRAPPERS, as_written_here
 from trainables.config import ConfigError, Problem
-from trainables.config.problems import nearest
+from trainables.config.hints import nearest
 
-__all__ = ["parse_space", "space_tree"]
+__all__ = ["parse_space", "read_space", "space_tree"]
 
 KINDS = ("float", "int", "choice")
 RANGE_KEYS = ("log", "step")
@@ -38,15 +39,21 @@ def parse_space(tree: object) -> Space:
     Raises:
         ConfigError: with every mistake at once; paths are qualified keys.
     """
-    problems: list[Problem] = []
-    space = _read_mapping(tree, "", "", problems, 0)
-    if (size := _size(space)) > MOST_ENTRIES:
-        problems.append(Problem("", f"{size} entries", f"must not hold more than {MOST_ENTRIES} entries"))
-    else:
-        problems += _twice(space, {}, "")
+    space, problems = read_space(tree)
     if problems:
         raise ConfigError(problems)
     return space
+
+
+def read_space(tree: object) -> tuple[Space, list[Problem]]:
+    """What `parse_space` reads, without the entries that are wrong, and what is wrong with them."""
+    problems: list[Problem] = []
+    space = _read_mapping(tree, "", "", problems, 0)
+    if (size := _size(space)) > MOST_ENTRIES:
+        return Space(), [Problem("", f"{size} entries", f"must not hold more than {MOST_ENTRIES} entries")]
+    if twice := _twice(space, {}, ""):
+        return Space(), [*problems, *twice]
+    return space, problems
 
 
 def _join(path: str, key: str) -> str:
@@ -69,8 +76,11 @@ def _read_mapping(tree: object, path: str, prefix: str, problems: list[Problem],
         child = _join(path, key)
         if isinstance(value, Mapping) and any(kind in value for kind in KINDS):
             entries += _read_leaf(value, path, child, prefix, problems, depth)
-        elif isinstance(value, Mapping) and (hint := _meant_as_leaf(value)):
+        elif isinstance(value, Mapping) and "settings" not in path.split(".") and (hint := _meant_as_leaf(value)):
             problems.append(Problem(prefix + child, list(value), hint))
+        elif isinstance(value, Mapping) and not path and key in WRAPPERS:
+            rule = "must be left out: the keys of the trial stand in a space as they are, `optimizer: {lr: ...}`"
+            problems.append(Problem(prefix + child, list(value), rule))
         elif isinstance(value, Mapping):
             if not value:
                 problems.append(Problem(prefix + child, {}, "must hold a range, a choice or a value; or leave it out"))
@@ -82,8 +92,10 @@ def _read_mapping(tree: object, path: str, prefix: str, problems: list[Problem],
 
 def _meant_as_leaf(value: Mapping[Any, Any]) -> str | None:
     keys = [key for key in value if isinstance(key, str)]
+    if form := as_written_here(value):
+        return f"is another tool's way: write {form}; what is searched is one of {', '.join(KINDS)}"
     for key in keys:
-        if close := difflib.get_close_matches(key, KINDS, n=1, cutoff=0.7):
+        if close := difflib.get_close_matches(key.lower(), KINDS, n=1, cutoff=0.7):
             return f"unknown key `{key}`, did you mean `{close[0]}`?"
     if any(key in (*RANGE_KEYS, "requires") for key in keys):
         return f"must say what is searched: one of {', '.join(KINDS)}"
@@ -93,6 +105,10 @@ def _meant_as_leaf(value: Mapping[Any, Any]) -> str | None:
 def _read_fixed(value: object, path: str, prefix: str, problems: list[Problem]) -> Iterator[Entry]:
     items = value if isinstance(value, list | tuple) else [value]
     for item in items:
+        if form := as_written_here(item):
+            rule = f"is another tool's way: write {form}; what is searched is one of {', '.join(KINDS)}"
+            problems.append(Problem(prefix + path, item, rule))
+            return
         if broken := scalar_rule(item):
             known = isinstance(item, str | int | float | None)
             rule = broken if known else "must be a range, a choice, a scalar or a list of scalars"
@@ -112,7 +128,10 @@ def _read_leaf(
     kind = kinds[0]
     allowed = (kind, "requires") if kind == "choice" else (kind, *RANGE_KEYS, "requires")
     unknown = [key for key in leaf if key not in allowed]
-    problems += [Problem(f"{where}.{key}", leaf[key], f"unknown key, {nearest(str(key), allowed)}") for key in unknown]
+    problems += [
+        Problem(f"{where}.{key}", leaf[key], f"unknown key, {nearest(RANGE_WORDS.get(key, str(key)), allowed)}")
+        for key in unknown
+    ]
     requires = leaf.get("requires")
     if "requires" in leaf and not (isinstance(requires, str) and PATH.fullmatch(requires)):
         problems.append(Problem(f"{where}.requires", requires, "must be a path such as model.pretrained"))

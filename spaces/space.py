@@ -12,7 +12,7 @@ from typing import Any
 
 from spaces.domains import Choice, Domain, Fixed, Scalar, Space, domain_text, option_text, same
 from trainables.config import Problem, flatten, unflatten
-from trainables.config.problems import nearest
+from trainables.config.hints import nearest
 
 __all__ = ["Point", "check", "locate", "path_of", "space_rows", "value_at", "walk"]
 

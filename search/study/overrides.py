@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
-from search.study.parse import parse_study
+from search.study.parse import SECTIONS, parse_study
 from search.study.settings import ASHAPromoteSettings, ASHASettings, HyperbandSettings
 from search.study.spec import StudySpec
 from search.study.trial_tree import comparability_rule
+from search.study.words import SET_WORDS
+from spaces.grammar import KINDS
+from spaces.words import as_written_here
 from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_yaml, unflatten
-from trainables.config.problems import nearest
+from trainables.config.hints import suggestion
+from trainables.config.keys import paths_of, types_at
 
 __all__ = ["Overrides", "override"]
-
-SECTIONS = ("searcher", "scheduler", "budget", "objective", "resources")
 
 
 class Overrides(TypedDict, total=False):
@@ -43,6 +46,8 @@ PATHS = {
     "cpus_per_trial": "resources.cpus_per_trial", "gpus_per_trial": "resources.gpus_per_trial", "seed": "seed",
 }  # fmt: skip
 OPTIONS = {"--price" if name == "prices" else f"--{name.replace('_', '-')}": path for name, path in PATHS.items()}
+PATHS_OF_SET = [*paths_of(TrialConfig), *(p for p in paths_of(StudySpec) if p.split(".")[0] in SECTIONS)]
+QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\"""")
 HALVING = (ASHASettings().kind, ASHAPromoteSettings().kind, HyperbandSettings().kind)
 INSTEAD = {path.removeprefix("trial."): option for option, path in OPTIONS.items()} | {"epochs": "--epochs"}
 
@@ -88,7 +93,7 @@ def _overridden(tree: object, options: Mapping[str, Any], sets: Sequence[str]) -
             names[f"trial.{path}"] = name
         elif path.split(".")[0] not in TrialConfig.model_fields:
             known = [*TrialConfig.model_fields, *SECTIONS]
-            problems.append(Problem(name, value, f"unknown key, {nearest(path.split('.')[0], known)}"))
+            problems.append(Problem(name, value, f"unknown key, {suggestion(path, known, PATHS_OF_SET, SET_WORDS)}"))
         else:
             fixed[path] = value
             names[f"fixed.{path}"] = name
@@ -148,21 +153,50 @@ def _parsed(sets: Iterable[str], problems: list[Problem]) -> Iterable[tuple[str,
         path, equals, written = text.partition("=")
         path = path.strip()
         name = f"--set {path}"
-        if not equals or not written.strip() or not all(part.isidentifier() for part in path.split(".")):
+        types = types_at(StudySpec if path.split(".")[0] in SECTIONS else TrialConfig, path)
+        empty = not written.strip() and not {str, "none"} & types
+        if not equals or empty or not all(part.isidentifier() for part in path.split(".")):
             problems.append(Problem("--set", text, "must be PATH=VALUE, for example data.train_samples=5000"))
             continue
         try:
-            value = parse_yaml(written, name)
+            value = _typed(written, types, name)
         except ConfigError as error:
             problems += error.problems
             continue
-        if isinstance(value, dict):
-            problems.append(Problem(name, written, "must be a scalar or a list: name the keys below by their own path"))
+        if form := as_written_here(value) or (isinstance(value, dict) and {*KINDS} & {*value} and written):
+            rule = f"must be one value, which it fixes; what is searched is written in the study's `space`: {form}"
+            problems.append(Problem(name, written, rule))
+        elif isinstance(value, dict):
+            rule = "must be a scalar or a list: name the keys below by their own path; text with `: ` needs quotes"
+            problems.append(Problem(name, written, rule))
         elif path in seen:
             problems.append(Problem(name, written, "must be given once"))
         else:
             seen[path] = value
     return seen.items()
+
+
+def _typed(written: str, types: frozenset[Any], name: str) -> Any:
+    """The value typed for a key of these types: text is taken whole, but for quotes around it; all else is YAML.
+
+    Raises:
+        ConfigError: if it is not plain YAML, or YAML would drop a part of it as a comment.
+    """
+    bare = written.strip()
+    quoted = len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\""
+    if str in types or (types and all(isinstance(kind, str) for kind in types)):
+        if "none" in types and bare.lower() in ("no", "off", "false"):
+            return "none"
+        return bare[1:-1] if quoted else written if str in types else bare
+    if re.search(r"(^|\s)#", QUOTED.sub("", written)):
+        rule = "must hold no comment, which YAML begins at a # after a space: leave it out, or put the text in quotes"
+        raise ConfigError.single(name, written, rule)
+    try:
+        return parse_yaml(written, name)
+    except ConfigError:
+        if types:
+            raise
+        return written  # of a key that there is not, which is said
 
 
 def _named(problem: Problem, names: Mapping[str, str]) -> Problem:

@@ -20,11 +20,14 @@ from search.study.validation import (
     space_problems,
     trial_problems,
 )
-from spaces import Space, parse_space, read_study, space_tree, study_names
+from spaces import Space, read_space, read_study, space_tree, study_names
 from trainables.config import ConfigError, Problem, load_yaml, validate
+from trainables.config.hints import in_our_words
+from trainables.config.keys import types_at
 
-__all__ = ["load_study", "parse_study", "study_tree"]
+__all__ = ["SECTIONS", "load_study", "parse_study", "study_tree"]
 
+SECTIONS = ("searcher", "scheduler", "budget", "objective", "resources")
 MOST_VALUES = 3000  # far above any real study
 
 
@@ -45,7 +48,11 @@ def study_tree(name_or_path: str) -> Any:
     """
     separators = {"/", os.sep, os.altsep} - {None}
     if name_or_path.endswith((".yaml", ".yml")) or any(str(mark) in name_or_path for mark in separators):
-        return load_yaml(Path(name_or_path).expanduser())
+        tree = load_yaml(Path(name_or_path).expanduser())
+        if not isinstance(tree, Mapping):
+            rule = "must be a mapping with the keys of a study: study, trial, space, budget, ..."
+            raise ConfigError.single(name_or_path, "an empty file" if tree is None else tree, rule)
+        return tree
     names = study_names()
     if name_or_path not in names:
         close = difflib.get_close_matches(name_or_path, names, n=1, cutoff=0.4)
@@ -67,7 +74,7 @@ def parse_study(tree: object) -> StudySpec:
         raise ConfigError.single("", tree, "must be a mapping with the keys of a study")
     if next(islice(_values(tree), MOST_VALUES, None), None) is not None:
         raise ConfigError.single("", "many more", f"must not hold more than {MOST_VALUES:,} values")
-    sections = {"trial": {}, "space": {}, "fixed": {}, "recipes": {}, **tree}
+    sections = {"trial": {}, "space": {}, "fixed": {}, "recipes": {}, **_in_our_words(tree)}
     problems: list[Problem] = []
     spec: StudySpec | None = None
     try:
@@ -77,17 +84,15 @@ def parse_study(tree: object) -> StudySpec:
     # A section that is no mapping has been reported above; the others are checked all the same.
     raw, fixed = (absolute(_mapping(sections[key])) for key in ("trial", "fixed"))
     recipes = {str(name): absolute_recipe(recipe) for name, recipe in _mapping(sections["recipes"]).items()}
-    trial, space = full_trial(raw), Space()
+    trial = full_trial(raw)
     in_trial, in_fixed = trial_problems(raw, trial), fixed_problems(fixed)
     problems += [*in_trial, *in_fixed]
-    try:
-        space = absolute_space(parse_space(_mapping(sections["space"])))
-    except ConfigError as error:
-        problems += [Problem(f"space.{p.path}" if p.path else "space", p.value, p.rule) for p in error.problems]
+    space, in_space = _read_space(_mapping(sections["space"]))
+    problems += in_space
     if len(in_trial) < ENOUGH:
         problems += _applied(trial, space, {} if in_fixed else fixed, recipes)
+    problems += _budget_problems(sections)
     if spec is not None:
-        problems += _budget_problems(spec)
         most = max(len(recipes), 1)
         if not problems and spec.budget.trials > most and not searched(space, trial, fixed).domains():
             rule = f"must search something, or budget.trials be at most {most}, for recipes or the defaults alone"
@@ -97,6 +102,26 @@ def parse_study(tree: object) -> StudySpec:
         raise ConfigError(p for p in problems if first.setdefault((p.path, p.rule), p) is p)
     parts = {"trial": plain_trial(trial), "space": space_tree(space), "fixed": fixed, "recipes": recipes}
     return validate(StudySpec, {**sections, **parts})
+
+
+def _in_our_words(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The study with other languages' words for none as this one's; `absolute` does so below trial and space."""
+
+    def meant(node: Any, path: str) -> Any:
+        if isinstance(node, Mapping):
+            return {key: meant(value, f"{path}.{key}") for key, value in node.items()}
+        return in_our_words(node, types_at(StudySpec, path))
+
+    return {key: meant(value, key) if key in SECTIONS else value for key, value in tree.items()}
+
+
+def _read_space(tree: Mapping[str, Any]) -> tuple[Space, list[Problem]]:
+    space, problems = read_space(tree)
+    try:
+        space = absolute_space(space)
+    except ConfigError as error:
+        space, problems = Space(), [*problems, *error.problems]
+    return space, [Problem(f"space.{p.path}" if p.path else "space", p.value, p.rule) for p in problems]
 
 
 def _applied(
@@ -122,8 +147,13 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _budget_problems(spec: StudySpec) -> list[Problem]:
+def _budget_problems(sections: Mapping[str, Any]) -> list[Problem]:
     problems: list[Problem] = []
+    needed = {key: sections[key] for key in ("budget", "resources", "scheduler") if key in sections}
+    try:
+        spec = validate(StudySpec, {"study": "any", **needed})
+    except ConfigError:  # which was reported
+        return []
     if spec.budget.max_cost is not None and spec.resources.prices is None:
         rule = (
             "needs the nodes' prices an hour: --price 0.4 for each node, --price TYPE=0.4 or resources.prices by type"

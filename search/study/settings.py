@@ -241,7 +241,7 @@ Prices = Annotated[
 
 def _auto(text: str) -> str:
     if text != "auto":
-        raise ValueError("must be a number, or auto")
+        raise ValueError("must be a number, 0 for none, or auto")
     return text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import field_validator
@@ -23,6 +23,7 @@ from search.study.settings import (
 )
 from search.study.trial_tree import compose
 from search.study.validation import FOLDER_NAME
+from search.study.words import FILE_WORDS
 from spaces import Scalar, Space, fix, given, locate, parse_space, walk
 from spaces.domains import same
 from trainables.config import ConfigError, Execution, Problem, TrialConfig, parse_config, validate
@@ -45,6 +46,8 @@ class StudySpec(Section):
     included, but epochs and seed, which are the study's. `fixed` maps dotted paths to values that win over trial, space
     and recipes alike, wherever their key exists.
     """
+
+    other_words: ClassVar[Mapping[str, str]] = FILE_WORDS
 
     study: str
     description: str = ""

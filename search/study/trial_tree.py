@@ -8,9 +8,10 @@ from typing import Any
 
 from spaces import Choice, Entry, Fixed, Space, rewrite
 from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_config, unflatten
+from trainables.config.hints import in_our_words
 from trainables.config.images import canonical_source
+from trainables.config.keys import location_of, types_at
 from trainables.config.paths import absolute_path
-from trainables.config.problems import valid_keys
 
 __all__ = [
     "absolute", "absolute_recipe", "absolute_space", "compose", "config_problems", "full_trial", "has_key",
@@ -74,16 +75,7 @@ def config_problems(tree: Mapping[str, Any]) -> list[Problem]:
 
 def has_key(tree: Mapping[str, Any], path: str) -> bool:
     """Whether TrialConfig knows `path`, given the kinds of model, optimizer and schedule in `tree`."""
-    location: list[object] = []
-    node: Any = tree
-    for key in path.split("."):
-        if key not in valid_keys(TrialConfig, [*location, key]):
-            return False
-        location.append(key)
-        node = node.get(key) if isinstance(node, Mapping) else None
-        if isinstance(node, Mapping) and "kind" in node:
-            location.append(node["kind"])
-    return True
+    return location_of(TrialConfig, tree, path)[1] == len(path.split("."))
 
 
 def _with_fixed(tree: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +94,8 @@ def compose(trial: Mapping[str, Any], overrides: Mapping[str, Any], fixed: Mappi
 
 
 def absolute(tree: Any, path: str = "") -> Any:
-    """A config tree with relative paths of images and weights made absolute, as seen from the current directory.
+    """A config tree with relative paths of images and weights made absolute, as seen from the current directory, and
+    other languages' words for none as this one's.
 
     Trials run in folders of their own, and a study must find its images when it is resumed from another one.
     """
@@ -125,7 +118,10 @@ def absolute_space(space: Space) -> Space:
         domain = entry.domain
         if isinstance(domain, Choice):
             options = tuple(_absolute_value(option, entry.path) for option in domain.options)
-            yield replace(entry, domain=Choice(options, domain.branches))
+            try:
+                yield replace(entry, domain=Choice(options, domain.branches))
+            except ConfigError as error:  # two options have become one
+                raise ConfigError(Problem(f"{entry.path}.choice", p.value, p.rule) for p in error.problems) from None
         elif isinstance(domain, Fixed):
             yield replace(entry, domain=Fixed(_absolute_value(domain.value, entry.path)))
         else:
@@ -135,6 +131,7 @@ def absolute_space(space: Space) -> Space:
 
 
 def _absolute_value(value: Any, path: str) -> Any:
+    value = in_our_words(value, types_at(TrialConfig, path))
     if not isinstance(value, str) or not value:
         return value
     if path == "data.source":

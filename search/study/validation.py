@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,7 +9,9 @@ from typing import Any
 
 from search.study.trial_tree import comparability_rule, compose, config_problems, has_key, study_level_rule
 from spaces import Choice, Domain, Entry, Int, Point, Scalar, Space, fix, given, path_of, rewrite, walk
-from trainables.config import Problem, flatten
+from trainables.config import Problem, TrialConfig, flatten
+from trainables.config.hints import unknown_key
+from trainables.config.keys import location_of
 
 __all__ = [
     "ENOUGH", "FOLDER_NAME", "applied_problems", "fixed_problems", "probes", "recipe_problems",
@@ -63,16 +64,16 @@ def applied_problems(
     """Fixed values that make the trial's defaults invalid, and paths that exist in no trial, whatever is drawn."""
     if not fixed:
         return []
-    found = list(_new_problems(compose(trial, {}, fixed), trial, "trial", fixed))
+    found = list(_new_problems({}, trial, trial, "trial", fixed))
     drawn = (point.tree for _, point in probes(space))
     trees = [compose(trial, overrides, fixed) for overrides in ({}, *recipes, *drawn)]
-    paths = list(dict.fromkeys(path for tree in trees for path in flatten(tree)))
     for path in fixed:
         if any(has_key(tree, path) for tree in trees):
             continue
-        close = difflib.get_close_matches(path, paths, n=1, cutoff=0.5)
-        hint = f"did you mean `{close[0]}`?" if close else "no trial of this study has it"
-        found.append(Problem(f"fixed.{path}", fixed[path], f"unknown key, {hint}"))
+        location, known = location_of(TrialConfig, trees[0], path)
+        above = "".join(f"{key}." for key in path.split(".")[:known])
+        hint = unknown_key(TrialConfig, location, path, above)
+        found.append(Problem(f"fixed.{path}", fixed[path], f"unknown key{hint}"))
     return found
 
 
@@ -85,17 +86,23 @@ def recipe_problems(
         return [Problem(prefix, name, "must be a plain name of letters, digits, _, - and .")]
     section, base = f"{prefix}.config", compose(trial, {}, fixed)
     found = [_under(section, problem) for problem in _forbidden(config, comparability_rule)]
-    return [*found, *_new_problems(compose(trial, config, fixed), base, section, fixed)]
+    return [*found, *_new_problems(config, trial, base, section, fixed)]
 
 
 def _new_problems(
-    tree: Mapping[str, Any], base: Mapping[str, Any], section: str, fixed: Mapping[str, Any]
-) -> Iterator[Problem]:
-    """Mistakes of `tree` that `base` does not have: of a fixed value, or else of this section."""
+    overrides: Mapping[str, Any], trial: Mapping[str, Any], base: Mapping[str, Any], section: str,
+    fixed: Mapping[str, Any],
+) -> Iterator[Problem]:  # fmt: skip
+    """Mistakes of `trial` under `overrides` that `base` does not have: of a fixed value, or else of this section."""
     known = {(p.path, p.rule) for p in config_problems(base)}
-    for problem in config_problems(tree):
-        if (problem.path, problem.rule) not in known:
+    for problem in config_problems(compose(trial, overrides, fixed)):
+        if (problem.path, problem.rule) not in known or _sets(overrides, problem.path):
             yield _under("fixed" if problem.path in fixed else section, problem)
+
+
+def _sets(overrides: Mapping[str, Any], path: str) -> bool:
+    """Whether `overrides` put something at `path`, or above it."""
+    return any(path == own or path.startswith(f"{own}.") for own in flatten(overrides))
 
 
 def space_problems(space: Space, trial: Mapping[str, Any], fixed: Mapping[str, Any]) -> list[Problem]:
@@ -127,7 +134,7 @@ def space_problems(space: Space, trial: Mapping[str, Any], fixed: Mapping[str, A
         if len(found) >= ENOUGH:
             break
         for problem in config_problems(compose(trial, point.tree, fixed)):
-            if (problem.path, problem.rule) not in known:
+            if (problem.path, problem.rule) not in known or _sets(point.tree, problem.path):
                 add(_locate_problem(problem, probed, point, fixed))
     order = {key: place for place, key in enumerate(space.domains())}
     ordered = sorted(found.values(), key=lambda problem: order.get(problem.path, -1))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
+from trainables.config.hints import NONE_WORDS
 from trainables.config.part import Count, Part, Positive, Whole
 from trainables.config.plugins import is_dotted_path, load_plugin, plugin_names, plugin_settings
 
@@ -29,6 +30,12 @@ def _path_or_none(pretrained: str) -> str:
     return pretrained
 
 
+def _not_none(pretrained: str) -> str:
+    if pretrained in NONE_WORDS and pretrained != "none":
+        raise ValueError("must be 'none' for no weights, the path of a state dict, or torchvision:NAME")
+    return pretrained
+
+
 class _Network(Part):
     is_network: ClassVar[bool] = True
     epoch_seconds: ClassVar[float | None] = None  # not known before it is timed
@@ -37,9 +44,10 @@ class _Network(Part):
     norm_groups: Count = 8
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     zero_init_residual: bool = False
-    pretrained: str = "none"
+    pretrained: Annotated[str, "none"] = "none"
     frozen_stages: Whole = 0
 
+    _none_is_a_word = field_validator("pretrained")(_not_none)
     _frozen_needs_weights = field_validator("frozen_stages")(_needs_weights)
 
 
@@ -148,10 +156,11 @@ class PluginModel(Part):
 
     kind: str
     settings: dict[str, Any] = {}  # noqa: RUF012 (pydantic copies it)
-    pretrained: str = "none"
+    pretrained: Annotated[str, "none"] = "none"
     frozen_stages: Whole = 0
 
     _no_published_weights = field_validator("pretrained")(_path_or_none)
+    _none_is_a_word = field_validator("pretrained")(_not_none)
     _frozen_needs_weights = field_validator("frozen_stages")(_needs_weights)
 
     @field_validator("kind")

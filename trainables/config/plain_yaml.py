@@ -28,8 +28,8 @@ class PlainDumper(yaml.SafeDumper):
 class _Loader(yaml.SafeLoader):
     """SafeLoader for plain scalars, lists and mappings alone.
 
-    Aliases (they can expand without bound), tags, merge keys and duplicate keys are errors. 1e-3 is a number; a date,
-    and 12:30, which YAML 1.1 takes for 750, are text.
+    Aliases (they can expand without bound), tags, merge keys and duplicate keys are errors. 1e-3 is a number, 064 is
+    64, not the octal 52 of YAML 1.1; a date, and 12:30, which YAML 1.1 takes for 750, are text.
     """
 
     _depth = 0
@@ -38,7 +38,7 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()  # type: ignore[no-untyped-call]
         broken = None
         if isinstance(event, yaml.AliasEvent):
-            broken = "aliases (*name) are not allowed here"
+            broken = "aliases (*name) are not allowed here: write out what the anchor (&name) holds"
         elif getattr(event, "tag", None) is not None:
             broken = "tags (!name) are not allowed here"
         elif self._depth > DEEPEST:
@@ -61,10 +61,15 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        digits = node.value.replace("_", "").lower()
+        return int(digits, 16 if "0x" in digits else 2 if "0b" in digits else 10)
 
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 # Of YAML 1.1's kinds of scalars: without dates and numbers to the base of 60, with 1e-3 as a number.
 _NUMBER = list("-+.0123456789")
-_INT = r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|0[0-7_]*|[1-9][0-9_]*)"
+_INT = r"[-+]?(?:0b[01_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)"
 _FLOAT = r"""(?x: [-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)? | [-+]?[0-9]+[eE][-+]?[0-9]+
            | [-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)? | [-+]?\.(?:inf|Inf|INF) | \.(?:nan|NaN|NAN) )"""
 _Loader.yaml_implicit_resolvers = {
@@ -88,7 +93,8 @@ def parse_yaml(text: str, name: str) -> Any:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError.single(name + line, error.problem, "is not plain YAML") from None
+        tab = ": indent with spaces, not with tabs" if "'\\t'" in str(error.problem) else ""
+        raise ConfigError.single(name + line, error.problem, f"is not plain YAML{tab}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError.single(name, str(error).partition("\n")[0], "is not plain YAML") from None
 
@@ -112,7 +118,8 @@ def load_yaml(path: Path) -> Any:
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        raise ConfigError.single(str(path), f"byte {error.start}", "must be UTF-8 text") from None
+        where = "UTF-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else f"byte {error.start}"
+        raise ConfigError.single(str(path), where, "must be UTF-8 text: save it as that") from None
     return parse_yaml(text, str(path))
 
 

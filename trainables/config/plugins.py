@@ -15,7 +15,8 @@ from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
 from typing import Any, Literal
 
-from trainables.config.problems import ConfigError, Problem, nearest, validate
+from trainables.config.hints import nearest
+from trainables.config.problems import ConfigError, Problem, validate
 
 __all__ = [
     "PluginKind",

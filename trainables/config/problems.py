@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Number
 from pathlib import PurePath
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+
+from trainables.config.hints import type_hint, unknown_key
+from trainables.config.keys import kind_of, models_at, types_at
 
 __all__ = ["ConfigError", "Problem", "validate"]
 
@@ -96,56 +98,20 @@ class ConfigError(ValueError):
         return ConfigError, (self.problems,)
 
 
-class _AnyKeys(BaseModel):
-    """Stands for a mapping whose keys somebody else knows, such as a plug-in's settings."""
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if annotation == dict[str, Any]:
-        return [_AnyKeys]
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
-
-
-def _kind(model: type[BaseModel]) -> str | None:
-    """The tag of a member of a union; None of the member that is any plug-in's."""
-    field = model.model_fields.get("kind")
-    return None if field is None or field.is_required() else field.default
-
-
-def _models_at(model: type[BaseModel], location: Iterable[object]) -> list[type[BaseModel]]:
-    """The models that may stand at a pydantic error location, or at the keys of a tree with its kinds between them."""
-    models = [model]
-    for item in location:
-        fields = [m.model_fields[str(item)] for m in models if str(item) in m.model_fields]
-        if fields:
-            models = [found for field in fields for found in _models_in(field.annotation)]
-        else:  # the tag of a union's member; one that is no kind of ours is a plug-in's
-            named = [m for m in models if item in (_kind(m), m.__name__)]
-            models = named or [m for m in models if _kind(m) is None] or models
-    return models
-
-
-def valid_keys(model: type[BaseModel], location: Iterable[object]) -> list[str]:
-    """The keys allowed at `location`, a pydantic error location whose last item is the offending key."""
-    *parents, last = location
-    models = _models_at(model, parents)
-    return [str(last)] if _AnyKeys in models else sorted({key for m in models for key in m.model_fields})
-
-
 def _kinds(model: type[BaseModel], location: Iterable[object]) -> str:
     """The kinds of a union, as a rule lists them."""
-    kinds = [_kind(m) for m in _models_at(model, location)]
+    kinds = [kind_of(m) for m in models_at(model, location)]
     known = ", ".join(repr(kind) for kind in kinds if kind is not None)
     return known + (", or a plug-in: its entry point or package.module:Name" if None in kinds else "")
 
 
-def nearest(key: str, keys: Iterable[str]) -> str:
-    """A hint like ", did you mean `lr`?", or the list of valid keys when none is near."""
-    keys = list(keys)
-    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-    return f"did you mean `{close[0]}`?" if close else f"valid keys: {', '.join(keys)}"
+def _with_kind(model: type[BaseModel], path: list[str], value: object) -> str:
+    """What a section of a union holds, for somebody who wrote none."""
+    kinds = [kind_of(m) for m in models_at(model, path)]
+    if not any(kinds):
+        return ""
+    written = f": {{kind: {value}}}" if value in kinds and value is not None else ""
+    return f" with its kind{written}, one of {_kinds(model, path)}"
 
 
 def _holds(node: object, item: object) -> bool:
@@ -174,18 +140,23 @@ def _problem(model: type[BaseModel], tree: object, error: Mapping[str, Any]) -> 
         path.append(str(item))
     dotted = ".".join(path)
     if kind == "extra_forbidden":
-        key = str(location[-1])
-        return Problem(dotted, error["input"], f"unknown key, {nearest(key, valid_keys(model, location))}")
+        return Problem(dotted, error["input"], f"unknown key{unknown_key(model, location, dotted)}")
     if kind == "missing":
         return Problem(dotted, None, "is required")
     if kind == "union_tag_not_found":
         return Problem(f"{dotted}.kind", None, f"is required, one of {_kinds(model, location)}")
     if kind == "union_tag_invalid":
-        return Problem(f"{dotted}.kind", context["tag"], f"must be one of {_kinds(model, location)}")
+        hint = type_hint("literal_error", node.get("kind") if isinstance(node, Mapping) else None, {str})
+        return Problem(f"{dotted}.kind", context["tag"], f"must be one of {_kinds(model, location)}{hint}")
     if kind == "value_error":
         return Problem(dotted, error["input"], str(context["error"]))
-    message = error["msg"]
-    return Problem(dotted, error["input"], message.replace("Input should", "must", 1))
+    if kind == "invalid_key":
+        rule = "a key must be text: YAML takes on, off, yes and no for true and false; put it in quotes"
+        return Problem(dotted, error["input"], rule)
+    rule = error["msg"].replace("Input should", "must", 1)
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        rule = f"must be a valid dictionary{_with_kind(model, path, error['input'])}"
+    return Problem(dotted, error["input"], rule + type_hint(kind, error["input"], types_at(model, dotted)))
 
 
 def validate(model: type[M], tree: object) -> M:
