@@ -76,7 +76,7 @@ def _read_mapping(tree: object, path: str, prefix: str, problems: list[Problem],
         child = _join(path, key)
         if isinstance(value, Mapping) and any(kind in value for kind in KINDS):
             entries += _read_leaf(value, path, child, prefix, problems, depth)
-        elif isinstance(value, Mapping) and "settings" not in path.split(".") and (hint := _meant_as_leaf(value)):
+        elif isinstance(value, Mapping) and "settings" not in child.split(".") and (hint := _meant_as_leaf(value)):
             problems.append(Problem(prefix + child, list(value), hint))
         elif isinstance(value, Mapping) and not path and key in WRAPPERS:
             rule = "must be left out: the keys of the trial stand in a space as they are, `optimizer: {lr: ...}`"

@@ -83,6 +83,29 @@ def test_wrong_type(tmp_path: Path) -> None:
     assert "budget.trials" in refused(tmp_path, study(tmp_path, STUDY.replace("trials: 4", "trials: many")))
 
 
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        (
+            "lr: {loguniform: [0.01, 0.5]}",
+            "write {float: [0.01, 0.5], log: true}; what is searched is one of float, int",
+        ),
+        ("lr: {min: 0.01, max: 0.5}", "write {float: [0.01, 0.5]}"),
+        ("learning_rate: {float: [0.01, 0.5]}", "did you mean `optimizer.lr`"),
+    ],
+)
+def test_words_of_other_tools(tmp_path: Path, written: str, words: str) -> None:
+    assert words in refused(tmp_path, study(tmp_path, STUDY.replace("lr: {float: [0.01, 0.5], log: true}", written)))
+
+
+def test_batches_of_one_image_that_batch_norm_cannot_train_on(tmp_path: Path) -> None:
+    text = STUDY.replace("kind: cifar_resnet, depth: 8", "kind: torchvision_resnet, depth: 18")
+    text = text.replace("{optimizer:", "{batch_size: {choice: [8, 1]}, optimizer:")
+    message = refused(tmp_path, study(tmp_path, text))
+    assert "batch_size: must be at least 2, or use model.norm: group, or data.resolution above 32" in message
+    assert "(batch_size 1)" in message
+
+
 def test_range_upside_down(tmp_path: Path) -> None:
     assert "optimizer.lr" in refused(tmp_path, study(tmp_path, STUDY.replace("[0.01, 0.5]", "[0.5, 0.01]")))
 

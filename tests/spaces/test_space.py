@@ -130,6 +130,22 @@ LR = "optimizer.lr"
         ({"float": [0, 1], "int": [0, 1]}, LR, "must be one of float, int, choice, not several"),
         ({"flaot": [0, 1]}, LR, "unknown key `flaot`, did you mean `float`?"),
         ({"log": True}, LR, "must say what is searched"),
+        ({"loguniform": [1e-4, 0.1]}, LR, "write {float: [0.0001, 0.1], log: true}; what is searched is one of float"),
+        ({"grid_search": [32, 64]}, LR, "write {choice: [32, 64]}"),
+        ({"randint": [1, 8]}, LR, "write {int: [1, 8]}"),
+        ({"uniform": {"lower": 0.1, "upper": 1}}, LR, "write {float: [0.1, 1]}"),
+        ({"distribution": "log_uniform_values", "min": 0.1, "max": 1}, LR, "write {float: [0.1, 1], log: true}"),
+        ({"log_uniform": {"min": -5, "max": 0}}, LR, "write {float: [LOW, HIGH], log: true}"),
+        ({"values": ["a", "b"]}, LR, "write {choice: [a, b]}"),
+        ({"value": 3}, LR, "write 3"),
+        ({"low": 1, "high": 8, "log": True}, LR, "write {int: [1, 8], log: true}"),
+        ({"type": "float", "bounds": [0, 1]}, LR, "write {float: [0, 1]}"),
+        ({"Float": [0, 1]}, LR, "write {float: [0, 1]}"),
+        ("tune.loguniform(1e-4, 1e-1)", LR, "write {float: [1e-4, 1e-1], log: true}"),
+        ("trial.suggest_float('lr', 1e-5, 1e-1, log=True)", LR, "write {float: [1e-5, 1e-1], log: true}"),
+        ("tag(log, interval(0.001, 1))", LR, "write {float: [0.001, 1], log: true}"),
+        ("range(1,5)", LR, "write {int: [1, 5]}"),
+        ({"float": [0, 1], "q": 0.1}, f"{LR}.q", "did you mean `step`?"),
         ({"choice": []}, f"{LR}.choice", "must hold at least one option"),
         ({"choice": "sgd"}, f"{LR}.choice", "must be a list of options"),
         ({"choice": [1, True]}, f"{LR}.choice", "must differ"),
@@ -153,6 +169,10 @@ def test_shapes_and_sizes_that_are_no_space_are_named() -> None:
     assert problems_of([1]) == [("", "must be a mapping on the tree of TrialConfig")]
     for tree in ({"a.b": 1}, {3: 1}, {"b=c/d": 1}):
         assert problems_of(tree) == [("", "must be a plain key: write `a: {b: ...}` for a.b")]
+    for key in ("parameters", "param_space", "space"):
+        [(path, rule)] = problems_of({key: {"lr": {"values": [1, 2]}}})
+        assert (path, "must be left out" in rule) == (key, True)
+    parse_space({"model": {"settings": {"range": {"int": [1, 3]}, "value": 3}}})
     many = {f"k{i}": {"int": [1, 2]} for i in range(30_000)}
     assert problems_of({"a": many}) == [("", "must not hold more than 300 entries")]
     deep: dict[str, Any] = {"a": 1}

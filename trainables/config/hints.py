@@ -140,12 +140,12 @@ def _type_hints(kind: str, value: object, types: Collection[Any]) -> Iterator[st
             yield "null for none"
         elif number:
             yield "0 leaves it out where that is allowed (resized_crop: 1)"
-    if isinstance(value, bool):
+    if isinstance(value, bool) and kind in ("string_type", "literal_error"):
         yield "YAML takes on, off, yes, no, true and false for this: put a word in quotes"
     if kind == "string_type" and isinstance(value, int | float):
         yield f"text in quotes, '{value}'"
-    if number and isinstance(value, float) and value.is_integer():
-        yield f"write {int(value)}" if abs(value) < 1e15 else "a smaller one"
+    if kind.startswith("int") and isinstance(value, float):
+        yield "digits alone, 1000 for 1e3"
     if number and text is not None:
         yield from _number_hints(text, whole=kind.startswith("int"))
 

@@ -10,6 +10,7 @@ from search.study.overrides import override
 from search.study.parse import load_study, parse_study, study_tree
 from search.study.settings import HyperbandSettings, NoSchedulerSettings, RandomSettings, TPESettings
 from spaces import path_of, study_names
+from spaces.space import value_at
 from trainables.config import SGD, ConfigError, Step, merge, parse_yaml
 
 DIGITS = load_study("digits_resnet8")
@@ -162,8 +163,8 @@ def test_overrides_add_up_and_are_written_down() -> None:
         ({"sets": ["optimizer.lr=fast"]}, "--set optimizer.lr", "must be a valid number"),
         ({"sets": ["optimizer.lr=-1"]}, "--set optimizer.lr", "must be greater than 0"),
         ({"sets": ["optimizer.lrr=1"]}, "--set optimizer.lrr", "did you mean `optimizer.lr`?"),
-        ({"sets": ["optimiser.lr=1"]}, "--set optimiser.lr", "did you mean `optimizer`?"),
-        ({"sets": ["schedular.grace_period=1"]}, "--set schedular.grace_period", "did you mean `scheduler`?"),
+        ({"sets": ["optimiser.lr=1"]}, "--set optimiser.lr", "did you mean `optimizer.lr`?"),
+        ({"sets": ["schedular.grace_period=1"]}, "--set schedular.grace_period", "did you mean `scheduler.grace_period`?"),
         ({"sets": ["recipes.naive=1"]}, "--set recipes.naive", "unknown key"),
         ({"sets": ["scheduler.grace=1"]}, "--set scheduler.grace", "did you mean `grace_period`?"),
         ({"sets": ["scheduler.kind=asher"]}, "--set scheduler.kind", "must be one of"),
@@ -176,6 +177,29 @@ def test_overrides_add_up_and_are_written_down() -> None:
         ({"sets": ["data=digits"]}, "--set data", "must be"),
         ({"sets": ["optimizer=sgd"]}, "--set optimizer", "must be"),
         ({"sets": ["augment.flip=true"]}, "trial.augment", "must be false for digits"),
+        ({"sets": ["batch_size=32 # small"]}, "--set batch_size", "must hold no comment"),
+        ({"sets": ["resources.gpus_per_trial=#2"]}, "--set resources.gpus_per_trial", "must hold no comment"),
+        ({"sets": ["batch_size=1e3"]}, "--set batch_size", "must be a valid integer: digits alone"),
+        ({"sets": ["batch_size=32,64"]}, "--set batch_size", "{choice: [32,64]}"),
+        ({"sets": ["optimizer.lr=1,5"]}, "--set optimizer.lr", "write 1.5, with a point"),
+        ({"sets": ["optimizer.lr=10%"]}, "--set optimizer.lr", "write 0.1"),
+        ({"sets": ["optimizer.lr=inf"]}, "--set optimizer.lr", "must be a valid number: a finite one"),
+        ({"sets": ["optimizer.kind=no"]}, "--set optimizer.kind", "must be one of 'sgd'"),
+        ({"sets": ["optimizer.kind=sgd # the usual"]}, "--set optimizer.kind", "must be one of 'sgd'"),
+        ({"sets": ["schedule.kind=step", "schedule.milestones=0.3,0.6"]}, "--set schedule.milestones", "[0.3,0.6]"),
+        ({"sets": ["optimizer.lr=tune.loguniform(1e-4, 1e-1)"]}, "--set optimizer.lr", "{float: [1e-4, 1e-1], log: true}"),
+        ({"sets": ["batch_size=choice(32,64)"]}, "--set batch_size", "`space`: {choice: [32, 64]}"),
+        ({"sets": ["batch_size={values: [32, 64]}"]}, "--set batch_size", "`space`: {choice: [32, 64]}"),
+        ({"sets": ["batch_size={int: [32, 64]}"]}, "--set batch_size", "`space`: {int: [32, 64]}"),
+        ({"sets": ["optimizer.kind=adam", "optimizer.momentum=0.9"]}, "--set optimizer.momentum", "is `beta1`"),
+        ({"sets": ["optimizer.wd=1"]}, "--set optimizer.wd", "did you mean `optimizer.weight_decay`?"),
+        ({"sets": ["lr=0.1"]}, "--set lr", "did you mean `optimizer.lr`?"),
+        ({"sets": ["bs=32"]}, "--set bs", "did you mean `batch_size`?"),
+        ({"sets": ["max_epochs=3"]}, "--set max_epochs", "did you mean `budget.epochs`?"),
+        ({"sets": ["num_samples=3"]}, "--set num_samples", "did you mean `budget.trials`?"),
+        ({"sets": ["gpus=1"]}, "--set gpus", "did you mean `resources.gpus_per_trial`?"),
+        ({"sets": ["trial.optimizer.lr=1"]}, "--set trial.optimizer.lr", "did you mean `optimizer.lr`?"),
+        ({"sets": ["scheduler.eta=3"]}, "--set scheduler.eta", "did you mean `scheduler.reduction_factor`?"),
         ({"sets": ["model.depth=9"]}, "--set model.depth", "must be 6n+2"),
         ({"sets": ["model.frozen_stages=1"]}, "--set model.frozen_stages", "must be 0 unless `pretrained`"),
     ],
@@ -184,6 +208,41 @@ def test_a_mistake_is_named_by_its_option(options: dict[str, Any], path: str, ru
     found = problems_of(**options)
     assert [where for where, _ in found] == [path]
     assert rule in found[0][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("model.pretrained=/data/run #3/best.pt", "model.pretrained", "/data/run #3/best.pt"),
+        ("model.pretrained=/data/a: b.pt", "model.pretrained", "/data/a: b.pt"),
+        ("model.pretrained=/data/a=[b], {c} & *d!%@.pt", "model.pretrained", "/data/a=[b], {c} & *d!%@.pt"),
+        ("model.pretrained='/data/run 3.pt'", "model.pretrained", "/data/run 3.pt"),
+        ("model.pretrained=/data/064", "model.pretrained", "/data/064"),
+        ("data.source=imagefolder:/data/birds #2", "data.source", "imagefolder:/data/birds #2"),
+        ("model.pretrained=", "model.pretrained", "none"),
+        ("model.pretrained=None", "model.pretrained", "none"),
+        ("model.pretrained=off", "model.pretrained", "none"),
+        ("augment.policy=null", "augment.policy", "none"),
+        ("regularization.patience=None", "regularization.patience", None),
+        ("data.resolution=null", "data.resolution", None),
+        ("batch_size=064", "batch_size", 64),
+        ("batch_size=0x10", "batch_size", 16),
+        ("batch_size=1_000", "batch_size", 1000),
+        ("optimizer.lr=1e-3", "optimizer.lr", 0.001),
+        ("optimizer.lr=.1", "optimizer.lr", 0.1),
+        ("augment.flip=off", "augment.flip", False),
+        ("optimizer.nesterov=yes", "optimizer.nesterov", True),
+        ('augment.policy="none"', "augment.policy", "none"),
+    ],
+)
+def test_a_value_means_what_its_key_says(text: str, path: str, value: object) -> None:
+    found = value_at(override(DIGITS, sets=[text]).trial_config({}).model_dump(mode="json"), path)
+    assert (type(found), found) == (type(value), value)
+
+
+def test_none_is_a_sections_word_too() -> None:
+    spec = override(DIGITS, sets=["scheduler.kind=None", "budget.hours=none", "resources.prices=~"])
+    assert (spec.scheduler, spec.budget.hours, spec.resources.prices) == (NoSchedulerSettings(), None, None)
 
 
 def test_a_set_path_must_not_lie_above_an_option() -> None:

@@ -256,8 +256,8 @@ BATCH = {"batch_size": {"int": [1, 9]}}
         (tree(study=3), "study", "must be a valid string"),
         (tree(seed=-1), "seed", "must be from 0"),
         (tree(seed=True), "seed", "must be a valid integer"),
-        (tree(trials=3), "trials", "unknown key, did you mean `trial`?"),
-        (tree(budget__trial=3), "budget.trial", "unknown key, did you mean `trials`?"),
+        (tree(trials=3), "trials", "unknown key, did you mean `trial` or `budget.trials`?"),
+        (tree(budget__trial=3), "budget.trial", "unknown key, did you mean `trials` or `trial`?"),
         (tree(budget={"epochs": 9}), "budget.trials", "is required"),
         (tree(budget__trials=0), "budget.trials", "must be greater than or equal to 1"),
         (tree(budget__hours=0), "budget.hours", "must be greater than 0"),
@@ -281,6 +281,27 @@ BATCH = {"batch_size": {"int": [1, 9]}}
         (tree(resources={"cpus_per_trial": 1.5}), "resources.cpus_per_trial", "whole number above 1"),
         (tree(resources={"gpus_per_trial": -1}), "resources.gpus_per_trial", "must be greater than or equal to 0"),
         (tree(resources={"concurrent": 0}), "resources.concurrent", "must be greater than or equal to 1"),
+        (tree(parameters={"lr": {"values": [1]}}), "parameters", "did you mean `space`?"),
+        (tree(method="bayes"), "method", "did you mean `searcher.kind`?"),
+        (tree(num_samples=3), "num_samples", "did you mean `budget.trials`?"),
+        (tree(lr=0.1), "lr", "did you mean `trial.optimizer.lr`?"),
+        (tree(objective={"goal": "maximize"}), "objective.goal", "did you mean `objective.mode`?"),
+        (tree(objective={"name": "val_loss"}), "objective.name", "did you mean `objective.metric`?"),
+        (tree(searcher="tpe"), "searcher", "with its kind: {kind: tpe}, one of 'random', 'grid', 'tpe', or a plug-in"),
+        (tree(scheduler=None), "scheduler", "with its kind, one of 'none', 'asha'"),
+        (tree(resources={"gpus_per_trial": "none"}), "resources.gpus_per_trial", "0 for none"),
+        (tree(study=False), "study", "put a word in quotes"),
+        (tree(trial__schedule="none"), "trial.schedule", "with its kind, one of 'constant'"),
+        (tree(trial__lr=1), "trial.lr", "did you mean `optimizer.lr`?"),
+        (tree(trial__batch_size={"choice": [1, 2]}), "trial.batch_size", "written in a study's `space`"),
+        (tree(space={"batch_size": [32, 64]}), "space.batch_size", "are written {choice: [32, 64]}"),
+        (tree(space={"optimizer": {"kind": ["sgd", "adam"]}}), "space.optimizer.kind", "{choice: [sgd, adam]}"),
+        (tree(space={"optimizer": {"kind": {"choice": ["sgd", False]}}}), "space.optimizer.kind", "a word in quotes"),
+        (tree(space={"learning_rate": {"float": [0.1, 1]}}), "space.learning_rate", "did you mean `optimizer.lr`?"),
+        (
+            tree(space={"model": {"pretrained": {"choice": [None, "none"]}}}), "space.model.pretrained.choice",
+            "must differ from the options before it",
+        ),
         (tree(trial=[1]), "trial", "must be a valid dictionary"),
         (tree(trial__optimizer={"kind": "sgd", "lrr": 1}), "trial.optimizer.lrr", "did you mean `lr`?"),
         (tree(trial__epochs=3), "trial.epochs", "set budget.epochs"),
@@ -340,7 +361,7 @@ BATCH = {"batch_size": {"int": [1, 9]}}
         (tree(fixed={f"k{i}": 1 for i in range(20_000)}), "", "must not hold more than 3,000 values"),
         (tree(fixed={"optimizer": {"lr": 1}}), "fixed.optimizer", "must be a scalar or a list"),
         (tree(fixed={"optimizer.lrr": 1}), "fixed.optimizer.lrr", "did you mean `optimizer.lr`?"),
-        (tree(fixed={"zzz.qqq": 1}), "fixed.zzz.qqq", "no trial of this study has it"),
+        (tree(fixed={"zzz.qqq": 1}), "fixed.zzz.qqq", "unknown key, valid keys: augment, batch_size"),
         (tree(fixed={"optimizer.lr": -1}), "fixed.optimizer.lr", "must be greater than 0"),
         (tree(fixed={"execution.threads": 1}), "fixed.execution.threads", "set it under trial"),
         (tree(fixed={"data.normalize": "auto", "data.normalize.mean": [1]}), "fixed.data.normalize", "lies below it"),
@@ -362,6 +383,33 @@ def test_all_mistakes_are_reported_at_once() -> None:
         "seed", "budget.trials", "trial.optimizer.lrr", "space.batch_size.int", "space.optimizer.lr.float",
         "recipes.a.config.batch_size", "objective.mode", "fixed.optimizer.foo",
     }  # fmt: skip
+
+
+def test_a_mistake_in_the_space_hides_no_other_one() -> None:
+    optimizer = {"lr": {"loguniform": [0.1, 1]}, "momentum": {"float": [0, 2]}, "momentm": {"float": [0, 1]}}
+    raw = tree(
+        trial__batch_size=0, space={"optimizer": optimizer, "batch_size": {"int": [0, 9]}}, seed=-1, recipes={},
+        scheduler={"kind": "asha", "grace_period": 9},
+    )  # fmt: skip
+    assert {path for path, _ in problems_of(raw)} == {
+        "seed", "trial.batch_size", "space.optimizer.lr", "space.optimizer.momentum", "space.optimizer.momentm",
+        "space.batch_size", "scheduler.grace_period",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("none", ["None", "null", "", None, False])
+def test_nothing_in_other_words_is_the_keys_own(none: object) -> None:
+    space = {"model": {"pretrained": {"choice": [none, "/a.pt"]}}, "batch_size": {"int": [1, 9]}}
+    recipe = {"config": {"model": {"pretrained": none}, "augment": {"policy": none}}}
+    spec = parse_study(tree(
+        space=space, recipes={"r": recipe}, fixed={"regularization.patience": none}, budget__hours=none,
+        trial__model__pretrained=none, scheduler={"kind": none},
+    ))  # fmt: skip
+    assert spec.trial["model"]["pretrained"] == "none"
+    assert spec.space["model"]["pretrained"] == {"choice": ["none", "/a.pt"]}
+    config = spec.trial_config(spec.recipes["r"].config)
+    assert (config.model.pretrained, config.augment.policy, config.regularization.patience) == ("none", "none", None)
+    assert (spec.scheduler.kind, spec.budget.hours) == ("none", None)
 
 
 def test_mistakes_are_reported_in_the_order_of_the_file() -> None:
@@ -405,6 +453,10 @@ def test_a_path_is_read_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert load_study("mine.yaml") == load_study("./mine") == parse_study(SMALL)
     with pytest.raises(ConfigError, match="must be a readable YAML file"):
         load_study("other.yaml")
+    for content in ("", "# nothing\n", "- 1\n", "just text"):
+        (tmp_path / "mine.yaml").write_text(content)
+        with pytest.raises(ConfigError, match=r"^mine\.yaml: must be a mapping with the keys of a study"):
+            load_study("mine.yaml")
 
 
 def test_hostile_yaml_is_refused(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ def test_floats_without_a_dot_are_numbers() -> None:
     ("text", "words"),
     [
         ("a: &x [1]\nb: *x", "aliases"),
+        ("a: &x {b: 1}\nc:\n  <<: *x", "aliases"),
+        ("a:\n\tb: 1", "not with tabs"),
         ("a: 1\na: 2", "stands twice"),
         ("a: [", "line 1"),
         ("[" * 5000, "nested"),
@@ -39,8 +41,13 @@ def test_unreadable_files(tmp_path: Path) -> None:
         load_yaml(tmp_path / "absent.yaml")
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="UTF-8"):
+    with pytest.raises(ConfigError, match="UTF-8 text: save it as that, got 'UTF-16'"):
         load_yaml(binary)
+    binary.write_bytes(b"a: caf\xe9")
+    with pytest.raises(ConfigError, match="UTF-8 text: save it as that, got 'byte 6'"):
+        load_yaml(binary)
+    binary.write_bytes(b"\xef\xbb\xbfa: 1")
+    assert load_yaml(binary) == {"a": 1}
     with pytest.raises(ConfigError, match="mapping"):
         load_config(_write(tmp_path / "list.yaml", "[1, 2]"))
     (tmp_path / "folder").mkdir()
@@ -66,7 +73,7 @@ def test_odd_scalars_are_plain_data_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("2024-01-01", "2024-01-01"), ("12:30", "12:30"), ("0x1f", 31), ("017", 15), ("1_000", 1000), ("-.5", -0.5),
+    [("2024-01-01", "2024-01-01"), ("12:30", "12:30"), ("0x1f", 31), ("017", 17), ("08", 8), ("-064", -64), ("0b11", 3), ("1_000", 1000), ("-.5", -0.5),
      ("1.", 1.0), (".inf", float("inf")), ("1e3", 1000.0), ("yes", True), ("~", None), ("=", "=")],
 )  # fmt: skip
 def test_scalars(text: str, value: object) -> None:
