@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from trainables.config.part import LARGEST_INT
+
 __all__ = ["RANGE_WORDS", "WRAPPERS", "as_written_here"]
 
 _FLOAT, _INT, _CHOICE = "{{float: [{low}, {high}]{more}}}", "{{int: [{low}, {high}]{more}}}", "{{choice: [{options}]}}"
@@ -75,7 +77,7 @@ def as_written_here(value: object) -> str | None:
     said = [_word(below) for below in value.values() if _word(below) in _WORDS]  # distribution: log_uniform
     name = next((word for word in (*said, *map(_word, words))), "")
     items = list(_bounds(value)) or next((value[k] for k in words if isinstance(value[k], list | tuple)), [])
-    if not items and isinstance(value.get("value"), str | int | float):
+    if not items and "value" in value and _is_short(value["value"]):
         return str(value["value"])
     logarithmic = value.get("log") is True or value.get("log_scale") is True
     return _form(name, list(items), logarithmic)
@@ -90,8 +92,9 @@ def _bounds(value: Mapping[Any, Any]) -> Iterator[object]:
         yield from (value[name] for name in names if name in value)
 
 
-def _form(name: str, items: list[Any], logarithmic: bool) -> str:
+def _form(name: str, values: list[Any], logarithmic: bool) -> str:
     form, more = _WORDS[name]
+    items = [value for value in values if _is_short(value)]
     if name in _UNTYPED and items and all(re.fullmatch(r"-?\d+", str(item)) for item in items):
         form = _INT
     if form == _CHOICE:
@@ -102,9 +105,13 @@ def _form(name: str, items: list[Any], logarithmic: bool) -> str:
     return form.format(low=low, high=high, more=more)
 
 
+def _is_short(value: object) -> bool:
+    return isinstance(value, str | float) or (isinstance(value, int) and abs(value) <= LARGEST_INT)
+
+
 def _is_number(item: object) -> bool:
     try:
         float(item)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True

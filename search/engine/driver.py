@@ -170,11 +170,10 @@ class StudyDriver:
             if point is None:
                 return None
             origin, tree, values = self._spec.searcher.kind, point.tree, dict(point.values)
-        config, before = (
-            self._spec.trial_config(tree).model_dump(mode="json"),
-            [r.config for r in self.records.values()],
-        )
-        while config in before:  # the same numbers again would say nothing new: the next seed does
+        config = self._spec.trial_config(tree).model_dump(mode="json")
+        while any(
+            record.config == config for record in self.records.values()
+        ):  # the same numbers would say nothing new
             config["seed"] = (config["seed"] + 1) % 2**32
         self._write(TrialSuggested(trial=number, origin=origin, values=values, config=config, time=self._now()))
         return Leg(number, 1, config)

@@ -130,9 +130,10 @@ def _type_hints(kind: str, value: object, types: Collection[Any]) -> Iterator[st
     if kind == "bool_type":
         yield "true or false"
     if isinstance(value, list | tuple) and types and not {list, object} & set(types):
-        yield f"one value; several to be tried are written {{choice: [{', '.join(map(str, value[:3]))}]}} in the space"
+        options = ", ".join(map(_shown, value[:3]))
+        yield f"one value; several to be tried are written {{choice: [{options}]}} in the space"
     if kind.startswith(("tuple", "list")) and isinstance(value, str | int | float):
-        yield f"a list in brackets, [{value}]"
+        yield f"a list in brackets, [{_shown(value)}]"
     if value is None or value is False or text in NONE_WORDS:
         if "none" in words:
             yield "'none' for none"
@@ -143,11 +144,18 @@ def _type_hints(kind: str, value: object, types: Collection[Any]) -> Iterator[st
     if isinstance(value, bool) and kind in ("string_type", "literal_error"):
         yield "YAML takes on, off, yes, no, true and false for this: put a word in quotes"
     if kind == "string_type" and isinstance(value, int | float):
-        yield f"text in quotes, '{value}'"
+        yield f"text in quotes, '{_shown(value)}'"
     if kind.startswith("int") and isinstance(value, float):
         yield "digits alone, 1000 for 1e3"
     if number and text is not None:
         yield from _number_hints(text, whole=kind.startswith("int"))
+
+
+def _shown(value: object) -> str:
+    """A scalar as it was written; not what would take long to write."""
+    if isinstance(value, int) and value.bit_length() > 100:
+        return "..."
+    return str(value)[:40] if isinstance(value, str | int | float | None) else "..."
 
 
 def _number_hints(text: str, whole: bool) -> Iterator[str]:

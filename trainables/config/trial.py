@@ -16,14 +16,8 @@ from trainables.config.plain_yaml import dump_yaml, load_yaml
 from trainables.config.problems import ConfigError, Problem, validate
 
 __all__ = [
-    "Execution",
-    "Regularization",
-    "TrialConfig",
-    "batch_norm_problem",
-    "dump_config",
-    "load_config",
-    "parse_config",
-]
+    "Execution", "Regularization", "TrialConfig", "batch_norm_problem", "dump_config", "load_config", "parse_config",
+]  # fmt: skip
 
 
 class Regularization(Part):
