@@ -45,7 +45,7 @@ def tpe_sampler(seed: int, startup_trials: int = 10) -> TPESampler:
 class OptunaSearcher:
     """Suggests what one of Optuna's samplers does, with a random state for each suggestion, from seed and number.
 
-    What another trial has had is suggested again, until every combination was tried.
+    The sampler is asked again where another trial has had the point; None when every combination was tried.
     A suggestion costs time in proportion to the trials so far: 0.4 s after 1,000.
 
     Args:

@@ -19,7 +19,7 @@ __all__ = ["RandomSearcher", "draws"]
 class RandomSearcher:
     """Independent draws, uniform over each range (in its logarithm where the space says so) and each choice.
 
-    What another trial has had is drawn again, until every combination was tried.
+    Where another trial has had the point, another one is drawn; None when every combination was tried.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
