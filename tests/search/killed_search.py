@@ -84,7 +84,7 @@ def run(study: Path, out: Path, *options: str) -> str:
     return done.stdout
 
 
-def uninterrupted(study: Path, out: Path) -> None:
+def uninterrupted(study: Path, out: Path, **versions: str) -> None:
     """The same search, one trial at a time, as the driver alone makes it: without Ray, in this process."""
     spec = load_study(str(study))
     spec = resolved_execution(spec, torch.cuda.is_available(), spec.resources.cpus_per_trial)
@@ -92,7 +92,7 @@ def uninterrupted(study: Path, out: Path) -> None:
     write_text(folder / "study.yaml", spec.dump())
     journal = Journal(folder / "journal", 1)
     driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), StudyState())
-    driver.record(SessionStarted(session=1, time=0.0, versions={}))
+    driver.record(SessionStarted(session=1, time=0.0, versions=versions))
     while (leg := driver.next_leg()) is not None:
         config = parse_config(leg.config)
         fast = config.model.model_copy(update={"seconds_per_epoch": 0.0})

@@ -24,7 +24,7 @@ STUDY: dict[str, Any] = {
     "study": "killed",
     "trial": {
         "model": {"kind": "cifar_resnet", "depth": 8},
-        "data": {"source": "digits", "train_samples": 512},
+        "data": {"source": "digits", "train_samples": 256, "val_samples": 128},
         "augment": {"flip": False},
         "batch_size": 32,
         "execution": {"precision": "fp32"},
@@ -32,7 +32,7 @@ STUDY: dict[str, Any] = {
     "space": {"optimizer": {"lr": {"float": [0.0001, 0.001], "log": True}, "momentum": {"float": [0.5, 0.9]}}},
     "searcher": {"kind": "random"},
     "scheduler": {"kind": "none"},
-    "budget": {"trials": 3, "epochs": 8},
+    "budget": {"trials": 2, "epochs": 6},
     "resources": {"fuse": True, "concurrent": 2},
 }
 
