@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 
 from search.cluster.head import Head
+from search.journal.error_text import required
 from search.journal.result import collect
 from search.journal.study_folder import read_study
 from search.storage.checkpoints import CHECKPOINTS, checkpoint_at
@@ -20,7 +20,7 @@ from search.storage.location import REMEMBERED, is_prefix, journal_contents
 from search.views.console import say
 from search.views.next_commands import after_search, program, shown
 from trainables.config import ConfigError, load_yaml
-from trainables.files import replaced
+from trainables.files import replaced, replacing
 
 __all__ = ["fetch_results", "fetch_checkpoint", "contains", "print_results"]
 
@@ -38,7 +38,7 @@ def fetch_results(head: Head, study: PurePosixPath, out: Path) -> Path:
     """
     exclude = [f"--exclude={study.name}/{name}" for name in EXCLUDED]
     command = ["tar", "-C", str(study.parent), "-czf", "-", *exclude, study.name]
-    try:
+    with required("--out", out, "must be a folder that can be written"):
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out, prefix=".from-cluster-") as temporary:
             process = head.popen(command, stdout=subprocess.PIPE)
@@ -55,27 +55,16 @@ def fetch_results(head: Head, study: PurePosixPath, out: Path) -> Path:
             while not contains(copy, folder):
                 number += 1
                 folder = out / f"{study.name}-{number}"
-            _replace(copy, folder)
-    except OSError as error:
-        rule = f"must be a folder that can be written ({error.strerror})"
-        raise ConfigError.single("--out", str(out), rule) from None
-    return folder
+            for path in copy.rglob("*"):
+                if path.is_file():
+                    with replacing(folder / path.relative_to(copy)) as partial:
+                        shutil.copyfile(path, partial)
+            return folder
 
 
 def contains(copy: Path, here: Path) -> bool:
     """Whether the journal in `copy` holds all that the one in `here` has: then nothing is lost by replacing it."""
     return is_prefix(journal_contents(here), journal_contents(copy))
-
-
-def _replace(source: Path, target: Path) -> None:
-    for path in sorted(source.rglob("*")):
-        to = target / path.relative_to(source)
-        if path.is_dir():
-            to.mkdir(parents=True, exist_ok=True)
-        else:
-            to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, f"{to}.partial")
-            os.replace(f"{to}.partial", to)
 
 
 def fetch_checkpoint(head: Head, study: PurePosixPath, folder: Path) -> Path | None:

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import yaml
 
+from search.journal.error_text import first_line, required
 from trainables.config import ConfigError
 
 __all__ = ["ENVIRONMENT", "LOST", "RUNS", "Head", "Tunnel", "find_head"]
@@ -160,12 +161,10 @@ def find_head(cluster: Path) -> Head:
 
 def _read(cluster: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(cluster.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError.single("--cluster", str(cluster), f"must be a readable file ({error.strerror})") from None
+        with required("--cluster", cluster, "must be a readable file"):
+            config = yaml.safe_load(cluster.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError.single("--cluster", str(cluster), f"must be YAML ({reason})") from None
+        raise ConfigError.single("--cluster", str(cluster), f"must be YAML ({first_line(error)})") from None
     if not (isinstance(config, Mapping) and {"cluster_name", "provider", "auth"} <= set(config)):
         rule = "must be a cluster file for `ray up`, with cluster_name, provider and auth"
         raise ConfigError.single("--cluster", str(cluster), rule)

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from search.cluster.fetch import fetch_checkpoint, fetch_results, print_results
 from search.cluster.head import ENVIRONMENT, RUNS, Head, Tunnel, find_head
+from search.journal.error_text import first_line
 from search.study.spec import StudySpec
 from search.views.console import say
 from search.views.next_commands import SUBMITTED_BY, elsewhere, program, shown
@@ -119,8 +120,7 @@ def _client(head: Head, tunnel: Tunnel) -> JobSubmissionClient:
 
 
 def _away(head: Head, error: Exception) -> str:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    return f"must be a cluster whose Ray runs ({reason}): ray up {shlex.quote(head.cluster)}"
+    return f"must be a cluster whose Ray runs ({first_line(error)}): ray up {shlex.quote(head.cluster)}"
 
 
 def _live_job(client: JobSubmissionClient, folder: PurePosixPath) -> JobDetails | None:

@@ -66,6 +66,7 @@ class StudyDriver:
 
     Attributes:
         finished: true once every trial has ended and no new one will come (budget or space used up).
+        interrupted: whether the session is to end early; `trouble` says why, unless the user wants it.
     """
 
     def __init__(
@@ -81,8 +82,8 @@ class StudyDriver:
         self._active: set[int] = set()  # trials that have a worker, or are about to
         self._lost: dict[int, Cause] = {}  # why a trial lost its worker last, in this session
         self.state = state
-        self.finished = False
-        self.interrupted = False
+        self.finished = self.interrupted = False
+        self.trouble: str | None = None
 
     @property
     def records(self) -> Mapping[int, TrialRecord]:
@@ -113,9 +114,9 @@ class StudyDriver:
         """These nodes are alive now, by type; call it often: what they cost is recorded once a minute."""
         self._write(*cost_due(self.state.spending, self._spec.resources.prices, nodes, self._now()))
 
-    def interrupt(self) -> None:
+    def interrupt(self, trouble: str | None = None) -> None:
         """Hand out nothing more; what is running may report or be released."""
-        self.interrupted = True
+        self.interrupted, self.trouble = True, self.trouble or trouble
 
     def next_leg(self) -> Leg | None:
         """What a free worker should do; None if there is nothing now, or at all: then `finished` is true.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from search.algorithms.optuna_export import optuna_study
@@ -26,36 +26,15 @@ from search.views.output_files import best_config, write_optuna, write_trials
 from trainables.config import ConfigError
 from trainables.files import write_text
 
-__all__ = ["Session", "conclude", "open_session", "resumption", "session_start"]
-
-
-@dataclass
-class Session:
-    """A driver at work: its journal is open and its study's past replayed.
-
-    Attributes:
-        number: the session's, from 1.
-        driver: decides for the study.
-        trouble: why the search could not continue, other than an interrupt; whoever runs the trials sets it.
-    """
-
-    number: int
-    driver: StudyDriver
-    trouble: str | None = None
+__all__ = ["conclude", "open_session", "resumption", "session_start"]
 
 
 @contextmanager
 def open_session(
-    spec: StudySpec,
-    folder: Path,
-    past: Sequence[Event],
-    searcher: Searcher,
-    scheduler: Scheduler,
-    state: StudyState,
-    listeners: Sequence[Listener],
-    started: SessionStarted,
-) -> Iterator[Session]:
-    """Drive a study from where its journal ends; on exit the journal says how the session ended.
+    spec: StudySpec, folder: Path, past: Sequence[Event], searcher: Searcher, scheduler: Scheduler, state: StudyState,
+    listeners: Sequence[Listener], started: SessionStarted,
+) -> Iterator[StudyDriver]:  # fmt: skip
+    """The driver of a study, where its journal ends; on exit the journal says how the session ended.
 
     Args:
         spec: the study, with everything decided that it left to the machine.
@@ -70,15 +49,14 @@ def open_session(
     driver = StudyDriver(spec, journal, searcher, scheduler, state, listeners)
     driver.replay(past)
     driver.record(started)
-    session = Session(started.session, driver)
     try:
-        yield session
+        yield driver
     finally:
-        reason = "finished" if driver.finished else session.trouble or "interrupted"
+        reason = "finished" if driver.finished else driver.trouble or "interrupted"
         try:
             driver.record(SessionEnded(session=started.session, reason=reason, time=time.time()))
         except OSError as error:  # the next session takes this one for killed, which loses nothing
-            session.trouble = session.trouble or f"the journal in {folder} cannot be written ({error.strerror})"
+            driver.interrupt(f"the journal in {folder} cannot be written ({error.strerror})")
         journal.close()
 
 

@@ -6,6 +6,7 @@ import math
 import tempfile
 from pathlib import Path
 
+from search.journal.error_text import required
 from search.journal.log import read
 from search.storage.location import fetch_study, has_study
 from search.storage.remote import RemoteFolder
@@ -27,14 +28,9 @@ def study_folder(
     Raises:
         ConfigError: if `out` cannot be written, or what it holds under this name is another study.
     """
-    try:
+    with required("--out", out, "must be a folder that can be written"):
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise ConfigError.single(
-            "--out", str(out), f"must be a folder that can be written ({error.strerror})"
-        ) from None
+        tempfile.TemporaryFile(dir=out).close()
     name, number = spec.study, 1
     if storage is not None and not fresh:
         fetch_study(storage.child(name), out / name)

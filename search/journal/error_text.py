@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["error_summary", "first_line"]
+from trainables.config import ConfigError
+
+__all__ = ["error_summary", "first_line", "required"]
 
 ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 DEATH = "The actor died"  # the worker's particulars follow, indented, and then what is known
@@ -32,3 +36,16 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's message; of an OSError, what the system calls it."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return (text.strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+@contextmanager
+def required(option: str, value: object, rule: str) -> Iterator[None]:
+    """Refuse what the user gave if what is done with it ends in an OSError.
+
+    Raises:
+        ConfigError: with the option, its value, the rule that it breaks, and what the system says.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError.single(option, str(value), f"{rule} ({first_line(error)})") from None

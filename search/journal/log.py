@@ -21,7 +21,6 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Lock
 
 from pydantic import ValidationError
 
@@ -51,7 +50,6 @@ class Journal:
     def __init__(self, directory: Path, session: int) -> None:
         self.path = directory / f"{session:06d}.jsonl"
         self._size, self._torn = 0, False
-        self._writing = Lock()
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._chain = _end_of_chain(directory)
@@ -83,22 +81,21 @@ class Journal:
             self._append(EVENTS_START + b",".join(event.model_dump_json().encode() for event in events) + EVENTS_END)
 
     def _append(self, body: bytes) -> None:
-        with self._writing:
-            if self._torn:
-                self._cut()
-            chain = zlib.crc32(body, self._chain)
-            line = b'{"chain":"%08x",%s\n' % (chain, body)
-            try:
-                view = memoryview(line)
-                while view:
-                    view = view[os.write(self._file, view) :]
-                os.fsync(self._file)
-            except OSError:
-                self._torn = True
-                self._cut()
-                raise
-            self._size += len(line)
-            self._chain = chain
+        if self._torn:
+            self._cut()
+        chain = zlib.crc32(body, self._chain)
+        line = b'{"chain":"%08x",%s\n' % (chain, body)
+        try:
+            view = memoryview(line)
+            while view:
+                view = view[os.write(self._file, view) :]
+            os.fsync(self._file)
+        except OSError:
+            self._torn = True
+            self._cut()
+            raise
+        self._size += len(line)
+        self._chain = chain
 
     def _cut(self) -> None:
         # Half a line must not stay: the next one would be glued to it.
@@ -149,12 +146,6 @@ def read(directory: Path) -> Iterator[Event]:
 def _check_format(line: bytes, place: str) -> None:
     parts = LINE.fullmatch(line)
     header = parts and HEADER.fullmatch(parts[2])
-    if not header and line.startswith((b'{"event":', b'[{"event":')):
-        rule = (
-            "was written by resnet-search before journal format 1, which this version cannot read: use the version "
-            "that wrote it, or start another study with --fresh"
-        )
-        raise ConfigError.single(place, "no format", rule)
     if not header:
         raise ConfigError.single(place, line[:40], "must name the journal's format; the file was changed or is damaged")
     if int(header[1]) != FORMAT:

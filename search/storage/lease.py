@@ -82,11 +82,7 @@ class Lease:
 
     def _read(self) -> dict[str, Any] | None:
         text = self._study.read(NAME)
-        try:
-            found = json.loads(text) if text else None
-        except ValueError:
-            return None
-        return found if isinstance(found, dict) else None
+        return json.loads(text) if text else None
 
     def _watch(self, found: dict[str, Any]) -> None:
         """Wait until the lease has expired; refuse if its driver renews it meanwhile."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from search.journal.error_text import first_line
+from search.journal.error_text import required
 from search.journal.locks import lock
 from search.journal.log import segments
 from search.storage.remote import RemoteFolder, usable_storage
@@ -60,7 +60,7 @@ def fetch_study(study: RemoteFolder, folder: Path) -> None:
     Raises:
         ConfigError: if both have what the other lacks, a search holds the folder, or the storage cannot be read.
     """
-    try:
+    with required("--storage", study.location, "must hold a study that can be read"):
         names = journal_segments(study)
         if not names:
             return
@@ -79,9 +79,6 @@ def fetch_study(study: RemoteFolder, folder: Path) -> None:
                 raise ConfigError.single("--out", str(folder), rule)
             for name in there:
                 study.get(f"journal/{name}", folder / "journal" / name)
-    except OSError as error:
-        rule = f"must hold a study that can be read ({first_line(error)})"
-        raise ConfigError.single("--storage", study.location, rule) from None
 
 
 def has_study(study: RemoteFolder) -> bool:
@@ -90,10 +87,8 @@ def has_study(study: RemoteFolder) -> bool:
     Raises:
         ConfigError: if the storage cannot be read.
     """
-    try:
+    with required("--storage", study.location, "must be readable"):
         return bool(journal_segments(study))
-    except OSError as error:
-        raise ConfigError.single("--storage", study.location, f"must be readable ({first_line(error)})") from None
 
 
 def journal_segments(study: RemoteFolder) -> dict[str, int]:

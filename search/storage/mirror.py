@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
-from search.journal.error_text import first_line
+from search.journal.error_text import first_line, required
 from search.journal.events import Event
 from search.journal.log import segments
 from search.storage.checkpoints import CHECKPOINTS, checkpoint_at
@@ -73,7 +73,7 @@ class Mirror:
         Raises:
             ConfigError: if another search holds it, or it cannot be written.
         """
-        try:
+        with required("--storage", self.study.location, "must be a place where files can be written"):
             self._lease.acquire()
             here = {path.name: path.stat().st_size for path in segments(self._folder / "journal")}
             if any(size > here.get(name, -1) for name, size in journal_segments(self.study).items()):
@@ -85,9 +85,6 @@ class Mirror:
                 self.copy_outputs()
                 self._copy_checkpoints()
             self._copy_journal()
-        except OSError as error:
-            rule = f"must be a place where files can be written ({first_line(error)})"
-            raise ConfigError.single("--storage", self.study.location, rule) from None
         self._beaten = time.monotonic()
         self._thread.start()
         return self
@@ -135,11 +132,8 @@ class Mirror:
         Raises:
             ConfigError: if the storage cannot be written.
         """
-        try:
+        with required("--storage", self.study.location, "must be writable"):
             self.copy_outputs(["study.yaml"])
-        except OSError as error:
-            rule = f"must be writable ({first_line(error)})"
-            raise ConfigError.single("--storage", self.study.location, rule) from None
 
     def copy_outputs(self, names: Iterable[str] = OUTPUTS) -> None:
         """Copy what lies beside the journal, as far as it is there: all of it, or the files of these names.

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from search.journal.error_text import first_line
+from search.journal.error_text import required
 from search.storage.remote import RemoteFolder
-from trainables.config import ConfigError
 from trainables.data.store import RECORD, PreparedData, Request, open_store
 
 __all__ = ["fetch_prepared", "share_prepared"]
@@ -29,15 +28,12 @@ def share_prepared(storage: RemoteFolder, stores: Mapping[Request, PreparedData]
     Raises:
         ConfigError: if the storage cannot be written.
     """
-    try:
+    with required("--storage", storage.location, "must have room for the prepared images"):
         for store in stores.values():
             folder = storage.child(f"{FOLDER}/{store.fingerprint}")
             if not folder.exists(RECORD):
                 for name in [*store.nbytes, RECORD]:
                     folder.put(store.directory / name, name)
-    except OSError as error:
-        rule = f"must have room for the prepared images ({first_line(error)})"
-        raise ConfigError.single("--storage", storage.location, rule) from None
     return {request: store.fingerprint for request, store in stores.items()}
 
 

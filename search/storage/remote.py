@@ -22,8 +22,9 @@ from urllib.parse import urlsplit, urlunsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from search.journal.error_text import first_line
+from search.journal.error_text import first_line, required
 from trainables.config import ConfigError
+from trainables.files import replacing
 
 __all__ = [
     "VARIABLE", "FileInfo", "RemoteFolder", "local_storage", "open_storage", "usable_storage", "with_retries",
@@ -91,9 +92,7 @@ class RemoteFolder:
 
     def local(self, name: str = "") -> Path | None:
         """The file's path if this is a folder of this machine."""
-        if not isinstance(self.filesystem, fs.LocalFileSystem):
-            return None
-        return Path(self.path, name)
+        return Path(self.path, name) if isinstance(self.filesystem, fs.LocalFileSystem) else None
 
     def list(self, folder: str = "") -> list[FileInfo]:
         """Every file below a folder, at any depth, by name; none if there is no such folder."""
@@ -138,7 +137,7 @@ class RemoteFolder:
         if target is None:
             self._copy(str(source), self._path(name), fs.LocalFileSystem(), self.filesystem)
             return
-        with _whole(target) as partial:
+        with replacing(target) as partial:
             shutil.copyfile(source, partial)
 
     def get(self, name: str, target: Path) -> None:
@@ -147,14 +146,13 @@ class RemoteFolder:
         Raises:
             FileNotFoundError: if there is none.
         """
-        with _whole(target) as partial:
+        with replacing(target) as partial:
             self._copy(self._path(name), str(partial), self.filesystem, fs.LocalFileSystem())
 
     @contextmanager
     def writing(self, name: str, cache: Path) -> Iterator[Path]:
         """A path of this machine to write a file to, which is here after a clean exit; `cache` has room for it."""
-        target = self.local(name)
-        if target is not None:
+        if target := self.local(name):
             yield target
             return
         with _scratch(cache) as folder:
@@ -168,8 +166,7 @@ class RemoteFolder:
         Raises:
             FileNotFoundError: if there is none.
         """
-        source = self.local(name)
-        if source is not None:
+        if source := self.local(name):
             yield source
             return
         with _scratch(cache) as folder:
@@ -183,8 +180,7 @@ class RemoteFolder:
 
     def delete_folder(self, name: str) -> None:
         """Remove everything below a folder, if it exists. On this machine, what cannot be removed right now stays."""
-        folder = self.local(name)
-        if folder is not None:
+        if folder := self.local(name):
             shutil.rmtree(folder, ignore_errors=True)  # somebody may be writing there
             return
         with contextlib.suppress(FileNotFoundError):
@@ -198,18 +194,6 @@ class RemoteFolder:
         fs.copy_files(
             source, target, source_filesystem=source_system, destination_filesystem=target_system, use_threads=False
         )
-
-
-@contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to, which takes its place after a clean exit."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        yield partial
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -268,15 +252,12 @@ def usable_storage(uri: str) -> RemoteFolder:
         ConfigError: if it names no file system, holds a password, or is no such place.
     """
     probe = f".probe-{uuid.uuid4().hex}"
-    try:
+    with required(OPTION, uri, "must be a place where files can be written: check that it exists and is yours"):
         storage = open_storage(uri)
         storage.write(probe, b"probe")
         storage.list("journal")
         storage.delete(probe)
-    except OSError as error:
-        rule = f"must be a place where files can be written ({first_line(error)}): check that it exists and is yours"
-        raise ConfigError.single(OPTION, uri, rule) from None
-    return storage
+        return storage
 
 
 def with_retries(ask: Callable[[], Answer]) -> Answer:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from search.journal.events import Cause
 from search.planning.resources import cluster_address
 from search.storage.checkpoints import checkpoints, interrupt_file, last_written, leg_folder
 from search.storage.mirror import Mirror
-from search.storage.remote import RemoteFolder, local_storage
+from search.storage.remote import RemoteFolder
 from search.study.settings import Resources
 from search.tune.fusion_host import end_hosts
 from search.tune.leg import LegReport, LegRequest
@@ -62,19 +61,20 @@ class TuneContext:
     Attributes:
         driver: decides.
         study: the study's folder on this machine (absolute).
+        storage: the same as the workers reach it.
         number: of this session.
         resources: what a trial asks for, timeouts and prices.
         concurrent: most trials at once.
         cache: folder of prepared images, on each node.
         reserve: bytes that must stay free on the study's disk.
         warn: shows the user a line.
-        mirror: keeps a copy of `study` in a storage, if there is one; the workers then write there.
+        mirror: copies `study` to `storage`, if that is another place.
         prepared: fingerprints of prepared images in the storage, by the data that they are of.
-        trouble: why the session had to be interrupted, once it had to be.
     """
 
     driver: StudyDriver
     study: Path
+    storage: RemoteFolder
     number: int
     resources: Resources
     concurrent: int
@@ -83,12 +83,6 @@ class TuneContext:
     warn: Callable[[str], None]
     mirror: Mirror | None = None
     prepared: Mapping[Request, str] = field(default_factory=dict)
-    trouble: str | None = None
-
-    @cached_property
-    def storage(self) -> RemoteFolder:
-        """The study's folder as the workers reach it."""
-        return local_storage(self.study) if self.mirror is None else self.mirror.study
 
     def next_request(self) -> LegRequest | None:
         """What the next worker is to do; None if there is nothing now, or at all."""
@@ -99,30 +93,27 @@ class TuneContext:
         fuse = self.resources.fuse and not self.driver.records[leg.trial].worker_losses
         prepared = self.prepared.get(request(parse_config(leg.config).data)) if self.prepared else None
         return LegRequest(
-            trial=leg.trial, number=leg.number, config=dict(leg.config), reported=self.reported(leg.trial),
+            trial=leg.trial, number=leg.number, config=dict(leg.config), reported=self._reported(leg.trial),
             cache=str(self.cache), storage=self.storage.uri, folder=leg_folder(leg.trial, leg.number),
             interrupt=interrupt_file(self.number), save_at=self.driver.rungs(leg.trial),
             save_every=self.resources.checkpoint_minutes * 60, gpus=self.resources.gpus, fuse=fuse,
             prepared=prepared, plugins=allowed_plugins(),
         )  # fmt: skip
 
-    def reported(self, trial: int) -> int:
-        """The last epoch of the trial that the driver has received."""
-        history = self.driver.records[trial].history
-        return history[-1].epoch if history else 0
+    def _reported(self, trial: int) -> int:
+        return self.driver.records[trial].last_epoch
 
     def newest_checkpoint(self, trial: int) -> str | None:
         """Where the trial would resume; while the storage is unreachable, the newest that was reported."""
         try:
-            names = checkpoints(self.storage, trial, self.reported(trial))
+            names = checkpoints(self.storage, trial, self._reported(trial))
         except OSError:
             return self.driver.records[trial].checkpoint
         return self.storage.where(names[0]) if names else None
 
     def interrupt(self, trouble: str | None = None) -> None:
         """Let the workers save their trials and end."""
-        self.trouble = self.trouble or trouble
-        self.driver.interrupt()
+        self.driver.interrupt(trouble)
         if self.storage.local():
             self._interrupt_workers()
         else:  # an unreachable storage answers after minutes, and this may be a signal handler

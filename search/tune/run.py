@@ -66,12 +66,12 @@ def run_trials(context: TuneContext, trainable: type[tune.Trainable] = ResNetTri
         ):
             tuner.fit()
     except RayEndedError as error:
-        context.trouble = str(error)
+        context.driver.interrupt(str(error))
     except (EOFError, OSError) as error:
         # At its end Tune reads back files of its trials, for a result that is not used: a full disk left them empty.
         if not (context.driver.finished or context.driver.interrupted):
             raise
-        context.trouble = context.trouble or f"Ray's files in {context.study / 'ray'} cannot be read ({error!r})"
+        context.driver.interrupt(f"Ray's files in {context.study / 'ray'} cannot be read ({error!r})")
     finally:
         if context.resources.fuse and not dead_processes():
             end_hosts(context.storage.uri)

@@ -123,14 +123,13 @@ def _search(
         mirror.later(retention.sweep)
         listeners = (mirror, progress, own)
     searcher, scheduler = build_searcher(spec, objects.searcher), build_scheduler(spec, objects.scheduler)
-    with open_session(spec, folder, past, searcher, scheduler, state, listeners, started) as session, progress:
+    with open_session(spec, folder, past, searcher, scheduler, state, listeners, started) as driver, progress:
         tracker.start()  # MLflow is loaded while Ray starts
         connect()
         context = TuneContext(
-            session.driver, folder, session.number, spec.resources, setup.concurrent, setup.cache, setup.reserve, warn,
-            mirror, setup.shared,
+            driver, folder, storage, started.session, spec.resources, setup.concurrent, setup.cache, setup.reserve,
+            warn, mirror, setup.shared,
         )  # fmt: skip
         run_trials(context)
-        session.trouble = context.trouble
     result = StudyResult.of(spec, state, folder)
-    return conclude(replace(result, finished=session.driver.finished, trouble=session.trouble), tracker, mirror)
+    return conclude(replace(result, finished=driver.finished, trouble=driver.trouble), tracker, mirror)

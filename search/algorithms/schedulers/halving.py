@@ -9,7 +9,6 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 
 from search.algorithms.schedulers.base import Decision
-from trainables.config import ConfigError, Problem
 from trainables.result import Mode
 
 __all__ = ["Halving", "Rung", "rung_levels"]
@@ -24,18 +23,6 @@ def rung_levels(grace_period: int, reduction_factor: float, epochs: int) -> tupl
             levels.append(level)
         exact *= reduction_factor
     return tuple(levels)
-
-
-def _problems(grace_period: int, reduction_factor: float, mode: str) -> list[Problem]:
-    """What is wrong with the settings of successive halving."""
-    problems = []
-    if grace_period < 1:
-        problems.append(Problem("scheduler.grace_period", grace_period, "must be at least 1 epoch"))
-    if not reduction_factor > 1 or not math.isfinite(reduction_factor):
-        problems.append(Problem("scheduler.reduction_factor", reduction_factor, "must be above 1"))
-    if mode not in ("max", "min"):
-        problems.append(Problem("objective.mode", mode, "must be 'max' or 'min'"))
-    return problems
 
 
 Place = tuple[float, int]  # (loss, trial): sorts the better first, and of equals the lower number
@@ -63,15 +50,15 @@ class Halving(ABC):
         protected: trials that enter the rungs but are never stopped or paused, such as recipes.
 
     Raises:
-        ConfigError: if a number is out of range.
+        ValueError: if a number is out of range.
     """
 
     def __init__(
         self, *, epochs: int, grace_period: int, reduction_factor: float, mode: Mode,
         protected: Container[int] = (),
     ) -> None:  # fmt: skip
-        if problems := _problems(grace_period, reduction_factor, mode):
-            raise ConfigError(problems)
+        if grace_period < 1 or not 1 < reduction_factor < math.inf:
+            raise ValueError("grace_period must be at least 1 epoch, reduction_factor above 1")
         self._eta = reduction_factor
         self._sign = -1.0 if mode == "max" else 1.0
         self._protected = protected

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,16 +15,7 @@ from search.algorithms.schedulers.none import NoStopping
 from search.study.settings import HalvingSettings
 from search.study.spec import StudySpec
 
-__all__ = ["SCHEDULERS", "SchedulerInfo", "build_scheduler"]
-
-
-@dataclass(frozen=True, slots=True)
-class SchedulerInfo:
-    """A row of `SCHEDULERS`: the `kind` a study names, what it does, and how it is built from the study."""
-
-    kind: str
-    summary: str
-    build: Callable[[StudySpec, Any], Scheduler]  # from the study and its scheduler's settings
+__all__ = ["SCHEDULERS", "build_scheduler"]
 
 
 def _halving(build: Callable[..., Scheduler], spec: StudySpec, settings: HalvingSettings) -> Scheduler:
@@ -38,16 +28,12 @@ def _halving(build: Callable[..., Scheduler], spec: StudySpec, settings: Halving
     )
 
 
-SCHEDULERS: dict[str, SchedulerInfo] = {
-    info.kind: info
-    for info in (
-        SchedulerInfo("none", "every trial runs to the end", lambda spec, settings: NoStopping()),
-        SchedulerInfo("asha", "asynchronous successive halving, stopping at the rungs", partial(_halving, Asha)),
-        SchedulerInfo("asha_promote", "the same, pausing at the rungs", partial(_halving, AshaPromote)),
-        SchedulerInfo(
-            "hyperband", "brackets of asha, that begin to stop later and later", partial(_halving, Hyperband)
-        ),
-    )
+# By the `kind` that a study names: how it is built from the study and its scheduler's settings.
+SCHEDULERS: dict[str, Callable[[StudySpec, Any], Scheduler]] = {
+    "none": lambda spec, settings: NoStopping(),
+    "asha": partial(_halving, Asha),
+    "asha_promote": partial(_halving, AshaPromote),
+    "hyperband": partial(_halving, Hyperband),
 }
 
 
@@ -57,8 +43,8 @@ def build_scheduler(spec: StudySpec, given: Scheduler | None = None) -> Schedule
     Raises:
         ConfigError: if a plug-in cannot be loaded, or `given` is not of the class that the study was begun with.
     """
-    info = SCHEDULERS.get(spec.scheduler.kind)
-    if info is not None:
-        return info.build(spec, spec.scheduler)
-    built: Scheduler = build_plugin("scheduler", spec, given, Scheduler)
-    return built
+    build = SCHEDULERS.get(spec.scheduler.kind)
+    if build is not None:
+        return build(spec, spec.scheduler)
+    plugin: Scheduler = build_plugin("scheduler", spec, given, Scheduler)
+    return plugin

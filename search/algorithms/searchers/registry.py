@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,16 +14,7 @@ from search.study.settings import TPESettings
 from search.study.spec import StudySpec
 from spaces.combinations import count
 
-__all__ = ["SEARCHERS", "SearcherInfo", "build_searcher", "combinations"]
-
-
-@dataclass(frozen=True, slots=True)
-class SearcherInfo:
-    """A row of `SEARCHERS`: the `kind` a study names, what it does, and how it is built from the study."""
-
-    kind: str
-    summary: str
-    build: Callable[[StudySpec, Any], Searcher]  # from the study and its searcher's settings
+__all__ = ["SEARCHERS", "build_searcher", "combinations"]
 
 
 def _tpe(spec: StudySpec, settings: TPESettings) -> Searcher:
@@ -39,15 +29,11 @@ def _tpe(spec: StudySpec, settings: TPESettings) -> Searcher:
     )
 
 
-SEARCHERS: dict[str, SearcherInfo] = {
-    info.kind: info
-    for info in (
-        SearcherInfo(
-            "random", "independent draws", lambda spec, settings: RandomSearcher(spec.parsed_space, spec.seed)
-        ),
-        SearcherInfo("grid", "every combination once", lambda spec, settings: GridSearcher(spec.parsed_space)),
-        SearcherInfo("tpe", "Tree-structured Parzen Estimator, aware of conditions (Optuna)", _tpe),
-    )
+# By the `kind` that a study names: how it is built from the study and its searcher's settings.
+SEARCHERS: dict[str, Callable[[StudySpec, Any], Searcher]] = {
+    "random": lambda spec, settings: RandomSearcher(spec.parsed_space, spec.seed),
+    "grid": lambda spec, settings: GridSearcher(spec.parsed_space),
+    "tpe": _tpe,
 }
 
 
@@ -57,11 +43,11 @@ def build_searcher(spec: StudySpec, given: Searcher | None = None) -> Searcher:
     Raises:
         ConfigError: if a plug-in cannot be loaded, or `given` is not of the class that the study was begun with.
     """
-    info = SEARCHERS.get(spec.searcher.kind)
-    if info is not None:
-        return info.build(spec, spec.searcher)
-    built: Searcher = build_plugin("searcher", spec, given, Searcher)
-    return built
+    build = SEARCHERS.get(spec.searcher.kind)
+    if build is not None:
+        return build(spec, spec.searcher)
+    plugin: Searcher = build_plugin("searcher", spec, given, Searcher)
+    return plugin
 
 
 def combinations(spec: StudySpec) -> int | None:

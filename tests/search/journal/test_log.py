@@ -158,10 +158,8 @@ def test_changed_bytes_never_give_another_event(tmp_path_factory: pytest.TempPat
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (result(1).model_dump_json(), "was written by resnet-search before journal format 1"),
-        ('[{"event":"session","session":1}]', "was written by resnet-search before journal format 1"),
+        (result(1).model_dump_json(), "must name the journal's format"),
         ('{"chain":"00000000","format":2}', "format: must be 1, .* use the version that wrote it, got 2"),
-        ("{}", "must name the journal's format"),
     ],
 )
 def test_a_journal_of_another_format_is_refused_by_name(tmp_path: Path, line: str, says: str) -> None:
@@ -244,13 +242,6 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, previous)
     journal.append(result(3))
     assert list(read(tmp_path)) == [result(1), result(3)]
-
-
-def test_it_is_read_while_it_is_written(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, 1)
-    for epoch in range(1, 50):
-        journal.append(result(epoch))
-        assert [e.epoch for e in read(tmp_path) if isinstance(e, EpochReported)] == list(range(1, epoch + 1))
 
 
 def test_any_error_text_can_be_written(tmp_path: Path) -> None:

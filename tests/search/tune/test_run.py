@@ -16,6 +16,7 @@ from search.journal.events import SessionStarted
 from search.journal.log import Journal
 from search.journal.state import StudyState
 from search.planning.resources import resolved_execution
+from search.storage.remote import local_storage
 from search.study.parse import parse_study
 from search.tune.adapters import TuneContext
 from search.tune.nodes import fastest_precision_on_nodes
@@ -38,13 +39,15 @@ def test_a_search_runs_in_a_thread_and_leaves_nothing_changed(tmp_path: Path) ->
     driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), StudyState())
     driver.record(SessionStarted(session=1, time=0.0, versions={}))
     lines: list[str] = []
-    context = TuneContext(driver, tmp_path, 1, spec.resources, 2, tmp_path / "cache", 0, lines.append)
+    context = TuneContext(
+        driver, tmp_path, local_storage(tmp_path), 1, spec.resources, 2, tmp_path / "cache", 0, lines.append
+    )
     before = state()
     thread = threading.Thread(target=run_trials, args=(context,))
     thread.start()
     thread.join(120)
     journal.close()
-    assert (driver.finished, context.trouble, lines) == (True, None, [])
+    assert (driver.finished, driver.trouble, lines) == (True, None, [])
     assert [record.status.ended for record in driver.records.values()] == [True] * 3
     assert state() == before
 
