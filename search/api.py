@@ -13,8 +13,7 @@ from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
 from search.engine.listeners import Listener
 from search.engine.study_folder import study_folder
-from search.journal.result import StudyResult
-from search.journal.state import StudyState
+from search.journal.result import StudyResult, collect
 from search.journal.study_folder import find_study, read_study
 from search.planning.calibration import Plan, calibrate
 from search.planning.preflight import check_inputs, check_weights
@@ -148,5 +147,4 @@ def open_study(study: str | Path, *, out: str | Path = "runs", plugins: Iterable
     """
     allow_plugins(plugins)
     folder = find_study(str(study), Path(out))
-    spec, events = read_study(folder)
-    return StudyResult.of(spec, StudyState.of(events), folder)
+    return collect(*read_study(folder), folder)

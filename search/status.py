@@ -20,9 +20,9 @@ from rich.text import Text
 from search.journal.cost import amount, spent_of
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.study_folder import find_study
-from search.views.leaderboard import reference
+from search.views.leaderboard import against_reference, print_leaderboard
 from search.views.next_commands import resume, shown
-from search.views.progress import counted, duration, print_leaderboard
+from search.views.progress import counted, duration
 from search.views.summary import Overview, look
 from trainables.cli import Plugins, run_verb
 from trainables.config.plugins import allow_plugins
@@ -132,10 +132,7 @@ def _best(overview: Overview) -> str:
     if best is None:
         return "no trial has completed yet"
     text = f"trial {best.number} ({best.origin}), {metric} {best.value(metric):.4f} at epoch {best.last_epoch}"
-    baseline = reference(overview.spec, overview.trials)
-    if baseline is not None and best.number != 0:
-        text += f", {best.value(metric) - baseline[1]:+.4f} against {baseline[0]}"
-    return text
+    return text + against_reference(overview.spec, overview.trials, best)
 
 
 def _running(overview: Overview, record: TrialRecord) -> tuple[str, str, str, str, str]:

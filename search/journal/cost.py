@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from search.journal.events import MOST_MONEY, CostCounted, Event, SessionEnded, SessionStarted
+from search.journal.events import CostCounted, Event, SessionEnded, SessionStarted
 
 __all__ = ["UNTYPED", "Prices", "Spending", "amount", "cost_due", "final_cost", "hourly", "spent_of", "unpriced"]
 
@@ -60,7 +60,7 @@ class Spending:
 
     def at(self, now: float) -> float:
         """What has been spent by then, if nothing has changed."""
-        return min(self.total + self.rate * max(now - self.since, 0.0) / 3600, MOST_MONEY)
+        return self.total + self.rate * max(now - self.since, 0.0) / 3600
 
     @property
     def spent(self) -> float:

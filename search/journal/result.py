@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,11 +53,12 @@ class StudyResult:
     @classmethod
     def of(cls, spec: StudySpec, state: StudyState, folder: Path | None = None) -> StudyResult:
         """The result of a study in this state."""
-        started, more = state.started, (state.spending, folder, state.is_over(spec))
-        if started is None:
-            return cls(spec, state.trials, {}, None, None, *more)
-        told = started.versions, started.git, started.fingerprint
-        return cls(spec, state.trials, *told, *more, weights=started.weights)
+        found = cls(spec, state.trials, spending=state.spending, folder=folder, finished=state.is_over(spec))
+        if (made := state.started) is None:
+            return found
+        return replace(
+            found, versions=made.versions, git=made.git, fingerprint=made.fingerprint, weights=made.weights
+        )
 
     def best(self, metric: str | None = None, mode: Mode | None = None) -> TrialRecord | None:
         """The best trial by `BEST_RULE`, by the study's own objective unless another is named; None without one."""
@@ -116,10 +117,10 @@ def _html_row(cells: Iterable[str], tag: str) -> str:
     return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
 
-def collect(spec: StudySpec, events: Iterable[Event]) -> StudyResult:
-    """The result of a study after these events.
+def collect(spec: StudySpec, events: Iterable[Event], folder: Path | None = None) -> StudyResult:
+    """The result of a study after these events; `folder` is the study's.
 
     Raises:
         ConfigError: as `journal.read` and `StudyState.apply` do.
     """
-    return StudyResult.of(spec, StudyState.of(events))
+    return StudyResult.of(spec, StudyState.of(events), folder)

@@ -53,13 +53,10 @@ def calibrate(config: TrialConfig, cache: Path) -> Calibration:
     from trainables.training.execution import configured
     from trainables.training.loop import Run
 
-    counts = load_splits(config.data, cache)
-    train_images, evaluated = (
-        len(counts.train),
-        len(counts.val) + min(config.data.train_eval_samples, len(counts.train)),
-    )
+    whole = load_splits(config.data, cache)
+    images = len(whole.train)
     tree = config.model_dump()
-    tree["data"]["train_samples"] = min(CALIBRATION_STEPS * config.batch_size, train_images)
+    tree["data"]["train_samples"] = min(CALIBRATION_STEPS * config.batch_size, images)
     tree["data"]["val_samples"] = tree["data"]["train_eval_samples"] = CALIBRATION_EVALUATION
     tree["epochs"] = 2
     short = TrialConfig.model_validate(tree)
@@ -67,15 +64,12 @@ def calibrate(config: TrialConfig, cache: Path) -> Calibration:
     with configured(short.execution):
         run = Run(short, splits)
         *_, result = run.epochs()
+    batch = min(short.batch_size, len(splits.train))
+    trained = len(splits.train) // batch * batch  # a last batch that is not full is left out
+    evaluation = max(result.seconds - trained / result.images_per_second, 0.0)
     scored = len(splits.val) + min(CALIBRATION_EVALUATION, len(splits.train))
-    evaluation = (
-        result.seconds
-        - len(splits.train)
-        // min(short.batch_size, len(splits.train))
-        * min(short.batch_size, len(splits.train))
-        / result.images_per_second
-    )
-    seconds = train_images / result.images_per_second + max(evaluation, 0.0) * evaluated / scored
+    evaluated = len(whole.val) + min(config.data.train_eval_samples, images)
+    seconds = images / result.images_per_second + evaluation * evaluated / scored
     buffer = io.BytesIO()
     torch.save(run.state_dict(), buffer)
     return Calibration(seconds, buffer.tell())

@@ -45,7 +45,6 @@ from trainables.data.store import Request, request
 
 __all__ = ["DriverScheduler", "DriverSearcher", "RayEndedError", "TuneContext"]
 
-LONGEST_ERROR = 4000  # characters; the end of a traceback says most
 UNPLACED_SECONDS = 60.0  # that a search at its end waits for a trial to be placed, whose node may never come
 LOOK_SECONDS = 1.0  # between two checks of workers, disk and storage
 
@@ -253,8 +252,7 @@ class DriverScheduler(NotPickled, FIFOScheduler):
         text, pickled = (_content(file) for file in (trial.error_file, trial.pickled_error_file))
         error = cloudpickle.loads(pickled) if pickled else None
         gone = isinstance(error, RayActorError) and not error.actor_init_failed
-        shown = text.decode(errors="replace").strip()[-LONGEST_ERROR:]
-        return ("worker_died" if gone else "error"), shown or "no error was recorded"
+        return ("worker_died" if gone else "error"), text.decode(errors="replace").strip() or "no error was recorded"
 
     def _kill_hung(self) -> None:
         limit = self._context.resources.timeout_minutes * 60

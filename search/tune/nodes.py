@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +54,14 @@ def expected_resources(show: Callable[[str], None]) -> dict[str, float]:
     config = _cluster_config()
     if config is None:
         return _there()
-    known = all(node_type.get("resources") for node_type in config["available_node_types"].values())
-    if known:
-        grown = at_most(config)
-    else:
-        nodes = 1 + config.get("max_workers", 0)
-        _wait_for(nodes, show)
-        alive = [node["Resources"] for node in _alive()]
-        missing = max(nodes - len(alive), 0)
-        grown = {kind: amount + missing * max(node.get(kind, 0) for node in alive) for kind, amount in _there().items()}
-    there = _there()
-    return there | {kind: max(amount, there.get(kind, 0.0)) for kind, amount in grown.items()}
+    if all(node_type.get("resources") for node_type in config["available_node_types"].values()):
+        there, grown = _there(), at_most(config)
+        return there | {kind: max(amount, there.get(kind, 0.0)) for kind, amount in grown.items()}
+    nodes = 1 + config.get("max_workers", 0)
+    _wait_for(nodes, show)
+    alive = [node["Resources"] for node in _alive()]
+    missing = max(nodes - len(alive), 0)
+    return {kind: amount + missing * max(node.get(kind, 0) for node in alive) for kind, amount in _there().items()}
 
 
 def _wait_for(nodes: int, show: Callable[[str], None]) -> None:
@@ -123,12 +120,13 @@ def possible_types() -> set[str]:
         for name, node_type in config["available_node_types"].items()
         if name == config["head_node_type"] or node_type.get("max_workers", config.get("max_workers", 0)) > 0
     }
-    return allowed | set(_types(_alive()))
+    return allowed | set(alive_nodes())
 
 
-def alive_nodes() -> Mapping[str, int]:
+def alive_nodes() -> Counter[str]:
     """How many nodes of each type are alive now."""
-    return _types(_alive())
+    config = _cluster_config()
+    return Counter(sorted(node_type(node, config) for node in _alive()))
 
 
 def fastest_precision_on_nodes(trial: Mapping[str, float], device: str) -> Precision:
@@ -172,11 +170,6 @@ def node_type(node: Mapping[str, Any], config: Mapping[str, Any] | None) -> str:
     return str(others[0]) if len(others) == 1 else UNTYPED
 
 
-def _types(nodes: Iterable[Mapping[str, Any]]) -> Counter[str]:
-    config = _cluster_config()
-    return Counter(sorted(node_type(node, config) for node in nodes))
-
-
 def _cluster_config() -> Mapping[str, Any] | None:
     path = Path(os.environ.get(VARIABLE, "")).expanduser()
     if not path.is_file():
@@ -209,8 +202,7 @@ class NodeWatch:
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return None
         self._looked = time.monotonic()
-        nodes = _alive()
-        self.types = _types(nodes)
+        nodes, self.types = _alive(), alive_nodes()
         cpus, gpus = (sum(node["Resources"].get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
         line = f"cluster: {_many(len(nodes), 'node')} with {_many(cpus, 'CPU')} and {_many(gpus, 'GPU')} for trials"
         if missing := unpriced(self._prices, self.types):

@@ -1,39 +1,34 @@
-"""The trials, best first, each against the published recipe, as rows that a terminal or a report can show."""
+"""The trials as a table, best first, each against the published recipe."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from search.journal.records import TrialRecord, TrialStatus, ranked
 from search.study.spec import StudySpec
 from trainables.config import flatten
 
-__all__ = ["Row", "leaderboard", "reference"]
+__all__ = ["STYLES", "against_reference", "print_leaderboard", "reference"]
 
+STYLES = {
+    TrialStatus.PENDING: "dim",
+    TrialStatus.RUNNING: "cyan",
+    TrialStatus.PAUSED: "blue",
+    TrialStatus.COMPLETED: "green",
+    TrialStatus.STOPPED: "yellow",
+    TrialStatus.DIVERGED: "magenta",
+    TrialStatus.FAILED: "red",
+}
 # What tells recipes apart at a glance, most telling first, and how a narrow terminal names it.
 SHOWN = {
     "optimizer.kind": "", "optimizer.lr": "lr", "optimizer.weight_decay": "wd", "schedule.kind": "",
     "augment.strength": "aug", "augment.policy": "", "model.frozen_stages": "frozen", "batch_size": "batch",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Row:
-    """One trial, with its value at the last epoch.
-
-    `source` is the recipe or the searcher that it comes from, `gain` that over the reference recipe (None without one),
-    `config` what stands out of its config, in words.
-    """
-
-    trial: int
-    source: str
-    status: TrialStatus
-    epochs: int
-    value: float
-    gain: float | None
-    config: str
 
 
 def reference(spec: StudySpec, records: Iterable[TrialRecord]) -> tuple[str, float] | None:
@@ -44,24 +39,49 @@ def reference(spec: StudySpec, records: Iterable[TrialRecord]) -> tuple[str, flo
     return None
 
 
-def leaderboard(spec: StudySpec, records: Iterable[TrialRecord]) -> list[Row]:
-    """Completed trials by value, then the others by how many epochs they trained."""
-    records = list(records)
-    objective, baseline = spec.objective, reference(spec, records)
-    rows = []
-    for record in ranked(records, objective.metric, objective.mode):
-        value, source = record.value(objective.metric), record.recipe or record.origin
-        gain = None if baseline is None or not math.isfinite(value) else value - baseline[1]
-        rows.append(Row(record.number, source, record.status, record.last_epoch, value, gain, _words(record)))
-    return rows
+def against_reference(spec: StudySpec, records: Iterable[TrialRecord], best: TrialRecord) -> str:
+    """The gain of `best` over the reference, to be appended to its value; empty if there is none to compare with."""
+    found = reference(spec, records)
+    if found is None or best.number == 0:
+        return ""
+    name, value = found
+    return f", {best.value(spec.objective.metric) - value:+.4f} against {name}"
 
 
-def _words(record: TrialRecord) -> str:
+def print_leaderboard(spec: StudySpec, trials: Sequence[TrialRecord], console: Console, most: int = 10) -> None:
+    """Completed trials by value, then the others by how many epochs they trained; the title counts the rest."""
+    objective, baseline = spec.objective, reference(spec, trials)
+    best = ranked(trials, objective.metric, objective.mode)[:most]
+    heads = ["trial", "from", "epochs", "value"] + ([] if baseline is None else [f"vs {baseline[0]}"])
+    lines = [list(_cells(record, objective.metric, baseline)) for record in best]
+    widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
+    # Rich would shrink any column; the numbers must stay readable, so the last column is cut here.
+    room = max(console.width - sum(widths) - 2 * len(widths) - 2, 10)
+    title = f"{spec.study}: the {len(best)} best of {len(trials)} trials by {objective.metric}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for head in [*heads, "config"]:
+        table.add_column(head, no_wrap=True)
+    for record, cells in zip(best, lines, strict=True):
+        config = ", ".join(_words(record))
+        text = config if len(config) <= room else config[: room - 1] + "…"
+        table.add_row(*cells, text, style=None if record.status is TrialStatus.COMPLETED else STYLES[record.status])
+    console.print(table)
+
+
+def _cells(record: TrialRecord, metric: str, baseline: tuple[str, float] | None) -> Iterator[str]:
+    value = record.value(metric)
+    yield str(record.number)
+    yield record.recipe or record.origin
+    yield str(record.last_epoch) + ("" if record.status is TrialStatus.COMPLETED else f" {record.status.value.lower()}")
+    yield f"{value:.4f}" if math.isfinite(value) else "-"
+    if baseline is not None:
+        yield f"{value - baseline[1]:+.4f}" if math.isfinite(value) else "-"
+
+
+def _words(record: TrialRecord) -> Iterator[str]:
     flat = flatten(record.config)
-    words = []
     for key, name in SHOWN.items():
         value = flat.get(key)
         if value not in (None, "none", 0):
             text = f"{value:.2g}" if isinstance(value, float) else str(value)
-            words.append(f"{name} {text}".strip())
-    return ", ".join(words)
+            yield f"{name} {text}".strip()

@@ -12,8 +12,8 @@ from search.journal.records import TrialStatus
 from search.journal.result import StudyResult
 from search.tracking.uri import default_uri
 from search.views.console import say
+from search.views.leaderboard import print_leaderboard
 from search.views.next_commands import SUBMITTED_BY, after_search, open_mlflow, resume, shown
-from search.views.progress import print_leaderboard
 
 __all__ = ["print_outcome"]
 

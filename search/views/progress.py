@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import TracebackType
 
-from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -21,20 +20,9 @@ from search.journal.records import TrialRecord, TrialStatus, best_of
 from search.journal.state import StudyState
 from search.study.spec import StudySpec
 from search.views.console import say
-from search.views.leaderboard import leaderboard, reference
+from search.views.leaderboard import STYLES, against_reference
 
-__all__ = ["Progress", "counted", "duration", "print_leaderboard"]
-
-STYLES = {
-    TrialStatus.PENDING: "dim",
-    TrialStatus.RUNNING: "cyan",
-    TrialStatus.PAUSED: "blue",
-    TrialStatus.COMPLETED: "green",
-    TrialStatus.STOPPED: "yellow",
-    TrialStatus.DIVERGED: "magenta",
-    TrialStatus.FAILED: "red",
-}
-
+__all__ = ["Progress", "counted", "duration"]
 
 QUIET_SECONDS = 60.0
 
@@ -130,11 +118,7 @@ class Progress:
         if best is None:
             return "no trial has completed yet"
         value = best.value(self._spec.objective.metric)
-        text = f"best {value:.4f} (trial {best.number})"
-        baseline = reference(self._spec, records)
-        if baseline is not None and best.number != 0:
-            text += f", {value - baseline[1]:+.4f} against {baseline[0]}"
-        return text
+        return f"best {value:.4f} (trial {best.number})" + against_reference(self._spec, records, best)
 
     def _cost(self) -> str:
         spending = self._state.spending
@@ -184,29 +168,3 @@ class Progress:
         if cost := self._cost():
             lines.append(Text(cost))
         return Group(*lines, running) if running.row_count else Group(*lines)
-
-
-def print_leaderboard(spec: StudySpec, trials: Sequence[TrialRecord], console: Console, most: int = 10) -> None:
-    """The best trials as a table; the title counts the rest."""
-    rows = leaderboard(spec, trials)
-    baseline = reference(spec, trials)
-    title = f"{spec.study}: the {min(most, len(rows))} best of {len(rows)} trials by {spec.objective.metric}"
-    heads = ["trial", "from", "epochs", "value"] + ([] if baseline is None else [f"vs {baseline[0]}"])
-    lines = []
-    for row in rows[:most]:
-        state = "" if row.status is TrialStatus.COMPLETED else f" {row.status.value.lower()}"
-        cells = [str(row.trial), row.source, f"{row.epochs}{state}"]
-        cells.append(f"{row.value:.4f}" if math.isfinite(row.value) else "-")
-        if baseline is not None:
-            cells.append("-" if row.gain is None else f"{row.gain:+.4f}")
-        lines.append((row, cells))
-    widths = [max(len(head), *(len(cells[i]) for _, cells in lines)) for i, head in enumerate(heads)] if lines else []
-    # Rich would shrink any column; the numbers must stay readable, so the last column is cut here.
-    room = max(console.width - sum(widths) - 2 * len(widths) - 2, 10)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for head in [*heads, "config"]:
-        table.add_column(head, no_wrap=True)
-    for row, cells in lines:
-        text = row.config if len(row.config) <= room else row.config[: room - 1] + "…"
-        table.add_row(*cells, text, style=None if row.status is TrialStatus.COMPLETED else STYLES[row.status])
-    console.print(table)

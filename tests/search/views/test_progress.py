@@ -16,7 +16,8 @@ from search.journal.records import Epoch, TrialRecord
 from search.journal.state import StudyState
 from search.study.overrides import override
 from search.study.parse import load_study
-from search.views.progress import Progress, print_leaderboard
+from search.views.leaderboard import print_leaderboard
+from search.views.progress import Progress
 from trainables.config import parse_config
 from trainables.trainable import build_trainable
 
