@@ -102,10 +102,8 @@ def run_study(
     if images is not None:
         overrides["data"] = dotted_path("data_source", images)
     spec = read_spec(study, smoke=smoke, plugins=plugins, **overrides)
-    if searcher is not None:
-        spec = spec.model_copy(update={"searcher": InstanceSettings.of(searcher)})
-    if scheduler is not None:
-        spec = spec.model_copy(update={"scheduler": InstanceSettings.of(scheduler)})
+    given = {"searcher": searcher, "scheduler": scheduler}
+    spec = spec.model_copy(update={key: InstanceSettings.of(made) for key, made in given.items() if made is not None})
     place = study_storage(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
     spec, resumed = study_folder(spec, out, fresh, place)
     uri = tracking_uri or default_uri(out)

@@ -23,11 +23,10 @@ import yaml
 from search.journal.error_text import first_line, required
 from trainables.config import ConfigError
 
-__all__ = ["ENVIRONMENT", "LOST", "RUNS", "Head", "Tunnel", "find_head"]
+__all__ = ["ENVIRONMENT", "RUNS", "Head", "Tunnel", "find_head"]
 
 RUNS = PurePosixPath("resnet-search", "runs")  # the head's results folder, below its user's home
 ENVIRONMENT = ". ~/resnet-search/env.sh"
-LOST = 255  # ssh's exit code when there is no connection
 # As `ray up` does: a cloud gives the address of a machine to another one tomorrow, so that its key proves nothing.
 OPTIONS = {
     "BatchMode": "yes",

@@ -20,9 +20,7 @@ def find_study(study: str, out: Path) -> Path:
     Raises:
         ConfigError: naming the studies that exist, if this is none.
     """
-    separators = {"/", os.sep, os.altsep} - {None}
-    is_path = study in (".", "..") or any(str(mark) in study for mark in separators)
-    folder = Path(study).expanduser().absolute() if is_path else out / study
+    folder = Path(study).expanduser().absolute() if "/" in study or study in (".", "..") else out / study
     folder = Path(os.path.normpath(folder))  # `.` and `..` have no name to look beside
     if study and segments(folder / "journal"):
         return folder

@@ -54,11 +54,7 @@ def _column(values: list[Any]) -> pa.Array:
     if kinds == {bool}:
         return pa.array(values, pa.bool_())
     if kinds and kinds <= {int, float} and all(abs(value) < 2**63 for value in present if type(value) is int):
-        return (
-            pa.array(values, pa.int64()) if kinds == {int} else pa.array([_as_float(v) for v in values], pa.float64())
-        )
+        if kinds == {int}:
+            return pa.array(values, pa.int64())
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
     return pa.array([None if value is None else str(value) for value in values], pa.string())
-
-
-def _as_float(value: float | None) -> float | None:
-    return None if value is None else float(value)

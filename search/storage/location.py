@@ -11,7 +11,7 @@ from search.storage.remote import RemoteFolder, usable_storage
 from trainables.config import ConfigError
 
 __all__ = [
-    "REMEMBERED", "fetch_study", "has_study", "is_prefix", "journal_contents", "journal_segments", "requested_storage",
+    "REMEMBERED", "fetch_study", "has_study", "is_prefix", "journal_contents", "journal_segments",
     "study_storage",
 ]  # fmt: skip
 
@@ -24,7 +24,7 @@ def study_storage(uri: str | None, folder: Path, smoke: bool, fresh: bool) -> Re
     Args:
         uri: what the user named; None: as before.
         folder: the study's on this machine.
-        smoke: whether it is a study's smoke run.
+        smoke: whether it is a study's smoke run, which is stored apart from the whole study of the same name.
         fresh: whether a new study is started beside the one in `folder`.
 
     Raises:
@@ -34,7 +34,9 @@ def study_storage(uri: str | None, folder: Path, smoke: bool, fresh: bool) -> Re
     known = before.read_text(encoding="utf-8").strip() if before.is_file() and not fresh else None
     if uri is None:
         return usable_storage(known) if known else None
-    storage = requested_storage(uri, smoke)
+    storage = usable_storage(uri)
+    if smoke:
+        storage = storage.child("smoke")
     if known and known != storage.uri:
         rule = f"must be {known}, where this study has been stored so far; --fresh starts another one"
         raise ConfigError.single("--storage", storage.uri, rule)
@@ -42,16 +44,6 @@ def study_storage(uri: str | None, folder: Path, smoke: bool, fresh: bool) -> Re
     if local is not None and local.resolve() == folder.parent.resolve():
         raise ConfigError.single("--storage", uri, "must be another place than --out, of which it is the copy")
     return storage
-
-
-def requested_storage(uri: str, smoke: bool) -> RemoteFolder:
-    """The storage of a URI; a smoke run is stored apart from the whole study of the same name.
-
-    Raises:
-        ConfigError: if it cannot be used.
-    """
-    storage = usable_storage(uri)
-    return storage.child("smoke") if smoke else storage
 
 
 def fetch_study(study: RemoteFolder, folder: Path) -> None:

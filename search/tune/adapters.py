@@ -225,15 +225,13 @@ class DriverScheduler(NotPickled, FIFOScheduler):
         self._last_heartbeat[number] = time.monotonic()
         for line in report.warnings:
             context.warn(line)
-        epoch = report.result
-        if epoch is None:
-            context.driver.release(number)
-            return str(TrialScheduler.STOP)
-        ends = context.guarded(
-            context.driver.on_result, number, epoch.epoch, epoch.metrics(), epoch.last, epoch.stop_reason,
-            report.checkpoint,
-        )  # fmt: skip
-        if ends is None:  # not written: the next session trains it again
+        epoch, ends = report.result, None
+        if epoch is not None:
+            ends = context.guarded(
+                context.driver.on_result, number, epoch.epoch, epoch.metrics(), epoch.last, epoch.stop_reason,
+                report.checkpoint,
+            )  # fmt: skip
+        if ends is None:  # interrupted, or not written: the next session trains it again
             context.driver.release(number)
         return str(TrialScheduler.CONTINUE if ends is False else TrialScheduler.STOP)
 

@@ -79,7 +79,9 @@ class ResNetTrial(tune.Trainable):
         self._reported = leg.reported
         self._warnings: list[str] = []
         self._saved_at, self._save_seconds, self._looked_at = time.monotonic(), 0.0, 0.0
-        self._store = self._fetch(leg.prepared) if leg.prepared else None
+        self._store: PreparedData | None = None
+        if leg.prepared:
+            self._store = with_retries(partial(fetch_prepared, self._files.parent, leg.prepared, self._cache))
         allow_plugins(leg.plugins)
         self._config = parse_config(leg.config)
         with self._translate_oom():
@@ -105,9 +107,6 @@ class ResNetTrial(tune.Trainable):
 
                 cap_gpu_memory(self._leg.gpus)
         return build_trainable(config, self._cache, self._store)
-
-    def _fetch(self, fingerprint: str) -> PreparedData:
-        return with_retries(lambda: fetch_prepared(self._files.parent, fingerprint, self._cache))
 
     def _resume(self, config: TrialConfig) -> Trainable:
         """The trial as its furthest readable checkpoint holds it, else from its beginning.
@@ -215,11 +214,3 @@ class ResNetTrial(tune.Trainable):
         """Release what lives in another process."""
         if isinstance(self._trainable, HostedTrial):
             self._trainable.close()
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Not used: a trial resumes from its own files.
-
-        Raises:
-            RuntimeError: always.
-        """
-        raise RuntimeError("Ray must not checkpoint this trial: its own checkpoints are in the study's folder")
