@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from search.run import run
+from trainables.cli import run_verb
 
 STUDY = """
 study: mine
@@ -21,184 +23,134 @@ budget: {trials: 4, epochs: 2}
 scheduler: {kind: none}
 """
 
-
-def search(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    known = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-    return subprocess.run(
-        [sys.executable, "-m", "search.run", *arguments],
-        capture_output=True, text=True, timeout=120, cwd=tmp_path,
-        env=known | {"RESNET_SEARCH_CACHE": str(tmp_path / "cache")} | environment,
-    )  # fmt: skip
+Refused = Callable[..., str]
 
 
-def refused(tmp_path: Path, *arguments: str, **environment: str) -> str:
+def checked(code: object, out: str, error: str, folder: Path) -> str:
     """The message of a refused search; no trial was begun, and nothing but the message printed."""
-    done = search(tmp_path, *arguments, **environment)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert 1 <= len(lines) <= 3, done.stderr
+    assert code == 2, out + error
+    lines = error.strip().splitlines()
+    assert 1 <= len(lines) <= 3, error
     assert all(line.startswith("error: ") for line in lines)
-    assert not list(tmp_path.glob("**/journal/*.jsonl"))
-    return done.stderr
+    assert not list(folder.glob("**/journal/*.jsonl"))
+    return error
 
 
-def study(tmp_path: Path, text: str) -> str:
-    path = tmp_path / "mine.yaml"
-    path.write_text(text)
-    return str(path)
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """The message of `search.run` with these arguments, in a folder and an environment of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("RESNET_SEARCH_CACHE", str(tmp_path / "cache"))
+
+    def refusal(*arguments: str, **environment: str) -> str:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            run_verb(run, arguments=arguments)
+        return checked(ended.value.code, *capsys.readouterr(), tmp_path)
+
+    return refusal
 
 
-def pictures(folder: Path, count: int) -> None:
-    folder.mkdir(parents=True)
-    for number in range(count):
-        pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number}.png")
+def study(tmp_path: Path, *changes: tuple[str, str]) -> str:
+    text = STUDY
+    for old, new in changes:
+        text = text.replace(old, new)
+    (tmp_path / "mine.yaml").write_text(text)
+    return "mine.yaml"
 
 
-def test_unknown_study(tmp_path: Path) -> None:
-    assert "did you mean `digits_resnet8`" in refused(tmp_path, "digits_resnet9")
+def pictures(folder: Path, *classes: str) -> str:
+    for name in classes:
+        (folder / "pictures" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "pictures" / name / f"{number}.png")
+    return f"imagefolder:{folder}/pictures"
 
 
-def test_missing_study_file(tmp_path: Path) -> None:
-    assert "No such file" in refused(tmp_path, "absent.yaml")
-
-
-def test_misspelt_key(tmp_path: Path) -> None:
-    message = refused(tmp_path, study(tmp_path, STUDY.replace("budget:", "buget:")))
-    assert "did you mean `budget`" in message
-
-
-def test_misspelt_key_in_the_space(tmp_path: Path) -> None:
-    assert "did you mean `lr`" in refused(tmp_path, study(tmp_path, STUDY.replace("{lr:", "{lrr:")))
-
-
-def test_misspelt_option_of_set(tmp_path: Path) -> None:
-    message = refused(tmp_path, "digits_resnet8", "--set", "data.train_sample=5")
-    assert "--set data.train_sample" in message
-    assert "`train_samples`" in message or "`data.train_samples`" in message
-
-
-def test_wrong_type(tmp_path: Path) -> None:
-    assert "budget.trials" in refused(tmp_path, study(tmp_path, STUDY.replace("trials: 4", "trials: many")))
+def test_a_process_ends_with_code_2_and_without_a_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "search.run", "digits_resnet9"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "did you mean `digits_resnet8`" in checked(done.returncode, done.stdout, done.stderr, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("written", "words"),
+    ("change", "words"),
     [
-        (
-            "lr: {loguniform: [0.01, 0.5]}",
-            "write {float: [0.01, 0.5], log: true}; what is searched is one of float, int",
-        ),
-        ("lr: {min: 0.01, max: 0.5}", "write {float: [0.01, 0.5]}"),
-        ("learning_rate: {float: [0.01, 0.5]}", "did you mean `optimizer.lr`"),
+        (("budget:", "buget:"), "did you mean `budget`"),
+        (("{lr:", "{lrr:"), "did you mean `lr`"),
+        (("trials: 4", "trials: many"), "budget.trials"),
+        (("[0.01, 0.5]", "[0.5, 0.01]"), "optimizer.lr"),
     ],
 )
-def test_words_of_other_tools(tmp_path: Path, written: str, words: str) -> None:
-    assert words in refused(tmp_path, study(tmp_path, STUDY.replace("lr: {float: [0.01, 0.5], log: true}", written)))
+def test_a_mistake_in_a_study(tmp_path: Path, refused: Refused, change: tuple[str, str], words: str) -> None:
+    assert words in refused(study(tmp_path, change))
 
 
-def test_batches_of_one_image_that_batch_norm_cannot_train_on(tmp_path: Path) -> None:
-    text = STUDY.replace("kind: cifar_resnet, depth: 8", "kind: torchvision_resnet, depth: 18")
-    text = text.replace("{optimizer:", "{batch_size: {choice: [8, 1]}, optimizer:")
-    message = refused(tmp_path, study(tmp_path, text))
-    assert "batch_size: must be at least 2, or use model.norm: group, or data.resolution above 32" in message
-    assert "(batch_size 1)" in message
-
-
-def test_range_upside_down(tmp_path: Path) -> None:
-    assert "optimizer.lr" in refused(tmp_path, study(tmp_path, STUDY.replace("[0.01, 0.5]", "[0.5, 0.01]")))
-
-
-def test_several_mistakes_at_once(tmp_path: Path) -> None:
-    text = STUDY.replace("[0.01, 0.5]", "[0.5, 0.01]").replace("trials: 4", "trials: 0").replace("depth: 8", "depth: 9")
-    message = refused(tmp_path, study(tmp_path, text))
+def test_several_mistakes_at_once(tmp_path: Path, refused: Refused) -> None:
+    changes = (("[0.01, 0.5]", "[0.5, 0.01]"), ("trials: 4", "trials: 0"), ("depth: 8", "depth: 9"))
+    message = refused(study(tmp_path, *changes))
     assert all(path in message for path in ("optimizer.lr", "budget.trials", "model.depth"))
 
 
-@pytest.mark.parametrize("kind", ["imagefolder", "parquet"])
-def test_missing_data_path(tmp_path: Path, kind: str) -> None:
-    message = refused(tmp_path, "cifar10_resnet20", "--data", f"{kind}:{tmp_path}/absent")
-    assert f"{tmp_path}/absent" in message
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("absent.yaml", "No such file"),
+        ("digits_resnet8 --set data.train_sample=5", "--set data.train_sample"),
+        ("cifar10_resnet20 --data imagefolder:absent/images", "absent/images"),
+        ("cifar10_resnet20 --data parquet:absent/images", "absent/images"),
+        ("cifar10_resnet20 --data imagefolder:.", "imagefolder:"),
+        ("imagefolder_resnet50", "--data imagefolder:PATH"),
+        ("digits_resnet8 --set model.pretrained=absent.pt", "absent.pt"),
+        ("digits_resnet8 --out file", "--out"),
+        ("digits_resnet8 --cpus-per-trial 4096", "--cpus-per-trial"),
+        ("digits_resnet8 --max-cost 20", "--price 0.4 for each node"),
+        ("digits_resnet8 --max-cost 20 --price gpu_spot=0.4", "--price node=X"),
+    ],
+)
+def test_an_argument_that_cannot_be_used(tmp_path: Path, refused: Refused, arguments: str, words: str) -> None:
+    (tmp_path / "file").write_text("")
+    assert words in refused(*arguments.split())
 
 
-def test_no_data_given(tmp_path: Path) -> None:
-    assert "--data imagefolder:PATH" in refused(tmp_path, "imagefolder_resnet50")
-
-
-def test_empty_folder(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert str(tmp_path / "empty") in refused(tmp_path, "cifar10_resnet20", "--data", f"imagefolder:{tmp_path}/empty")
-
-
-def test_corrupt_image(tmp_path: Path) -> None:
-    for name in ("ants", "bees"):
-        pictures(tmp_path / "pictures" / name, 20)
+def test_a_corrupt_image(tmp_path: Path, refused: Refused) -> None:
+    data = pictures(tmp_path, "ants", "bees")
     victim = tmp_path / "pictures" / "bees" / "7.png"
     victim.write_bytes(victim.read_bytes()[:50])
-    message = refused(tmp_path, "cifar10_resnet20", "--data", f"imagefolder:{tmp_path}/pictures")
+    message = refused("cifar10_resnet20", "--data", data)
     assert "7.png" in message
     assert "on_corrupt" in message
 
 
-def test_one_class_only(tmp_path: Path) -> None:
-    pictures(tmp_path / "pictures" / "ants", 20)
-    message = refused(tmp_path, "cifar10_resnet20", "--data", f"imagefolder:{tmp_path}/pictures")
-    assert "class" in message
+def test_one_class_only(tmp_path: Path, refused: Refused) -> None:
+    assert "class" in refused("cifar10_resnet20", "--data", pictures(tmp_path, "ants"))
 
 
-def test_weights_that_are_not_there(tmp_path: Path) -> None:
-    message = refused(tmp_path, "digits_resnet8", "--set", f"model.pretrained={tmp_path}/absent.pt")
-    assert "absent.pt" in message
+def test_weights_that_cannot_be_downloaded(tmp_path: Path, refused: Refused) -> None:
+    proxy, data = "http://127.0.0.1:9", pictures(tmp_path, "ants", "bees")
+    environment = {"TORCH_HOME": str(tmp_path / "torch"), "https_proxy": proxy, "HTTPS_PROXY": proxy}
+    assert "model.pretrained" in refused("imagefolder_resnet50", "--data", data, **environment)
 
 
-def test_weights_that_cannot_be_downloaded(tmp_path: Path) -> None:
-    for name in ("ants", "bees"):
-        pictures(tmp_path / "pictures" / name, 20)
-    message = refused(
-        tmp_path, "imagefolder_resnet50", "--data", f"imagefolder:{tmp_path}/pictures",
-        TORCH_HOME=str(tmp_path / "torch"), https_proxy="http://127.0.0.1:9", HTTPS_PROXY="http://127.0.0.1:9",
-    )  # fmt: skip
-    assert "model.pretrained" in message
+def test_an_mlflow_server_that_is_not_there_or_does_not_answer(refused: Refused) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for port in (9, silent.getsockname()[1]):
+            assert "--tracking-later" in refused("digits_resnet8", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
 
 
-def test_out_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert "--out" in refused(tmp_path, "digits_resnet8", "--out", str(tmp_path / "file"))
-
-
-@pytest.fixture
-def silent_server() -> Iterator[int]:
-    """A port that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
-
-
-def test_mlflow_server_that_is_not_there(tmp_path: Path) -> None:
-    message = refused(tmp_path, "digits_resnet8", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert "--tracking-later" in message
-
-
-def test_mlflow_server_that_does_not_answer(tmp_path: Path, silent_server: int) -> None:
-    message = refused(tmp_path, "digits_resnet8", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{silent_server}")
-    assert "--tracking-later" in message
-
-
-def test_hostile_yaml(tmp_path: Path) -> None:
-    hostile = f"study: !!python/object/apply:os.mkdir ['{tmp_path}/ran']\n"
-    assert "plain YAML" in refused(tmp_path, study(tmp_path, hostile))
+def test_hostile_yaml(tmp_path: Path, refused: Refused) -> None:
+    hostile = f"!!python/object/apply:os.mkdir ['{tmp_path}/ran']"
+    assert "plain YAML" in refused(study(tmp_path, ("study: mine", f"study: {hostile}")))
     assert not (tmp_path / "ran").exists()
 
 
-def test_more_than_the_machine_has(tmp_path: Path) -> None:
-    assert "--cpus-per-trial" in refused(tmp_path, "digits_resnet8", "--cpus-per-trial", "4096")
-
-
-def test_money_without_prices_and_prices_without_this_machine(tmp_path: Path) -> None:
-    assert "--price 0.4 for each node" in refused(tmp_path, "digits_resnet8", "--max-cost", "20")
-    assert "--price node=X" in refused(tmp_path, "digits_resnet8", "--max-cost", "20", "--price", "gpu_spot=0.4")
-
-
-def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
-    message = refused(tmp_path, "digits_resnet8", "--set", "execution.device=cuda", CUDA_VISIBLE_DEVICES="")
-    assert "device" in message
+def test_a_gpu_that_is_not_there(refused: Refused) -> None:
+    assert "device" in refused("digits_resnet8", "--set", "execution.device=cuda", CUDA_VISIBLE_DEVICES="")
