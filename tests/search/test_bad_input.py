@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from search.run import run
-from trainables.cli import run_verb
+from tests.conftest import Typed
 
 STUDY = """
 study: mine
@@ -26,7 +26,7 @@ scheduler: {kind: none}
 Refused = Callable[..., str]
 
 
-def checked(code: object, out: str, error: str, folder: Path) -> str:
+def checked(code: int, out: str, error: str, folder: Path) -> str:
     """The message of a refused search; no trial was begun, and nothing but the message printed."""
     assert code == 2, out + error
     lines = error.strip().splitlines()
@@ -37,18 +37,13 @@ def checked(code: object, out: str, error: str, folder: Path) -> str:
 
 
 @pytest.fixture
-def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """The message of `search.run` with these arguments, in a folder and an environment of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("RESNET_SEARCH_CACHE", str(tmp_path / "cache"))
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: Typed) -> Refused:
+    """The message of `search.run` with these arguments and environment variables."""
 
     def refusal(*arguments: str, **environment: str) -> str:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        with pytest.raises(SystemExit) as ended:
-            run_verb(run, arguments=arguments)
-        return checked(ended.value.code, *capsys.readouterr(), tmp_path)
+        return checked(*typed(run, *arguments), tmp_path)
 
     return refusal
 

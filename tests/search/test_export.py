@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search.export import export_config
+from search.export import export, export_config
 from search.journal.events import TrialStatus
 from search.journal.log import Journal
-from search.journal.study_folder import find_study
 from search.tracking.tracker import MLflowTracker
 from search.tracking.uri import default_uri
+from tests.conftest import Typed
 from tests.search.sample_study import ENDINGS, EPOCHS, metrics, sample_events, sample_spec
 from trainables.config import ConfigError, dump_yaml, load_config, load_yaml
 from trainables.files import write_text
 from trainables.train import train
-
-
-@pytest.fixture(autouse=True)
-def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def searched(out: Path, endings: Sequence[TrialStatus] = ENDINGS) -> None:
@@ -33,51 +26,33 @@ def searched(out: Path, endings: Sequence[TrialStatus] = ENDINGS) -> None:
     Journal(out / "sample" / "journal", 1).append(*sample_events(spec, endings))
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "search.export", *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-
-
-def test_the_best_trial_is_exported(tmp_path: Path) -> None:
+def test_the_best_trial_is_exported(tmp_path: Path, typed: Typed) -> None:
     searched(tmp_path / "runs")
-    done = run("sample", cwd=tmp_path)
+    done = typed(export, "sample")
     assert done.returncode == 0, done.stderr
     path = tmp_path / "runs" / "sample" / "best_config.yaml"
     assert "trial 4 (random, completed): runs/sample/best_config.yaml" in done.stdout
     assert load_config(path).optimizer.lr == 0.005
     assert load_yaml(path)["provenance"]["metrics"] == metrics(4, EPOCHS)
     assert load_yaml(path)["provenance"]["mlflow_run_id"] is None
-    done = run("sample", "--trial", "17", cwd=tmp_path)
+    done = typed(export, "sample", "--trial", "17")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "must be a trial of sample: 0 to 5, got 17" in done.stderr
 
 
-def test_any_trial_is_exported_anywhere(tmp_path: Path) -> None:
+def test_any_trial_is_exported_anywhere(tmp_path: Path, typed: Typed) -> None:
     searched(tmp_path / "other")
-    done = run("sample", "--trial", "1", "--out", "other", "--to", "deep/er/mine.yaml", cwd=tmp_path)
+    done = typed(export, "sample", "--trial", "1", "--out", "other", "--to", "deep/er/mine.yaml")
     assert done.returncode == 0, done.stderr
     provenance = load_yaml(tmp_path / "deep" / "er" / "mine.yaml")["provenance"]
     assert (provenance["trial"], provenance["stop_epoch"], provenance["chosen"]) == (1, 2, "by hand, with --trial")
     assert not (tmp_path / "other" / "sample" / "best_config.yaml").exists()
 
 
-def refused(out: Path, says: str, study: str = "sample") -> None:
-    with pytest.raises(ConfigError, match=says) as error:
-        export_config(find_study(study, out), default_uri(out))
-    assert len(str(error.value).splitlines()) == 1
-
-
-def test_an_unknown_study_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", "there is none")
-    searched(tmp_path)
-    refused(tmp_path, "there are sample, got 'smaple'", study="smaple")
-
-
 def test_without_a_completed_trial_there_is_no_best(tmp_path: Path) -> None:
     searched(tmp_path, (TrialStatus.STOPPED, TrialStatus.FAILED, TrialStatus.RUNNING))
-    refused(tmp_path, "must have a completed trial")
+    with pytest.raises(ConfigError, match="must have a completed trial"):
+        export_config(tmp_path / "sample", default_uri(tmp_path))
     text, record = export_config(tmp_path / "sample", default_uri(tmp_path), 2)
     assert record.number == 2
     assert "stop_epoch: 2" in text
@@ -111,9 +86,7 @@ def test_a_tracking_server_that_is_away_costs_only_the_run_id(
         ({"stop_epoch": 0}, r"provenance\.stop_epoch: must be a whole number from 1 to 4"),
         ({"stop_epoch": 5}, "stop_epoch"),
         ({"stop_epoch": True}, "stop_epoch"),
-        ({"stop_epoch": "2"}, "stop_epoch"),
         ({"metrics": {"val_loss": "1"}}, r"provenance\.metrics\.val_loss: must be a number"),
-        ({"metrics": {"val_loss": 10**400}}, "must be a number"),
     ],
 )
 def test_an_edited_record_is_refused_before_training(

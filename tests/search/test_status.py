@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import re
 import shlex
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,10 +13,11 @@ from rich.console import Console
 
 from search.journal.events import EpochReported, Event, SessionStarted, TrialStatus, WorkerLost
 from search.journal.locks import lock
-from search.status import print_status
+from search.status import print_status, status
 from search.study.overrides import override
 from search.study.parse import load_study
 from search.views.summary import look
+from tests.conftest import Typed
 from tests.search.sample_study import (
     first_session,
     metrics,
@@ -43,13 +42,6 @@ def shown(folder: Path, terminal: bool = False, width: int = 80) -> list[str]:
     output = console.file
     assert isinstance(output, io.StringIO)
     return output.getvalue().splitlines()
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "search.status", *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
 
 
 def busy() -> list[Event]:
@@ -144,22 +136,22 @@ def test_the_command_to_continue_names_this_study(tmp_path: Path) -> None:
     assert "rename the folder to sample" in shown(renamed)[-1]
 
 
-def test_the_verb(tmp_path: Path) -> None:
+def test_the_verb(tmp_path: Path, typed: Typed) -> None:
     running = [*troubled_events(SPEC)[:1], *trial_events(SPEC, 0, TrialStatus.RUNNING)]
     written(tmp_path / "runs" / "sample", running)
-    done = run("sample", cwd=tmp_path)
+    done = typed(status, "sample")
     assert (done.returncode, done.stderr) == (0, "")
     assert "study    sample in runs/sample\n" in done.stdout
     assert done.stdout.splitlines()[-1].endswith("-m search.run runs/sample/study.yaml")
 
 
-def test_what_cannot_be_shown_is_an_error_of_a_line(tmp_path: Path) -> None:
+def test_what_cannot_be_shown_is_an_error_of_a_line(tmp_path: Path, typed: Typed) -> None:
     folder = written(tmp_path / "runs" / "sample", troubled_events(SPEC)[:5])
-    done = run("smaple", cwd=tmp_path)
+    done = typed(status, "smaple")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: STUDY: must be a study in runs: there are sample, got 'smaple'\n"
     with (folder / "journal" / "000001.jsonl").open("a") as file:
         file.write("{}\n")
-    done = run("runs/sample", cwd=tmp_path)
+    done = typed(status, "runs/sample")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert "runs/sample/journal/000001.jsonl, line 7" in done.stderr

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from tests.conftest import Typed
 from trainables.config import dump_config, parse_config
+from trainables.evaluate import evaluate
+from trainables.train import train
 
 TREE = {
     "model": {"kind": "cifar_resnet", "depth": 8},
@@ -22,13 +23,6 @@ TREE = {
 }
 
 
-def verb(tmp_path: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"trainables.{name}", *arguments],
-        capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"RESNET_SEARCH_CACHE": str(tmp_path / "cache")},
-    )  # fmt: skip
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"
@@ -36,25 +30,25 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_trained_checkpoint_scores_what_training_said(tmp_path: Path, config: Path) -> None:
-    trained = verb(tmp_path, "train", str(config), "--checkpoint", "deep/trial.pt")
+def test_a_trained_checkpoint_scores_what_training_said(tmp_path: Path, config: Path, typed: Typed) -> None:
+    trained = typed(train, str(config), "--checkpoint", "deep/trial.pt")
     assert trained.returncode == 0, trained.stderr
     last = next(line for line in trained.stdout.splitlines() if line.startswith("epoch   2/2"))
     accuracy = last.split("val_accuracy ")[1].split()[0]
-    scored = verb(tmp_path, "evaluate", "deep/trial.pt")
+    scored = typed(evaluate, "deep/trial.pt")
     assert f"accuracy   {accuracy}" in scored.stdout
-    held_out = verb(tmp_path, "evaluate", "deep/trial.pt", "--split", "test")
+    held_out = typed(evaluate, "deep/trial.pt", "--split", "test")
     assert "test split of digits: 269 images" in held_out.stdout
     assert "Wilson" in held_out.stdout
 
 
-def test_a_record_that_was_not_met_is_reported_with_its_difference(tmp_path: Path, config: Path) -> None:
+def test_a_record_that_was_not_met_is_reported_with_its_difference(tmp_path: Path, config: Path, typed: Typed) -> None:
     tree = {"config": yaml.safe_load(config.read_text()), "provenance": {"stop_epoch": 1, "metrics": {"val_loss": 0.5}}}
     (tmp_path / "best_config.yaml").write_text(yaml.safe_dump(tree))
-    again = verb(tmp_path, "train", "best_config.yaml")
+    again = typed(train, "best_config.yaml")
     assert "epoch   2/2" not in again.stdout
     assert "differs from the record of epoch 1: val_loss +" in again.stdout
-    full = verb(tmp_path, "train", "best_config.yaml", "--full")
+    full = typed(train, "best_config.yaml", "--full")
     assert "epoch   2/2" in full.stdout
     assert "differs" not in full.stdout
 
@@ -62,17 +56,15 @@ def test_a_record_that_was_not_met_is_reported_with_its_difference(tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("train", "absent.yaml"), "No such file"),
-        (("train", "config.yaml", "--data", "parquet"), "parquet:PATH"),
-        (("train", "config.yaml", "--seed", "-1"), "seed"),
-        (("evaluate", "config.yaml"), "model.pretrained"),
-        (("evaluate", "absent.pt"), "readable file"),
+        ((train, "absent.yaml"), "No such file"),
+        ((train, "config.yaml", "--data", "parquet"), "parquet:PATH"),
+        ((train, "config.yaml", "--seed", "-1"), "seed"),
+        ((evaluate, "config.yaml"), "model.pretrained"),
+        ((evaluate, "absent.pt"), "readable file"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(
-    tmp_path: Path, config: Path, arguments: tuple[str, ...], words: str
-) -> None:
-    done = verb(tmp_path, *arguments)
+def test_bad_input_is_one_line_and_exit_code_2(config: Path, typed: Typed, arguments: Any, words: str) -> None:
+    done = typed(*arguments)
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
