@@ -9,14 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tests.trainables.trainable_suite import same
 from trainables.checkpoints.checkpoint import config_of, load_checkpoint, save_checkpoint
 from trainables.config import ConfigError, TrialConfig, merge, parse_config
-from trainables.data.images import load_splits
-from trainables.training.loop import Run
 
 STATE: dict[str, Any] = {
     "config": TrialConfig().model_dump(mode="json"), "epoch": 3, "step": 0, "model": {"w": torch.arange(4.0)},
@@ -70,50 +66,6 @@ def test_another_file_of_tensors_is_no_checkpoint(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2)}, tmp_path / "weights.pt")
     with pytest.raises(ConfigError, match="TrialConfig"):
         load_checkpoint(tmp_path / "weights.pt")
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint of a network in the middle of its first epoch."""
-    folder = tmp_path_factory.mktemp("real")
-    data = {"source": "digits", "train_samples": 64, "val_samples": 16, "train_eval_samples": 16}
-    config = parse_config({"model": {"kind": "cifar_resnet", "depth": 8}, "data": data, "batch_size": 16, "epochs": 1})
-    trial = Run(config, load_splits(config.data, folder))
-    assert next(trial.steps()) is None
-    save_checkpoint(trial.state_dict(), folder / "trial.pt")
-    return folder / "trial.pt"
-
-
-def test_a_file_cut_at_any_length_is_refused(real: Path, tmp_path: Path) -> None:
-    content, cut = real.read_bytes(), tmp_path / "cut.pt"
-    lengths = {0, 1, len(content) - 1, *np.random.default_rng(0).integers(len(content), size=30).tolist()}
-    for length in lengths:
-        cut.write_bytes(content[:length])
-        with pytest.raises(ConfigError, match="damaged"):
-            load_checkpoint(cut)
-
-
-def test_a_flipped_bit_changes_nothing_or_is_refused(real: Path, tmp_path: Path) -> None:
-    # torch itself loads a flipped bit as another weight. In the small file every third byte has its turn, which meets
-    # all fields of its directory; in the real one, nearly all of it weights, fifty do.
-    small, flipped, random = tmp_path / "small.pt", tmp_path / "flipped.pt", np.random.default_rng(0)
-    save_checkpoint(STATE, small)
-    for path in (small, real):
-        content, state, refusals = path.read_bytes(), load_checkpoint(path), []
-        third, some = range(0, len(content), 3), random.integers(len(content), size=50).tolist()
-        positions = third if path == small else some
-        for position in positions:
-            changed = bytearray(content)
-            changed[position] ^= 1 << int(random.integers(8))
-            flipped.write_bytes(changed)
-            try:
-                loaded = load_checkpoint(flipped)
-            except ConfigError as error:
-                refusals.append(str(error))
-            else:
-                assert same(loaded, state)
-        assert len(refusals) > len(positions) / 2
-        assert all("damaged" in refusal for refusal in refusals)
 
 
 def test_an_entry_that_is_a_folder_or_compressed_is_refused(tmp_path: Path) -> None:
@@ -173,17 +125,22 @@ def test_a_config_that_is_none_is_reported_with_the_file(tmp_path: Path, config:
         load_checkpoint(path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_a_mutated_checkpoint_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
-    path = tmp_path / "trial.pt"
+def test_a_file_that_was_cut_or_whose_bits_were_flipped_is_refused(tmp_path: Path) -> None:
+    # torch itself loads a flipped bit as another weight. Some bytes of a file's directory say nothing.
+    path, damaged, random = tmp_path / "trial.pt", tmp_path / "damaged.pt", np.random.default_rng(0)
     save_checkpoint(STATE, path)
-    content = bytearray(path.read_bytes())
-    for position in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=8)):
-        content[position] = data.draw(st.integers(0, 255))
-    path.write_bytes(bytes(content[: data.draw(st.integers(0, len(content)))]))
-    try:
-        state = load_checkpoint(path)
-    except ConfigError:
-        return
-    assert same(state, STATE)
+    content = path.read_bytes()
+    files = [content[:length] for length in (0, 1, *range(50, len(content), 100), len(content) - 1)]
+    for position in range(0, len(content), 3):
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << int(random.integers(8))
+        files.append(bytes(flipped))
+    refusals = 0
+    for changed in files:
+        damaged.write_bytes(changed)
+        try:
+            assert same(load_checkpoint(damaged), STATE)
+        except ConfigError as error:
+            assert "damaged" in str(error)  # noqa: PT017 (the other outcome is fine as well)
+            refusals += 1
+    assert refusals > len(files) / 2
