@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import search.tune.session
 from search.run import run
+from search.tune import session
 from search.tune.adapters import TuneContext
 from search.tune.leg import LegReport
 from search.tune.trainable import ResNetTrial
@@ -58,12 +58,12 @@ def main() -> None:
     fault, trial, epoch, times, folder = sys.argv[1:6]
     os.environ["FAULT"] = ":".join((fault, trial, epoch, times, folder))  # for the workers, which inherit it
     del sys.argv[1:6]
-    with_faults = search.tune.session.run_trials
+    with_faults = session.run_trials
 
     def run_trials(context: TuneContext) -> None:
         with_faults(context, FaultyTrial)
 
-    search.tune.session.run_trials = run_trials  # type: ignore[assignment]
+    session.run_trials = run_trials  # type: ignore[assignment]
     run_verb(run)
 
 

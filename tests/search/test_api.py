@@ -13,8 +13,6 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 import search
-import search.api
-import search.tune.session
 from search.algorithms.schedulers.none import NoStopping
 from search.algorithms.searchers.random import RandomSearcher
 from search.journal.events import EpochReported, Event, SessionEnded
@@ -36,8 +34,8 @@ def three_trials(context: TuneContext) -> None:
 
 @pytest.fixture
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search.tune.session, "connect", lambda: None)
-    monkeypatch.setattr(search.tune.session, "run_trials", three_trials)
+    monkeypatch.setattr("search.tune.session.connect", lambda: None)
+    monkeypatch.setattr("search.tune.session.run_trials", three_trials)
 
 
 def started(tmp_path: Path, **options: object) -> search.StudyResult:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import search.api
-import search.tune.session
+from search.api import run_study
 from search.journal.log import Journal, segments
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.result import StudyResult
@@ -125,12 +124,12 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path | None], St
                 metrics = METRICS | {"val_accuracy": epoch / 10}
                 driver.on_result(0, epoch, metrics, epoch == 3, "epochs", context.storage.where(name))
 
-    monkeypatch.setattr(search.tune.session, "connect", lambda: None)
-    monkeypatch.setattr(search.tune.session, "run_trials", run_trials)
+    monkeypatch.setattr("search.tune.session.connect", lambda: None)
+    monkeypatch.setattr("search.tune.session.run_trials", run_trials)
 
     def run(out: Path, storage: Path | None) -> StudyResult:
         kept = None if storage is None else str(storage)
-        return search.api.run_study(sample_spec(trials=3), out=out, storage=kept, progress=False)
+        return run_study(sample_spec(trials=3), out=out, storage=kept, progress=False)
 
     return run
 
