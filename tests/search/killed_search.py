@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 import yaml
-from mlflow.tracking import MlflowClient
 
 from search.algorithms.schedulers.registry import build_scheduler
 from search.algorithms.searchers.registry import build_searcher
@@ -173,10 +172,3 @@ def rungs(found: StudyResult, spec: StudySpec) -> dict[int, dict[int, float]]:
         }
         for level in build_scheduler(spec).rungs(0)
     }
-
-
-def mlflow_statuses(out: Path, name: str = "killed") -> list[str]:
-    client = MlflowClient(f"sqlite:///{out}/mlflow.db")
-    experiment = client.get_experiment_by_name(name)
-    assert experiment is not None
-    return sorted(run.info.status for run in client.search_runs([experiment.experiment_id], max_results=5000))

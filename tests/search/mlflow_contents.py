@@ -16,15 +16,22 @@ from mlflow.entities import Run
 from search.tracking.uri import connect
 
 
-def runs_of(uri: str) -> tuple[Run, dict[int, Run]]:
+def runs_of(uri: str, study: str = "sample") -> tuple[Run, dict[int, Run]]:
+    """The search's run, and those of its trials by number."""
     client = connect(uri)
-    experiment = client.get_experiment_by_name("sample")
+    experiment = client.get_experiment_by_name(study)
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id], max_results=500)
     children = {int(r.data.tags["resnet_search.trial"]): r for r in found if "mlflow.parentRunId" in r.data.tags}
     (parent,) = [r for r in found if "mlflow.parentRunId" not in r.data.tags]
     assert len(children) == len(found) - 1
     return parent, children
+
+
+def statuses(uri: str, study: str) -> list[str]:
+    """Of all runs, the search's among them."""
+    parent, children = runs_of(uri, study)
+    return sorted(run.info.status for run in (parent, *children.values()))
 
 
 def contents(uri: str) -> dict[str, object]:

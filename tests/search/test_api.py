@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from mlflow.tracking import MlflowClient
 
 import search
 from search.algorithms.schedulers.none import NoStopping
@@ -19,6 +18,7 @@ from search.journal.events import EpochReported, Event, SessionEnded
 from search.journal.log import read
 from search.study.overrides import override
 from search.tune.adapters import TuneContext
+from tests.search.mlflow_contents import statuses
 
 ROOT = Path(__file__).parents[2]
 METRICS = {"val_accuracy": 0.5, "train_loss": 1.0}
@@ -54,10 +54,7 @@ def test_an_interrupted_study_is_reported_as_such_by_every_view(tmp_path: Path, 
     assert search.open_study("synthetic", out=tmp_path) == result
     rows = result.table().to_pydict()
     assert set(zip(rows["trial_id"], rows["status"], strict=True)) == set(enumerate(states))
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    experiment = client.get_experiment_by_name("synthetic")
-    assert experiment is not None
-    assert "RUNNING" not in {run.info.status for run in client.search_runs([experiment.experiment_id])}
+    assert "RUNNING" not in statuses(f"sqlite:///{tmp_path}/mlflow.db", "synthetic")
 
 
 def test_a_study_that_differs_is_not_continued(tmp_path: Path, without_ray: None) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import yaml
-from mlflow.tracking import MlflowClient
 from ray.cluster_utils import Cluster
 
 from search.journal.cost import Spending
@@ -31,6 +30,7 @@ from tests.search.killed_search import (
     synthetic_study,
     written,
 )
+from tests.search.mlflow_contents import runs_of
 
 PRICES = ("--price", "head=100", "--price", "gpu_spot=500")  # a sixth of the currency a second
 DEARER = ("--price", "head=10000", "--price", "gpu_spot=50000")  # what is left is used up in a second
@@ -112,7 +112,8 @@ def test_what_a_killed_search_has_cost_is_neither_lost_nor_spent_again(tmp_path:
     assert [(record.status, record.stop_reason) for record in found.trials] == [(TrialStatus.STOPPED, "max_cost")]
     spent = StudyState.of(events).spending.spent
     assert f"cost: {spent:.2f} of {LIMIT:.2f}" in done.stdout
-    assert parent_cost(tmp_path) == spent
+    parent, _ = runs_of(f"sqlite:///{tmp_path}/mlflow.db", "killed")
+    assert parent.data.metrics["cost"] == spent
 
 
 @pytest.mark.slow
@@ -142,11 +143,3 @@ def assert_limit_held(events: list[Event]) -> None:
             assert isinstance(following, TrialEnded) or state.spent < LIMIT
         elif isinstance(event, TrialEnded):
             assert state.spent >= LIMIT
-
-
-def parent_cost(out: Path) -> float:
-    client = MlflowClient(f"sqlite:///{out}/mlflow.db")
-    experiment = client.get_experiment_by_name("killed")
-    assert experiment is not None
-    (parent,) = client.search_runs([experiment.experiment_id], "tags.`resnet_search.trial` = 'search'")
-    return float(parent.data.metrics["cost"])

@@ -10,20 +10,17 @@ import pytest
 
 from search.export import export, export_config
 from search.journal.events import TrialStatus
-from search.journal.log import Journal
 from search.tracking.tracker import MLflowTracker
 from search.tracking.uri import default_uri
 from tests.conftest import Typed
-from tests.search.sample_study import ENDINGS, EPOCHS, metrics, sample_events, sample_spec
+from tests.search.sample_study import ENDINGS, EPOCHS, metrics, sample_events, sample_spec, write_study
 from trainables.config import ConfigError, dump_yaml, load_config, load_yaml
 from trainables.files import write_text
 from trainables.train import train
 
 
 def searched(out: Path, endings: Sequence[TrialStatus] = ENDINGS) -> None:
-    spec = sample_spec()
-    write_text(out / "sample" / "study.yaml", spec.dump())
-    Journal(out / "sample" / "journal", 1).append(*sample_events(spec, endings))
+    write_study(out / "sample", sample_spec(), sample_events(sample_spec(), endings))
 
 
 def test_the_best_trial_is_exported(tmp_path: Path, typed: Typed) -> None:

@@ -26,7 +26,6 @@ from tests.search.killed_search import (
     decisions,
     environment,
     journal_lines,
-    mlflow_statuses,
     result,
     run,
     synthetic_study,
@@ -34,6 +33,7 @@ from tests.search.killed_search import (
     uninterrupted,
     written,
 )
+from tests.search.mlflow_contents import statuses
 from trainables.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def test_an_error_that_stays_fails_the_trial_after_max_failures_and_the_others_g
     assert "ValueError: the disk of the images has a bad block" in str(failed.error)
     assert [loss.cause for loss in losses(tmp_path)] == ["error"] * 2
     assert [record.status for record in result(tmp_path).trials].count(TrialStatus.COMPLETED) == 2
-    assert mlflow_statuses(tmp_path) == ["FAILED", "FINISHED", "FINISHED", "FINISHED"]
+    assert statuses(f"sqlite:///{tmp_path}/mlflow.db", "killed") == ["FAILED", "FINISHED", "FINISHED", "FINISHED"]
 
 
 @pytest.mark.slow

@@ -20,7 +20,6 @@ from tests.search.killed_search import (
     command,
     decisions,
     environment,
-    mlflow_statuses,
     result,
     run,
     run_with_kills,
@@ -30,6 +29,7 @@ from tests.search.killed_search import (
     uninterrupted,
     written,
 )
+from tests.search.mlflow_contents import statuses
 
 
 def assert_same(interrupted: Path, whole: Path) -> None:
@@ -46,9 +46,9 @@ def assert_same(interrupted: Path, whole: Path) -> None:
 
 
 def assert_tracked(out: Path) -> None:
-    statuses = mlflow_statuses(out)
-    assert len(statuses) == len(result(out).trials) + 1
-    assert not set(statuses) & {"RUNNING", "SCHEDULED"}
+    found = statuses(f"sqlite:///{out}/mlflow.db", "killed")
+    assert len(found) == len(result(out).trials) + 1
+    assert not set(found) & {"RUNNING", "SCHEDULED"}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,9 @@ def assert_tracked(out: Path) -> None:
 def test_killed_at_random_moments_it_ends_as_if_never_stopped(
     tmp_path: Path, scheduler: str, kills: int, most: int
 ) -> None:
-    study = written(synthetic_study(scheduler), tmp_path)
+    tree = synthetic_study(scheduler)
+    tree["trial"]["model"]["seconds_per_epoch"] = 0.1  # so that it is not over before it is killed
+    study = written(tree, tmp_path)
     uninterrupted(study, tmp_path / "whole")
     run_with_kills(study, tmp_path / "killed", kills, 1 + kills, "--concurrent", "1", most=most)
     sessions = sum(isinstance(event, SessionStarted) for event in read(tmp_path / "killed" / "killed" / "journal"))

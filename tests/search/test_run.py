@@ -11,7 +11,6 @@ from typing import Any
 import optuna
 import pyarrow.parquet as pq
 import yaml
-from mlflow.tracking import MlflowClient
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -19,6 +18,7 @@ from search.journal.log import read
 from search.journal.records import TrialStatus
 from search.journal.result import collect
 from search.study.parse import load_study
+from tests.search.mlflow_contents import runs_of
 from trainables.result import METRICS
 
 
@@ -65,14 +65,11 @@ def test_a_search_from_the_command_to_the_exported_config(tmp_path: Path) -> Non
     study = optuna.load_study(study_name="synthetic", storage=JournalStorage(journal))
     assert len(study.trials) == 12
 
-    client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
-    experiment = client.get_experiment_by_name("synthetic")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    assert len(runs) == 12 + 1
-    assert "RUNNING" not in {run.info.status for run in runs}
-    by_id = {run.info.run_id: run for run in runs}
-    of_best = by_id[exported["provenance"]["mlflow_run_id"]]
+    parent, runs = runs_of(f"sqlite:///{tmp_path}/runs/mlflow.db", "synthetic")
+    assert len(runs) == 12
+    assert "RUNNING" not in {run.info.status for run in (parent, *runs.values())}
+    of_best = runs[best.number]
+    assert of_best.info.run_id == exported["provenance"]["mlflow_run_id"]
     assert of_best.data.metrics["val_accuracy"] == best.value("val_accuracy")
     assert of_best.data.params["optimizer.kind"] == best.config["optimizer"]["kind"]
 

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from trainables.compare import difference
+from tests.conftest import Typed
+from trainables.compare import compare, difference
 from trainables.config import dump_config, parse_config
 
 
@@ -23,25 +22,16 @@ def test_one_value_has_no_interval() -> None:
         difference([1.0], [1.0, 2.0])
 
 
-def test_the_better_recipe_is_distinguished_from_the_worse(tmp_path: Path) -> None:
+def test_the_better_recipe_is_distinguished_from_the_worse(tmp_path: Path, typed: Typed) -> None:
     for name, lr in (("good", 0.1), ("bad", 1e-4)):
         tree = {"model": {"kind": "synthetic"}, "optimizer": {"kind": "sgd", "lr": lr}, "epochs": 5}
         (tmp_path / f"{name}.yaml").write_text(dump_config(parse_config(tree)))
-    done = subprocess.run(
-        [sys.executable, "-m", "trainables.compare", "good.yaml", "bad.yaml", "--seeds", "3", "--jobs", "2"],
-        capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
+    done = typed(compare, "good.yaml", "bad.yaml", "--seeds", "3", "--jobs", "2")
     assert done.returncode == 0, done.stderr
     *_, last = done.stdout.strip().splitlines()
     assert last.startswith("A - B = +")
     assert "interval +" in last
     assert "good.yaml, seed 1002: epoch   5/5" in done.stdout
-
-
-def test_bad_metric(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "trainables.compare", "a.yaml", "b.yaml", "--metric", "accuracy"],
-        capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert "val_accuracy" in done.stderr
+    bad = typed(compare, "good.yaml", "bad.yaml", "--metric", "accuracy")
+    assert bad.returncode == 2
+    assert "val_accuracy" in bad.stderr

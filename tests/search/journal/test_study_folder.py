@@ -6,18 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from search.journal.log import Journal
 from search.journal.study_folder import find_study, read_study
-from tests.search.sample_study import sample_events, sample_spec
+from tests.search.sample_study import sample_events, sample_spec, write_study
 from trainables.config import ConfigError
-from trainables.files import write_text
 
 
 def searched(folder: Path) -> Path:
     spec = sample_spec(folder.name)
-    write_text(folder / "study.yaml", spec.dump())
-    Journal(folder / "journal", 1).append(*sample_events(spec))
-    return folder
+    return write_study(folder, spec, sample_events(spec))
 
 
 def test_by_name_and_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

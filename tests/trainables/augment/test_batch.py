@@ -113,27 +113,17 @@ class TestContract:
             images = _run(_plain(**changes), pixels).images
             assert len(torch.unique(images.flatten(1), dim=0)) > (40 if "policy" not in changes else 20)
 
-    @pytest.mark.parametrize(
-        ("mean", "std", "path"),
-        [((0, 0), (1, 1, 1), "mean"), ((0, 0, 0), (1, 0, 1), "std"), ((math.nan, 0, 0), (1, 1, 1), "mean")],
-    )
-    def test_bad_statistics(self, mean: tuple[float, ...], std: tuple[float, ...], path: str) -> None:
-        with pytest.raises(ConfigError, match=f"data.normalize.{path}: must be three finite numbers"):
-            Augmentation(Augment(), mean, std, 10)
-
-    @pytest.mark.parametrize(
-        "pixels", [torch.rand(2, 3, 8, 8), _noise(2)[:, :1], _noise(2)[0]], ids=["float", "one channel", "one image"]
-    )
-    def test_bad_pixels(self, pixels: Tensor) -> None:
-        with pytest.raises(ConfigError, match=r"pixels: must be uint8 \[b, 3, h, w\]"):
-            _augmentation()(pixels, torch.zeros(2, dtype=torch.int64), torch.Generator())
-
-    @pytest.mark.parametrize(
-        "labels", [torch.zeros(2, dtype=torch.int32), torch.zeros(3, dtype=torch.int64), torch.tensor([0, 10])]
-    )
-    def test_bad_labels(self, labels: Tensor) -> None:
-        with pytest.raises(ConfigError, match="labels: must be"):
-            Augmentation(Augment(), MEAN, STD, 10)(_noise(2), labels, torch.Generator())
+    def test_what_is_no_statistic_no_image_and_no_label_is_refused(self) -> None:
+        for mean, std, path in (((0, 0), (1, 1, 1), "mean"), ((0, 0, 0), (1, 0, 1), "std")):
+            with pytest.raises(ConfigError, match=f"data.normalize.{path}: must be three finite numbers"):
+                Augmentation(Augment(), mean, std, 10)
+        augmentation, labels = Augmentation(Augment(), MEAN, STD, 10), torch.zeros(2, dtype=torch.int64)
+        for pixels in (torch.rand(2, 3, 8, 8), _noise(2)[:, :1], _noise(2)[0]):
+            with pytest.raises(ConfigError, match=r"pixels: must be uint8 \[b, 3, h, w\]"):
+                augmentation(pixels, labels, torch.Generator())
+        for wrong in (labels.int(), torch.zeros(3, dtype=torch.int64), torch.tensor([0, 10])):
+            with pytest.raises(ConfigError, match="labels: must be"):
+                augmentation(_noise(2), wrong, torch.Generator())
 
 
 class TestMoves:

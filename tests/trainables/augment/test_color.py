@@ -60,11 +60,6 @@ def test_hue_is_torchvisions() -> None:
     assert torch.equal(images, _images().float())
 
 
-def test_a_whole_turn_of_hue_changes_nothing() -> None:
-    images = _images().float()
-    torch.testing.assert_close(augment_color.shift_hue(images, torch.ones(12)), images, rtol=0, atol=0.01)
-
-
 def test_whole_levels_cuts_fractions_off() -> None:
     levels = torch.tensor([0.0, 0.99, 1.0, 254.9, 255.0])
     assert augment_color.whole_levels(levels).to(torch.uint8).tolist() == [0, 0, 1, 254, 255]

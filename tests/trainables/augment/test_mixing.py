@@ -63,12 +63,3 @@ def test_strength_is_the_probability_and_both_share_the_batches(strength: float)
     unmixed = next((batch for batch in batches if batch.weight is None), None)
     assert (unmixed is None) == (strength == 1)
     assert unmixed is None or bool((unmixed.images[:, 0, 0, 0].round() - 1 == unmixed.labels).all())
-
-
-def test_one_image_mixes_with_itself() -> None:
-    augmentation = Augmentation(Augment(mixup=1.0), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), num_classes=4)
-    pixels = torch.randint(256, (1, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    batch = augmentation(pixels, torch.tensor([3]), torch.Generator().manual_seed(0))
-    torch.testing.assert_close(batch.images, augmentation.normalize(pixels))
-    assert batch.other_labels is not None
-    assert batch.other_labels.tolist() == [3]
