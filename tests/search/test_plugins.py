@@ -12,9 +12,12 @@ import pytest
 
 from search.journal.log import read
 from search.journal.result import StudyResult, collect
+from search.run import run
 from search.study.parse import load_study
+from tests.conftest import Typed
 from tests.search.killed_search import journal_lines
 from trainables.config import plugins
+from trainables.train import train
 
 PACKAGE = """
 import numpy as np
@@ -86,19 +89,13 @@ def packages(tmp_path: Path) -> Path:
     return folder
 
 
-def command(tmp_path: Path, packages: Path, *options: str) -> subprocess.Popen[str]:
+def begin(tmp_path: Path, packages: Path) -> subprocess.Popen[str]:
     known = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     known |= {"PYTHONPATH": str(packages), "RESNET_SEARCH_CACHE": str(tmp_path / "cache")}
-    arguments = [sys.executable, "-m", "search.run", "plugged.yaml", *options]
     return subprocess.Popen(
-        arguments, cwd=tmp_path, env=known, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def search(tmp_path: Path, packages: Path, *options: str) -> tuple[int, str]:
-    process = command(tmp_path, packages, *options)
-    out, error = process.communicate(timeout=300)
-    return process.returncode, out + error
+        [sys.executable, "-m", "search.run", "plugged.yaml"], cwd=tmp_path, env=known, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
 
 
 def result(tmp_path: Path) -> StudyResult:
@@ -108,38 +105,40 @@ def result(tmp_path: Path) -> StudyResult:
 
 @pytest.mark.slow
 def test_entry_points_make_a_study_that_is_killed_and_resumes(
-    tmp_path: Path, packages: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, packages: Path, monkeypatch: pytest.MonkeyPatch, typed: Typed
 ) -> None:
     names = {"model": "narrow", "source": "gray", "searcher": "draws", "scheduler": "half"}
     (tmp_path / "plugged.yaml").write_text(STUDY.format(**names, trials=4))
-    process = command(tmp_path, packages)
+    process = begin(tmp_path, packages)
     while process.poll() is None and journal_lines(tmp_path / "runs" / "plugged") < 10:  # the third trial runs
         time.sleep(0.05)
     process.kill()
     process.communicate()
-    code, said = search(tmp_path, packages)
-    assert code == 0, said
+    process = begin(tmp_path, packages)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
     monkeypatch.syspath_prepend(str(packages))
     plugins._entry_points.cache_clear()
     found = result(tmp_path)
     assert [record.status.value for record in found.trials] == ["COMPLETED", "STOPPED"] * 2
     assert {record.origin for record in found.trials} == {"draws"}
     assert all(record.config["model"]["settings"] == {"width": 5} for record in found.trials)
-    again = subprocess.run(
-        [sys.executable, "-m", "trainables.train", "runs/plugged/best_config.yaml"],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(packages), "RESNET_SEARCH_CACHE": str(tmp_path / "cache")},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    again = typed(train, "runs/plugged/best_config.yaml")
     assert again.returncode == 0, again.stdout + again.stderr
 
 
-def test_dotted_paths_run_only_when_their_package_is_allowed(tmp_path: Path, packages: Path) -> None:
+def test_dotted_paths_run_only_when_their_package_is_allowed(
+    tmp_path: Path, packages: Path, monkeypatch: pytest.MonkeyPatch, typed: Typed
+) -> None:
+    monkeypatch.syspath_prepend(packages)
+    monkeypatch.setattr(plugins, "_allowed", {})
     names = {"model": "shades:build", "source": "shades:Shades", "searcher": "shades:Draws", "scheduler": "shades:Half"}
     (tmp_path / "plugged.yaml").write_text(STUDY.format(**names, trials=2))
-    code, said = search(tmp_path, packages)
-    assert code == 2
+    done = typed(run, "plugged.yaml")
+    assert done.returncode == 2
     for key in ("trial.model.kind", "trial.data.source", "searcher.kind", "scheduler.kind"):
-        assert f"error: {key}" in said
-    assert "runs only if you allow it: --plugin shades" in said
-    code, said = search(tmp_path, packages, "--plugin", "shades", "--dry-run")  # builds all four, and trains an epoch
-    assert code == 0, said
+        assert f"error: {key}" in done.stderr
+    assert "runs only if you allow it: --plugin shades" in done.stderr
+    done = typed(run, "plugged.yaml", "--plugin", "shades", "--dry-run")  # runs their code
+    assert done.returncode == 0, done.stderr
+    sys.modules.pop("shades", None)

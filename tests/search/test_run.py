@@ -1,4 +1,4 @@
-"""The whole path, as a user types it: real Ray, real MLflow, real processes."""
+"""The whole path, as a user types it: real Ray, real MLflow."""
 
 from __future__ import annotations
 
@@ -14,31 +14,29 @@ import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from search.export import export
 from search.journal.log import read
 from search.journal.records import TrialStatus
 from search.journal.result import collect
+from search.run import run
 from search.study.parse import load_study
+from tests.conftest import Typed
 from tests.search.mlflow_contents import runs_of
+from trainables.evaluate import evaluate
 from trainables.result import METRICS
+from trainables.train import train
 
 
-def command(tmp_path: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment(tmp_path),
-    )
-
-
-def environment(tmp_path: Path) -> dict[str, str]:
+def search(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     known = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-    return known | {"RESNET_SEARCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, "-m", "search.run", *arguments], capture_output=True, text=True, cwd=tmp_path, check=False,
+        env=known | {"RESNET_SEARCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "100"},
+    )  # fmt: skip
 
 
-def test_a_search_from_the_command_to_the_exported_config(tmp_path: Path) -> None:
-    done = command(tmp_path, "search.run", "synthetic", "--trials", "12", "--epochs", "9")
+def test_a_search_from_the_command_to_the_exported_config(tmp_path: Path, typed: Typed) -> None:
+    done = search(tmp_path, "synthetic", "--trials", "12", "--epochs", "9")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "synthetic"
 
@@ -78,13 +76,13 @@ def test_a_search_from_the_command_to_the_exported_config(tmp_path: Path) -> Non
         assert said in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
-    again = command(tmp_path, "trainables.train", "runs/synthetic/best_config.yaml")
+    again = typed(train, "runs/synthetic/best_config.yaml")
     assert "reproduced: all 9 recorded metrics" in again.stdout
-    other = command(tmp_path, "search.export", "synthetic", "--trial", "3", "--to", "three.yaml")
+    other = typed(export, "synthetic", "--trial", "3", "--to", "three.yaml")
     assert other.returncode == 0, other.stderr
     assert yaml.safe_load((tmp_path / "three.yaml").read_text())["config"] == result.trials[3].config
 
-    finished = command(tmp_path, "search.run", "synthetic", "--trials", "12", "--epochs", "9")
+    finished = typed(run, "synthetic", "--trials", "12", "--epochs", "9")
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "best config: runs/synthetic/best_config.yaml" in finished.stdout
     assert [path.name for path in (folder / "journal").glob("*.jsonl")] == ["000001.jsonl"]
@@ -108,26 +106,26 @@ REAL: dict[str, Any] = {
 }
 
 
-def test_a_later_trial_of_a_reused_worker_is_reproduced_to_the_last_digit(tmp_path: Path) -> None:
+def test_a_later_trial_of_a_reused_worker_is_reproduced_to_the_last_digit(tmp_path: Path, typed: Typed) -> None:
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(REAL))
-    done = command(tmp_path, "search.run", "small.yaml")
+    done = search(tmp_path, "small.yaml")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "small"
     result = collect(load_study(str(folder / "study.yaml")), read(folder / "journal"))
     assert {record.status for record in result.trials} == {TrialStatus.COMPLETED, TrialStatus.STOPPED}
     record = [r for r in result.trials if r.status == "STOPPED"][-1]
-    exported = command(tmp_path, "search.export", "small", "--trial", str(record.number), "--to", "again.yaml")
+    exported = typed(export, "small", "--trial", str(record.number), "--to", "again.yaml")
     assert exported.returncode == 0, exported.stderr
-    again = command(tmp_path, "trainables.train", "again.yaml")
+    again = typed(train, "again.yaml")
     assert f"reproduced: all 9 recorded metrics of epoch {len(record.history)}" in again.stdout, again.stdout
     checkpoint = result.trials[0].checkpoint
     assert checkpoint is not None
-    scored = command(tmp_path, "trainables.evaluate", checkpoint, "--split", "val")
+    scored = typed(evaluate, checkpoint, "--split", "val")
     assert f"accuracy   {result.trials[0].value('val_accuracy'):.4f}" in scored.stdout, scored.stderr
 
 
-def test_dry_run_says_what_it_would_cost_and_starts_nothing(tmp_path: Path) -> None:
-    done = command(tmp_path, "search.run", "digits_resnet8", "--dry-run")
+def test_dry_run_says_what_it_would_cost_and_starts_nothing(tmp_path: Path, typed: Typed) -> None:
+    done = typed(run, "digits_resnet8", "--dry-run")
     assert done.returncode == 0, done.stderr
     for said in ("optimizer.lr", "trials that reach it", "epochs in all: about", "disk needed: about", "time: about"):
         assert said in done.stdout
