@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from tests.trainables.image_files import python
+from trainables import cpu as processor
 from trainables.config import Execution, parse_config
 from trainables.data.images import load_splits
-from trainables.training import cpu as processor
 from trainables.training.execution import autocast, configured, resolve_precision
 from trainables.training.loop import Run
 
