@@ -109,7 +109,7 @@ def test_the_first_signal_saves_the_trials_and_says_how_to_resume(tmp_path: Path
     tree["trial"]["model"]["seconds_per_epoch"] = 2.0  # so that the signal comes in the middle of an epoch
     process = begin(written(tree, tmp_path), tmp_path, 3)
     process.send_signal(signal.SIGTERM)
-    text, _ = process.communicate(timeout=60)
+    text, _ = process.communicate(timeout=120)
     assert process.returncode == 130, text
     assert f"-m search.run {tmp_path}/killed/study.yaml --out {tmp_path}" in text
     waiting = [record for record in result(tmp_path).trials if record.status is TrialStatus.PENDING]
@@ -139,7 +139,7 @@ def test_a_second_driver_is_refused_and_a_second_signal_stops_the_first_at_once(
     first.send_signal(signal.SIGINT)
     time.sleep(0.1)
     first.send_signal(signal.SIGINT)
-    text, _ = first.communicate(timeout=60)
+    text, _ = first.communicate(timeout=120)
     assert first.returncode != 0
     assert "Traceback" not in text
     assert any(read(tmp_path / "killed" / "journal"))
