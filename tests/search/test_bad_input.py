@@ -76,19 +76,6 @@ def test_a_process_ends_with_code_2_and_without_a_traceback(tmp_path: Path) -> N
     assert "did you mean `digits_resnet8`" in checked(done.returncode, done.stdout, done.stderr, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (("budget:", "buget:"), "did you mean `budget`"),
-        (("{lr:", "{lrr:"), "did you mean `lr`"),
-        (("trials: 4", "trials: many"), "budget.trials"),
-        (("[0.01, 0.5]", "[0.5, 0.01]"), "optimizer.lr"),
-    ],
-)
-def test_a_mistake_in_a_study(tmp_path: Path, refused: Refused, change: tuple[str, str], words: str) -> None:
-    assert words in refused(study(tmp_path, change))
-
-
 def test_several_mistakes_at_once(tmp_path: Path, refused: Refused) -> None:
     changes = (("[0.01, 0.5]", "[0.5, 0.01]"), ("trials: 4", "trials: 0"), ("depth: 8", "depth: 9"))
     message = refused(study(tmp_path, *changes))

@@ -104,6 +104,7 @@ def test_real_training_gives_the_same_numbers_however_often_it_was_killed(tmp_pa
     assert decisions(tmp_path / "killed", "digits_resnet8") == decisions(tmp_path / "whole", "digits_resnet8")
 
 
+@pytest.mark.slow
 def test_the_first_signal_saves_the_trials_and_says_how_to_resume(tmp_path: Path) -> None:
     tree = synthetic_study("asha", trials=2, epochs=3)
     tree["trial"]["model"]["seconds_per_epoch"] = 2.0  # so that the signal comes in the middle of an epoch

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import math
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import optuna
-import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from search.algorithms.optuna_export import optuna_study
 from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.optuna_tpe import OptunaSearcher, tpe_sampler
 from search.algorithms.searchers.random import RandomSearcher
-from search.algorithms.searchers.registry import SEARCHERS, build_searcher
 from search.journal.records import TrialStatus
 from search.study.overrides import override
 from search.study.parse import load_study
 from search.testing.searchers import METRIC, SPACE, quality, record, run_trials
-from search.views.output_files import write_optuna
 from spaces import Choice, Entry, Float, Space
 
 
@@ -139,19 +131,6 @@ def test_tpe_keeps_concurrent_trials_apart() -> None:
     assert spread(concurrent=True) > 1.15 * spread(concurrent=False)
 
 
-def test_tpe_draws_each_branch_from_its_own_range() -> None:
-    searcher = tpe()
-    done, _ = run_trials(searcher, 60)
-    lrs = {
-        kind: [t.values[key] for t in done if t.values and (key := f"optimizer.kind={kind}/optimizer.lr") in t.values]
-        for kind in ("sgd", "adamw")
-    }
-    assert all(1e-3 <= lr <= 1.0 for lr in lrs["sgd"])
-    assert all(1e-5 <= lr <= 0.1 for lr in lrs["adamw"])
-    assert len(lrs["sgd"]) >= 3
-    assert len(lrs["adamw"]) >= 3
-
-
 def test_tpe_learns_which_values_of_a_branch_go_together() -> None:
     branch = Space((Entry("x", Float(0.0, 1.0)), Entry("y", Float(0.0, 1.0))))
     space = Space((Entry("kind", Choice(("a", "b"), (branch, Space()))),))
@@ -165,12 +144,6 @@ def test_tpe_learns_which_values_of_a_branch_go_together() -> None:
         values = searcher.suggest(80).values
         gaps.append(abs(values["kind=a/x"] - values["kind=a/y"]))
     assert statistics.mean(gaps) < 0.12  # 1/3 for independent draws
-
-
-def test_optuna_reports_nothing_of_its_own() -> None:
-    program = "from tests.search.algorithms.test_optuna_tpe import *; run_trials(tpe(), 12)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_the_optuna_study_tells_how_each_trial_ended() -> None:
@@ -202,20 +175,3 @@ def test_the_optuna_study_tells_how_each_trial_ended() -> None:
     assert math.isfinite(worst)
     assert trials[3].user_attrs["status"] == "DIVERGED"
     assert study.best_trial.number == 1
-
-
-@pytest.mark.parametrize("kind", sorted(SEARCHERS))
-def test_the_optuna_study_of_any_searcher_can_be_written_to_a_file(kind: str, tmp_path: Path) -> None:
-    spec = override(load_study("synthetic"), sets=[f"searcher.kind={kind}", f"objective.metric={METRIC}"])
-    searcher = build_searcher(spec)
-    records = []
-    for number in range(12):
-        point = searcher.suggest(number)
-        assert point is not None
-        records.append(record(number, point.values, TrialStatus.COMPLETED, number / 12))
-        searcher.tell(records[-1])
-    write_optuna(optuna_study(spec, records), tmp_path / "optuna_journal.log")
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / "optuna_journal.log")))
-    again = optuna.load_study(study_name="synthetic", storage=storage)
-    assert [t.params for t in again.trials] == [r.values for r in records]
-    assert again.best_trial.number == 11
