@@ -63,7 +63,7 @@ class Typed(Protocol):
 
 
 @pytest.fixture
-def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Typed:
     """Verbs as a user types them, in a folder and an environment of their own."""
     from trainables.cli import run_verb
 
@@ -74,6 +74,6 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     def run(verb: Callable[..., None], *arguments: str) -> Done:
         with pytest.raises(SystemExit) as ended:
             run_verb(verb, arguments=arguments)
-        return Done(int(ended.value.code or 0), *capsys.readouterr())
+        return Done(int(ended.value.code or 0), *capfd.readouterr())
 
     return run

@@ -122,7 +122,7 @@ def test_a_search_whose_node_never_comes_ends_when_its_money_is_used_up(tmp_path
     config = {"head_node_type": "head", "max_workers": 1, "available_node_types": types}
     (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(config))
     options = ("--cpus-per-trial", "8", "--max-cost", "1", "--price", "3600")
-    _, _, *arguments = command(written(endless(), tmp_path), tmp_path, *options)
+    _, _, _, *arguments = command(written(endless(), tmp_path), tmp_path, *options)
     done = subprocess.run(
         [sys.executable, "-c", IMPATIENT, *arguments],
         env=environment()

@@ -126,10 +126,10 @@ def checkpoint_paths(out: Path, trial: int) -> list[Path]:
 
 @pytest.mark.slow
 def test_checkpoints_that_cannot_be_used_cost_the_epochs_since_the_one_before(tmp_path: Path) -> None:
-    tree = small_study(epochs=12, checkpoint_minutes=0.02)
-    tree["trial"]["model"]["seconds_per_epoch"] = 0.3
+    tree = small_study(epochs=16, checkpoint_minutes=0.02)
+    tree["trial"]["model"]["seconds_per_epoch"] = 0.5
     tree["budget"]["trials"] = 1
-    process = begin(written(tree, tmp_path), tmp_path, 8)
+    process = begin(written(tree, tmp_path), tmp_path, 13)  # an epoch was saved after five seconds
     process.send_signal(signal.SIGINT)
     text, _ = process.communicate(timeout=90)
     assert process.returncode == 130, text
@@ -146,7 +146,7 @@ def test_checkpoints_that_cannot_be_used_cost_the_epochs_since_the_one_before(tm
     (after,) = result(tmp_path).trials
     assert after.status is TrialStatus.COMPLETED
     assert after.history[: len(before.history)] == before.history
-    assert [epoch.epoch for epoch in after.history] == list(range(1, 13))
+    assert [epoch.epoch for epoch in after.history] == list(range(1, 17))
 
 
 @pytest.fixture

@@ -109,6 +109,7 @@ def test_the_first_signal_saves_the_trials_and_says_how_to_resume(tmp_path: Path
     tree = synthetic_study("asha", trials=2, epochs=3)
     tree["trial"]["model"]["seconds_per_epoch"] = 2.0  # so that the signal comes in the middle of an epoch
     process = begin(written(tree, tmp_path), tmp_path, 3)
+    time.sleep(1)
     process.send_signal(signal.SIGTERM)
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 130, text
