@@ -69,7 +69,9 @@ def test_any_trial_can_be_written_even_one_without_an_epoch(result: StudyResult,
 
 def test_a_config_that_is_none_is_told(result: StudyResult) -> None:
     with pytest.raises(ConfigError, match="optimizer"):
-        best_config(result, replace(result.trials[0], config={"optimizer": {"kind": "newer"}}))
+        best_config(
+            result, replace(result.trials[0], config={**result.trials[0].config, "optimizer": {"kind": "newer"}})
+        )
 
 
 def test_the_optuna_file_holds_every_trial(tmp_path: Path, result: StudyResult) -> None:
