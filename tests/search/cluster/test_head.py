@@ -87,8 +87,9 @@ def ray_node(label: str | None = None, head: bool = False) -> dict[str, Any]:
 
 
 def test_a_node_is_of_the_type_that_its_label_names_or_its_file_leaves() -> None:
-    from search.tune.nodes import node_type
+    from search.tune.nodes import NodeWatch, node_type
 
+    assert NodeWatch().types == {"node": 1}  # this machine, without a cluster
     aws = yaml.safe_load((ROOT / "cluster.yaml").read_text())
     local = {"head_node_type": "local.cluster.node", "available_node_types": {"local.cluster.node": {"max_workers": 2}}}
     assert node_type(ray_node("gpu_spot"), aws) == node_type(ray_node("gpu_spot"), None) == "gpu_spot"
