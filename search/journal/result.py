@@ -56,9 +56,7 @@ class StudyResult:
         found = cls(spec, state.trials, spending=state.spending, folder=folder, finished=state.is_over(spec))
         if (made := state.started) is None:
             return found
-        return replace(
-            found, versions=made.versions, git=made.git, fingerprint=made.fingerprint, weights=made.weights
-        )
+        return replace(found, versions=made.versions, git=made.git, fingerprint=made.fingerprint, weights=made.weights)
 
     def best(self, metric: str | None = None, mode: Mode | None = None) -> TrialRecord | None:
         """The best trial by `BEST_RULE`, by the study's own objective unless another is named; None without one."""

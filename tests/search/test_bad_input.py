@@ -76,6 +76,28 @@ def test_a_process_ends_with_code_2_and_without_a_traceback(tmp_path: Path) -> N
     assert "did you mean `digits_resnet8`" in checked(done.returncode, done.stdout, done.stderr, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        (
+            "lr: {loguniform: [0.01, 0.5]}",
+            "write {float: [0.01, 0.5], log: true}; what is searched is one of float, int",
+        ),
+        ("lr: {min: 0.01, max: 0.5}", "write {float: [0.01, 0.5]}"),
+        ("learning_rate: {float: [0.01, 0.5]}", "did you mean `optimizer.lr`"),
+    ],
+)
+def test_words_of_other_tools(tmp_path: Path, refused: Refused, written: str, words: str) -> None:
+    assert words in refused(study(tmp_path, ("lr: {float: [0.01, 0.5], log: true}", written)))
+
+
+def test_batches_of_one_image_that_batch_norm_cannot_train_on(tmp_path: Path, refused: Refused) -> None:
+    network = ("kind: cifar_resnet, depth: 8", "kind: torchvision_resnet, depth: 18")
+    message = refused(study(tmp_path, network, ("{optimizer:", "{batch_size: {choice: [8, 1]}, optimizer:")))
+    assert "batch_size: must be at least 2, or use model.norm: group, or data.resolution above 32" in message
+    assert "(batch_size 1)" in message
+
+
 def test_several_mistakes_at_once(tmp_path: Path, refused: Refused) -> None:
     changes = (("[0.01, 0.5]", "[0.5, 0.01]"), ("trials: 4", "trials: 0"), ("depth: 8", "depth: 9"))
     message = refused(study(tmp_path, *changes))
