@@ -12,7 +12,7 @@ from trainables.checkpoints.checkpoint import save_checkpoint
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, TrialConfig, load_config, load_yaml, merge, parse_config
 from trainables.config.plugins import allow_plugins
-from trainables.data.store import default_cache, prepare
+from trainables.data.store import default_cache, described, prepare, request
 from trainables.result import EpochResult
 from trainables.trainable import build_trainable
 from trainables.training.execution import configure_process, configured
@@ -94,9 +94,13 @@ def train(
         chosen = parse_config(merge(chosen.model_dump(mode="json"), changes))
     stop_epoch = None if full else recorded_epoch
     configure_process(chosen.execution)
-    for line in _weights(chosen, cache or default_cache()):
+    folder = cache or default_cache()
+    if chosen.model.is_network:
+        for line in described({request(chosen.data): prepare(chosen.data, folder)}):
+            typer.echo(line)
+    for line in _weights(chosen, folder):
         typer.echo(line)
-    result = rerun(chosen, stop_epoch=stop_epoch, cache=cache or default_cache(), checkpoint=checkpoint)
+    result = rerun(chosen, stop_epoch=stop_epoch, cache=folder, checkpoint=checkpoint)
     if not changes and recorded is not None and result.epoch == (recorded_epoch or result.epoch):
         typer.echo(compare_with_record(result, recorded))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -12,8 +13,8 @@ from trainables.config.paths import absolute_path
 from trainables.config.plugins import is_dotted_path, load_plugin, plugin_names
 
 __all__ = [
-    "SOURCES", "Augment", "Data", "Normalization", "SourceKind", "canonical_source", "is_small", "split_source",
-    "without_path",
+    "SOURCES", "Augment", "Columns", "Data", "Normalization", "SourceKind", "canonical_source", "is_small",
+    "split_source", "without_path",
 ]  # fmt: skip
 
 
@@ -87,17 +88,26 @@ class Normalization(Part):
     std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]
 
 
+class Columns(Part):
+    """The columns of a Parquet source; null finds them: docs/data.md says how."""
+
+    image: str | None = None
+    label: str | None = None
+
+
 class Data(Part):
     """Which images, how many of them, and how they are split; the same for every trial of a study.
 
     `source` is `cifar10`, `cifar100`, `digits`, `synthetic`, `imagefolder:PATH`, `parquet:PATH` or a plug-in's, as
-    `NAME:ARGUMENT` of its entry point or `package.module:Name:ARGUMENT`, the argument being optional. `resolution`
-    (pixels) resizes to a square; null keeps the images' own size where all are alike and takes 224 otherwise.
-    `train_samples` and `val_samples` cap the splits, stratified. `train_eval_samples` training images, unaugmented,
-    give train_accuracy.
+    `NAME:ARGUMENT` of its entry point or `package.module:Name:ARGUMENT`, the argument being optional. `columns` names
+    those of a Parquet source that are not found by themselves. `resolution` (pixels) resizes to a square; null keeps
+    the images' own size where all are alike and takes 224 otherwise. `train_samples` and `val_samples` cap the splits,
+    stratified. `train_eval_samples` training images, unaugmented, give train_accuracy.
     """
 
     source: str = "cifar10"
+    # Left out of dumps unless it is set: what a study is has not changed since it was added.
+    columns: Annotated[Columns, Field(exclude_if=lambda columns: columns == Columns())] = Columns()
     resolution: Annotated[int, Field(ge=8, le=1024)] | None = None
     train_samples: Count | None = None
     val_samples: Count | None = None
@@ -118,7 +128,8 @@ class Data(Part):
                 raise ValueError(known)
             return source
         if not is_dotted_path(kind) and kind not in plugin_names("data_source"):
-            raise ValueError(f"{known}, or a plug-in: its entry point or package.module:Name")
+            meant = "" if not os.path.exists(source) else f": write imagefolder:{source} or parquet:{source}"
+            raise ValueError(f"{known}, or a plug-in: its entry point or package.module:Name{meant}")
         try:
             loaded = load_plugin("data_source", kind)
         except ValueError as error:
@@ -126,6 +137,13 @@ class Data(Part):
         if not callable(loaded):
             raise ValueError("must name a plug-in's class or function that is called as Source(argument)")
         return source
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_of_a_table(cls, columns: Columns, info: ValidationInfo) -> Columns:
+        if columns != Columns() and split_source(info.data.get("source", ""))[0] != "parquet":
+            raise ValueError("must be left out unless the source is parquet:PATH")
+        return columns
 
 
 class Augment(Part):

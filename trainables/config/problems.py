@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from trainables.config.hints import type_hint, unknown_key
 from trainables.config.keys import kind_of, models_at, types_at
 
-__all__ = ["ConfigError", "Problem", "validate"]
+__all__ = ["ConfigError", "Problem", "printable", "validate"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -55,7 +55,7 @@ def _shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest // 2]} ... {text[-longest // 2 :]}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """`text` on one line, without what would move a terminal's cursor or cannot be encoded."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
@@ -69,9 +69,9 @@ class Problem:
     rule: str
 
     def __str__(self) -> str:
-        path = _printable(_shortened(self.path or "(top level)", LONGEST_TEXT))
-        rule = _printable(_shortened(self.rule, LONGEST_TEXT))
-        return f"{path}: {rule}, got {_printable(_shortened(_bounded.repr(self.value), LONGEST_SHOWN))}"
+        path = printable(_shortened(self.path or "(top level)", LONGEST_TEXT))
+        rule = printable(_shortened(self.rule, LONGEST_TEXT))
+        return f"{path}: {rule}, got {printable(_shortened(_bounded.repr(self.value), LONGEST_SHOWN))}"
 
 
 class ConfigError(ValueError):

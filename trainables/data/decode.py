@@ -1,8 +1,8 @@
 """Encoded images to RGB pixels, the same on every machine, thread and call.
 
-Palette, gray, CMYK, 16-bit and transparent images become 8-bit RGB (transparency is dropped, as torchvision's loader
-does), and are turned upright by their EXIF orientation. Formats are limited to those named in `FORMATS`: a file's
-content counts, not its extension.
+Palette, gray, CMYK and 16-bit images become 8-bit RGB, and are turned upright by their EXIF orientation. Formats are
+limited to those named in `FORMATS`: a file's content counts, not its extension. Other formats, transparency and the
+range of 16-bit images are the business of `trainables.data.plain`, before an image is stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["FORMATS", "Pixels", "UnreadableImage", "decode", "decode_square", "quiet", "read_encoded", "thumbnail"]
+from trainables.data.names import CONVERT, format_of
+
+__all__ = [
+    "FORMATS", "Pixels", "UnreadableImage", "decode", "decode_square", "measured", "opened", "quiet", "read_encoded",
+    "thumbnail", "upright",
+]  # fmt: skip
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 
@@ -51,8 +56,15 @@ _DAMAGE = (
 )  # fmt: skip
 
 
+_TOO_LARGE = "make large images smaller (`magick mogrify -resize 4000x4000 FILE`)"
+
+
 class UnreadableImage(Exception):  # noqa: N818 (reported to the user by this name)
-    """An image that can't be decoded; its text says why."""
+    """An image that can't be decoded; its text says why, and `cure` what to do about all that are like it."""
+
+    def __init__(self, reason: str, cure: str = "repair or remove them") -> None:
+        super().__init__(reason)
+        self.cure = cure
 
 
 @contextmanager
@@ -97,33 +109,78 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _open(encoded: bytes, at_least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
-    """The upright RGB image and its (height, width) before any reduction.
+def _check_size(image: Image.Image) -> None:
+    """Refuse an image that would take more memory than Pillow allows, before it is decoded.
 
-    With `at_least`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep that many pixels.
+    Raises:
+        UnreadableImage: naming the size and the limit.
+    """
+    width, height = image.size
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise UnreadableImage(f"{width} x {height} pixels, above the limit of {limit:,}", _TOO_LARGE)
+
+
+def upright(image: Image.Image, pixels: Image.Image | None = None) -> tuple[Image.Image, bool]:
+    """`pixels`, or the image's own as 8-bit RGB, turned as its EXIF data say; and whether it lay on its side."""
+    image.load()
+    orientation = _orientation(image)
+    pixels = _rgb(image) if pixels is None else pixels
+    turn = _UPRIGHT.get(orientation)
+    return (pixels if turn is None else pixels.transpose(turn)), orientation in (5, 6, 7, 8)
+
+
+@contextmanager
+def opened(encoded: bytes, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """An image whose header was read and whose size was checked; what Pillow raises meanwhile is translated.
+
+    Raises:
+        UnreadableImage: if the file is damaged, of another format, or larger than Pillow's limit.
     """
     if not encoded:
         raise UnreadableImage("empty")
     if encoded.startswith(b"\xff\xd8") and encoded.count(_SCAN) > MOST_SCANS:
         raise UnreadableImage(f"a JPEG of {encoded.count(_SCAN):,} scans, above the limit of {MOST_SCANS}")
     try:
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
-            width, height = image.size
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and width * height > limit:
-                raise UnreadableImage(f"{width} x {height} pixels, above the limit of {limit:,}")
-            if at_least is not None:
-                image.draft(None, (at_least, at_least))
-            image.load()
-            orientation = _orientation(image)
-            upright = _rgb(image)
-            if orientation in _UPRIGHT:
-                upright = upright.transpose(_UPRIGHT[orientation])
-            return upright, (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+        with Image.open(io.BytesIO(encoded), formats=formats) as image:
+            _check_size(image)
+            yield image
     except UnidentifiedImageError:
-        raise UnreadableImage(f"not a {', '.join(FORMATS)} image") from None
+        raise _unidentified(encoded, formats) from None
     except _DAMAGE as error:
-        raise UnreadableImage(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        cure = [_TOO_LARGE] if isinstance(error, Image.DecompressionBombError) else []
+        raise UnreadableImage(str(error).splitlines()[0] if str(error) else type(error).__name__, *cure) from error
+
+
+def _unidentified(encoded: bytes, formats: tuple[str, ...]) -> UnreadableImage:
+    found = format_of(encoded[:256])
+    if found == "Git LFS pointer":
+        return UnreadableImage("a Git LFS pointer", "fetch what Git LFS pointers stand for with `git lfs pull`")
+    if found in CONVERT:
+        return UnreadableImage(f"{found}, which is not read", f"convert {found} images: `{CONVERT[found]}`")
+    if found in formats:
+        return UnreadableImage(f"a {found} file that is damaged or of an unusual kind", "convert such files to PNG")
+    return UnreadableImage(f"not a {', '.join(formats)} image" + (f" but {found}" if found else ""))
+
+
+def measured(image: Image.Image, squeezed: int | None = None) -> tuple[Pixels, tuple[int, int]]:
+    """The pixels, uint8 [3, h, w] at the image's own size or [3, squeezed, squeezed], and its own (height, width)."""
+    turned, size = _turned(image, squeezed)
+    if squeezed is not None:
+        turned = turned.resize((squeezed, squeezed), Image.Resampling.BILINEAR)
+    return _pixels(turned), size
+
+
+def _turned(image: Image.Image, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
+    """The upright RGB image and its (height, width) before any reduction.
+
+    With `at_least`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep that many pixels.
+    """
+    width, height = image.size
+    if at_least is not None:
+        image.draft(None, (at_least, at_least))
+    turned, lay = upright(image)
+    return turned, (width, height) if lay else (height, width)
 
 
 def _without_ends(image: Image.Image) -> Image.Image:
@@ -144,7 +201,8 @@ def decode(encoded: bytes) -> Pixels:
     Raises:
         UnreadableImage: if the file is damaged, of another format, or larger than Pillow's limit.
     """
-    return _pixels(_open(encoded)[0])
+    with opened(encoded) as image:
+        return measured(image)[0]
 
 
 def decode_square(encoded: bytes, side: int) -> Pixels:
@@ -153,8 +211,8 @@ def decode_square(encoded: bytes, side: int) -> Pixels:
     Raises:
         UnreadableImage: as `decode`.
     """
-    image, _ = _open(encoded, at_least=2 * side)
-    image = _without_ends(image)
+    with opened(encoded) as file:
+        image = _without_ends(_turned(file, 2 * side)[0])
     width, height = image.size
     scale = side / min(width, height)
     width, height = max(side, round(width * scale)), max(side, round(height * scale))
@@ -169,5 +227,5 @@ def thumbnail(encoded: bytes, side: int) -> tuple[Pixels, tuple[int, int]]:
     Raises:
         UnreadableImage: as `decode`.
     """
-    image, size = _open(encoded, at_least=side)
-    return _pixels(image.resize((side, side), Image.Resampling.BILINEAR)), size
+    with opened(encoded) as image:
+        return measured(image, side)

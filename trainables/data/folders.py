@@ -1,4 +1,4 @@
-"""Images in folders: PATH/train/CLASS/..., with PATH/val and PATH/test where there are any, or PATH/CLASS/..."""
+"""Images in folders, a folder a class; `trainables.data.layout` says where classes and splits are."""
 
 from __future__ import annotations
 
@@ -8,47 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables.config import ConfigError, Problem
+from trainables.config import ConfigError
+from trainables.data.layout import ClassFolder, Layout, Tree, find_layout
+from trainables.data.names import EXTENSIONS, refusal_of_file
 from trainables.data.source import Contents, Row, Split, check_classes, listed
 
-__all__ = ["EXTENSIONS", "ImageFile", "ImageFolder"]
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-# Files of these kinds are listed too: reported as unreadable rather than skipped silently.
-_OTHER_IMAGES = (".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jfif", ".ppm", ".pgm", ".tga", ".psd")
-
-_SPLIT_FOLDERS: dict[str, Split] = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
-}  # fmt: skip
-
-
-def _visible_folders(folder: Path) -> list[Path]:
-    return sorted(
-        entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
-    )
-
-
-def _fail(error: OSError) -> None:
-    raise error
-
-
-def _image_files(folder: Path) -> list[Path]:
-    """Every image below `folder`, links followed. Hidden files are no images (macOS leaves `._a.jpg`)."""
-    found: list[Path] = []
-    entered: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_fail):
-        stat = os.stat(parent)
-        if (stat.st_dev, stat.st_ino) in entered:  # a link back to a parent
-            folders.clear()
-            continue
-        entered.add((stat.st_dev, stat.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(parent, name)
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS + _OTHER_IMAGES
-        ]
-    return found
+__all__ = ["ImageFile", "ImageFolder"]
 
 
 def _readable(name: str) -> str:
@@ -69,63 +34,54 @@ class ImageFile:
     def at(cls, split: Split, class_name: str, path: Path) -> ImageFile:
         try:
             stat = path.stat()
-        except (
-            OSError
-        ):  # a broken link: reading it fails as well, and that is reported with the other unreadable images
+        except OSError:  # a broken link: reading it fails as well, and is reported with the other unreadable images
             return cls(split, class_name, path, -1, -1)
         return cls(split, class_name, path, stat.st_size, stat.st_mtime_ns)
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """A folder tree of images, in a fixed order."""
+    """A folder tree of images, in a fixed order.
+
+    Attributes:
+        origins: where each split is.
+        notes: what a reader should know of the layout.
+        left_out: what lies about and is no image.
+    """
 
     path: Path
     files: tuple[ImageFile, ...]
+    origins: dict[Split, str]
+    notes: tuple[str, ...]
+    left_out: tuple[str, ...]
 
     @classmethod
     def scan(cls, path: Path) -> ImageFolder:
         """List the images of `path`.
 
         Raises:
-            ConfigError: if there is no such folder, no class folder, or a class folder without images.
+            ConfigError: if there is no such folder, its layout is not understood, or a class folder has no images.
         """
         source = f"imagefolder:{path}"
         if not path.is_dir():
-            raise ConfigError.single("data.source", source, "must name an existing folder")
+            rule = refusal_of_file(str(path)) if path.exists() else "must name an existing folder"
+            raise ConfigError.single("data.source", source, rule)
         try:
-            return cls._scan(path, source)
+            tree = Tree(path)
+            layout = find_layout(tree)
+            images = {folder: tree.below(folder.path) for folder in layout.classes}
         except OSError as error:
             rule = f"must be readable: {error.strerror} ({error.filename})"
             raise ConfigError.single("data.source", source, rule) from error
-
-    @classmethod
-    def _scan(cls, path: Path, source: str) -> ImageFolder:
-        folders = _visible_folders(path)
-        splits = {folder: _SPLIT_FOLDERS[folder.name] for folder in folders if folder.name in _SPLIT_FOLDERS}
-        if "train" not in splits.values():
-            if splits and len(splits) == len(folders):
-                raise ConfigError.single("data.source", source, "must have a folder `train` beside its other splits")
-            splits = {path: "train"}  # no split folders: every folder is a class
-        files: list[ImageFile] = []
-        empty: list[str] = []
-        for root, split in splits.items():
-            classes = _visible_folders(root)
-            if split == "train" and not classes:
-                loose = " (images stand there without one)" if _image_files(root) else ""
-                rule = f"must hold one folder of images per class in {root}, and has none{loose}"
-                raise ConfigError.single("data.source", source, rule)
-            for folder in classes:
-                images = _image_files(folder)
-                files += [ImageFile.at(split, _readable(folder.name), image) for image in images]
-                if split == "train" and not images:
-                    empty.append(folder.name)
-        if not files:
-            raise ConfigError.single("data.source", source, f"must hold images ({', '.join(EXTENSIONS)}), and has none")
-        if empty:
-            rule = f"has class folders without images: {listed(empty)}; fill or remove them"
-            raise ConfigError([Problem("data.source", source, rule)])
-        return cls(path, tuple(sorted(files)))
+        if tree.unnamed:
+            rule = (
+                f"has images whose names do not say so: {listed(tree.unnamed)}; give them an extension, or remove them"
+            )
+            raise ConfigError.single("data.source", source, rule)
+        _check_filled(tree, images)
+        files = [ImageFile.at(f.split, _readable(f.class_name), path) for f, found in images.items() for path in found]
+        notes = (*layout.notes, *_nested(tree, layout))
+        return cls(path, tuple(sorted(files)), layout.origins, notes, _left_out(tree))
 
     def _name(self, file: ImageFile) -> str:
         return _readable(str(file.path.relative_to(self.path)))
@@ -146,4 +102,34 @@ class ImageFolder:
             for file in self.files:
                 yield Row(file.split, labels[file.class_name], self._name(file), file.path)
 
-        return Contents(names, rows, len(self.files), sum(max(file.nbytes, 0) for file in self.files))
+        nbytes = sum(max(file.nbytes, 0) for file in self.files)
+        return Contents(names, rows, len(self.files), nbytes, self.origins, self.notes, self.left_out)
+
+
+def _check_filled(tree: Tree, images: dict[ClassFolder, list[Path]]) -> None:
+    source = f"imagefolder:{tree.root}"
+    beside = tree.other_files()
+    if not any(images.values()):
+        rule = f"must hold images ({', '.join(EXTENSIONS)}), and has none{beside}"
+        raise ConfigError.single("data.source", source, rule)
+    empty = [tree.name(folder.path) for folder, found in images.items() if folder.split == "train" and not found]
+    if empty:
+        filled = [folder for folder, found in images.items() if found]
+        meant = filled if len(filled) == 1 and not tree.look(filled[0].path).images else []
+        hint = f"; or did you mean imagefolder:{meant[0].path}?" if meant else ""
+        rule = f"has class folders without images: {listed(empty)}{beside}; fill or remove them{hint}"
+        raise ConfigError.single("data.source", source, rule)
+
+
+def _nested(tree: Tree, layout: Layout) -> list[str]:
+    """A word on folders inside class folders, which are no classes."""
+    inner = [tree.name(f) for folder in layout.classes for f in tree.look(folder.path).folders]
+    empty = [tree.name(f.path) for f in layout.classes if f.split != "train" and not tree.below(f.path)]
+    notes = [f"folders inside a class count to it ({listed(inner, 3)})"] if inner else []
+    return notes + ([f"empty: {listed(empty)}"] if empty else [])
+
+
+def _left_out(tree: Tree) -> tuple[str, ...]:
+    found = [f"{count} {kind}" for kind, count in tree.other.most_common()]
+    junk = [f"{count} {name}" for name, count in tree.junk.most_common()]
+    return (*found, *junk)

@@ -12,6 +12,7 @@ from trainables.config import ConfigError, Data
 from trainables.config.images import canonical_source, split_source
 from trainables.data.folders import ImageFolder
 from trainables.data.images import Images, open_images, prepare
+from trainables.data.names import is_junk
 from trainables.data.parquet import ParquetFiles
 from trainables.data.source import Contents, Row
 from trainables.data.sources import open_source
@@ -67,7 +68,7 @@ def _alone(source: str) -> ImageFolder | ParquetFiles | None:
     """The source, if none of its images are said to be for training; its files are all of one split then."""
     kind, path = split_source(canonical_source(source))
     if kind == "imagefolder" and Path(path).is_dir():
-        folders = [f for f in sorted(Path(path).iterdir()) if f.is_dir() and not f.name.startswith((".", "_"))]
+        folders = [f for f in sorted(Path(path).iterdir()) if f.is_dir() and not is_junk(f.name)]
         if len(folders) == 1 and _TEST.match(folders[0].name):
             path = str(folders[0])
         found: Any = ImageFolder.scan(Path(path))

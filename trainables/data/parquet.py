@@ -1,264 +1,209 @@
-"""Images in Parquet files of the Hugging Face layout: a struct<bytes, path> column and an integer label column.
+"""Images in tables: Parquet files as the `datasets` library, pandas and others write them.
 
-Splits come from file names (`train-00000-of-00001.parquet`, also `train/0000.parquet`); class names from the feature
-types that the schema's `huggingface` metadata records.
+`trainables.data.tables` finds the files and their splits, `trainables.data.columns` the columns; class names come from
+the feature types that the schema's `huggingface` metadata records, or from labels that are texts.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
+import pyarrow.types as kinds
 
 from trainables.config import ConfigError
+from trainables.config.images import Columns
+from trainables.data.columns import Found, Labels, class_names, find_columns, labels_of
+from trainables.data.names import EXTENSIONS, suffix
 from trainables.data.source import Contents, Row, Split, check_classes, listed
+from trainables.data.tables import Table, TableFile, find_tables, opened, unreadable
 
-__all__ = ["LABEL_COLUMNS", "ParquetFiles"]
+__all__ = ["ParquetFiles"]
 
-LABEL_COLUMNS = ("label", "fine_label", "labels")
-_PREFIX = re.compile(r"(train|training|val|valid|validation|test)(?![a-z0-9])", re.IGNORECASE)
-_SPLITS: dict[str, Split] = {
-    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
-}  # fmt: skip
 _ROWS_AT_ONCE = 16
-_DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)  # the last: a name that is not UTF-8
-_BUFFER_BYTES = 2**20  # read row groups piecemeal: Hugging Face's hold hundreds of megabytes
-# Encoded images hardly shrink. What unpacks to far more would take memory that no image needs.
-_MOST_UNPACKED, _SPARE_UNPACKED = 100, 64 * 2**20
-
-
-def _split_of(path: Path, root: Path) -> Split | None:
-    inner = path.relative_to(root).parts if path != root else (path.name,)
-    for part in reversed(inner):
-        if found := _PREFIX.match(part):
-            return _SPLITS[found[1].lower()]
-    return None
+_LONGEST_PATH = 1000
 
 
 @dataclass(frozen=True)
-class _File:
-    path: Path
-    split: Split
-    nbytes: int
-    modified_ns: int
+class _Read:
+    """What one file's schema and label column say; `images` are its image files where it holds paths alone."""
 
-
-@dataclass(frozen=True)
-class _Table:
-    """What one file's schema and label column say."""
-
-    file: _File
-    image_column: str
-    label_column: str
+    file: TableFile
+    columns: Found
+    others: tuple[str, ...]
     names: tuple[str, ...] | None
-    labels: NDArray[np.int64]
+    labels: Labels
     image_nbytes: int
+    images: tuple[Path, ...] | None
 
 
 @dataclass(frozen=True)
 class ParquetFiles:
-    """One Parquet file, or all of a folder."""
+    """One file, or all of a folder."""
 
     path: Path
-    files: tuple[_File, ...]
+    columns: Columns
+    files: tuple[TableFile, ...]
+    left_out: tuple[str, ...]
 
     @classmethod
-    def scan(cls, path: Path) -> ParquetFiles:
-        """Find the Parquet files of `path`.
+    def scan(cls, path: Path, columns: Columns) -> ParquetFiles:
+        """Find the files of `path`.
 
         Raises:
-            ConfigError: if there are none, or only some names tell a split.
+            ConfigError: as `find_tables`.
         """
-        source = f"parquet:{path}"
-        if not path.exists():
-            raise ConfigError.single("data.source", source, "must name an existing Parquet file or folder of them")
-        try:
-            found = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-            found = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
-            if odd := [file for file in found if not file.is_file()]:  # opening a pipe would wait forever
-                rule = f"must hold regular files only, unlike {listed([file.name for file in odd])}"
-                raise ConfigError.single("data.source", source, rule)
-            splits = {file: _split_of(file, path) for file in found}
-            stats = {file: file.stat() for file in found}
-        except OSError as error:
-            rule = f"must be readable: {error.strerror} ({error.filename})"
-            raise ConfigError.single("data.source", source, rule) from error
-        if not found:
-            raise ConfigError.single("data.source", source, "must hold files named *.parquet, and has none")
-        untold = [file.name for file, split in splits.items() if split is None]
-        if untold and len(untold) < len(found):
-            rule = (
-                f"must have files named after their split (train-*, validation-*, test-*), unlike {listed(untold)}; "
-                "rename or remove them"
-            )
-            raise ConfigError.single("data.source", source, rule)
-        files = [_File(file, splits[file] or "train", stats[file].st_size, stats[file].st_mtime_ns) for file in found]
-        return cls(path, tuple(files))
+        return cls(path, columns, *find_tables(path))
 
     def signature(self) -> Any:
         files = [(str(f.path), f.split, f.nbytes, f.modified_ns) for f in self.files]
-        return ["parquet", str(self.path), files]
+        return ["parquet", str(self.path), files, *self._image_files()]
+
+    def _image_files(self) -> Iterator[tuple[str, int, int]]:
+        for file in self.files:
+            try:
+                with opened(file.path) as table:
+                    paths = _paths(table, find_columns(table.schema, self.columns, file.path), file.path)
+            except ConfigError:  # whatever it is, `contents` says it
+                continue
+            for path in paths or ():
+                stat = path.stat()
+                yield str(path), stat.st_size, stat.st_mtime_ns
 
     def contents(self, downloads: Path) -> Contents:
         source = f"parquet:{self.path}"
-        tables = [_read_table(file) for file in self.files]
-        declared = {table.names for table in tables if table.names is not None}
-        if len(declared) > 1:
-            raise ConfigError.single("data.source", source, "must have the same class names in every file's metadata")
-        numbers = sorted({int(label) for table in tables for label in np.unique(table.labels)})
-        if declared:
-            names = declared.pop()
-            position = {number: number for number in range(len(names))}
-            _check_range(tables, names)
-        else:
-            names = tuple(str(number) for number in numbers)
-            position = {number: label for label, number in enumerate(numbers)}
+        tables = [_read_table(file, self.columns) for file in self.files]
+        names, positions = _classes(source, tables)
         counts: dict[Split, list[int]] = {}
-        for table in tables:
+        for table, position in zip(tables, positions, strict=True):
             count = counts.setdefault(table.file.split, [0] * len(names))
-            for number, n in zip(*np.unique(table.labels, return_counts=True), strict=True):
+            for number, n in zip(*np.unique(table.labels.numbers, return_counts=True), strict=True):
                 count[position[int(number)]] += int(n)
         check_classes(source, names, counts)
 
         def rows() -> Iterator[Row]:
-            for table in tables:
-                yield from _rows(table, [position[int(number)] for number in table.labels])
+            for table, position in zip(tables, positions, strict=True):
+                yield from _rows(table, [position[int(number)] for number in table.labels.numbers])
 
-        total = sum(len(table.labels) for table in tables)
-        return Contents(names, rows, total, sum(table.image_nbytes for table in tables))
+        total = sum(len(table.labels.numbers) for table in tables)
+        others = dict.fromkeys(name for table in tables for name in table.others)
+        unused = (f"the columns {listed(list(others))}",) if others else ()
+        named = any(table.images for table in tables)  # then image files beside the table are not left out
+        left_out = [item for item in self.left_out if not (named and suffix(item) in EXTENSIONS)]
+        return Contents(
+            names, rows, total, sum(table.image_nbytes for table in tables), self._origins(), _notes(tables),
+            (*unused, *left_out),
+        )  # fmt: skip
+
+    def _origins(self) -> dict[Split, str]:
+        if not any(file.told for file in self.files):
+            return {}
+        found: dict[Split, list[str]] = {}
+        for file in self.files:
+            name = file.path.name if file.path == self.path else str(file.path.relative_to(self.path))
+            found.setdefault(file.split, []).append(name)
+        return {split: listed(names, 1) for split, names in found.items()}
 
 
-def _unreadable(path: Path, error: Exception) -> ConfigError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ConfigError.single("data.source", f"parquet:{path}", f"must be a sound Parquet file ({reason})")
+def _classes(source: str, tables: list[_Read]) -> tuple[tuple[str, ...], list[dict[int, int]]]:
+    """The class names, and for each table the class of each of its labels."""
+    declared = {table.names for table in tables if table.names is not None}
+    if len(declared) > 1:
+        raise ConfigError.single("data.source", source, "must have the same class names in every file's metadata")
+    texts = {text for table in tables for text in table.labels.texts or ()}
+    if texts:
+        if any(table.labels.texts is None for table in tables):
+            rule = "must have labels of one kind in every file, and has texts in some and numbers in others"
+            raise ConfigError.single("data.source", source, rule)
+        names = tuple(sorted(texts))
+        place = {name: label for label, name in enumerate(names)}
+        return names, [{i: place[text] for i, text in enumerate(table.labels.texts or ())} for table in tables]
+    numbers = sorted({int(label) for table in tables for label in np.unique(table.labels.numbers)})
+    if declared:
+        names = declared.pop()
+        for table in tables:
+            beyond = table.labels.numbers >= len(names)
+            if beyond.any():
+                _refuse_label(
+                    table.file, table.labels, int(np.argmax(beyond)), f"below {len(names)}, the number of class names"
+                )
+        return names, [{number: number for number in range(len(names))}] * len(tables)
+    return tuple(map(str, numbers)), [{number: label for label, number in enumerate(numbers)}] * len(tables)
 
 
-def _image_column(schema: pa.Schema, path: Path) -> str:
-    columns = [
-        field.name
-        for field in schema
-        if pa.types.is_struct(field.type)
-        and field.type.get_field_index("bytes") >= 0
-        and (
-            pa.types.is_binary(field.type.field("bytes").type)
-            or pa.types.is_large_binary(field.type.field("bytes").type)
-        )
-    ]
-    if len(columns) > 1:
-        columns = [name for name in columns if name in ("image", "img")]
-    if len(columns) != 1:
-        rule = f"must have one image column of type struct<bytes, path>; its columns are {listed(schema.names, 10)}"
+def _notes(tables: list[_Read]) -> tuple[str, ...]:
+    found = {f"`{table.columns.label}`" for table in tables}
+    images = {f"`{table.columns.image}`" for table in tables}
+    notes = []
+    if found != {"`label`"} or images != {"`image`"}:
+        notes.append(f"labels from {listed(sorted(found))}, images from {listed(sorted(images))}")
+    if any(table.images for table in tables):
+        notes.append("images are files that the table names")
+    return tuple(notes)
+
+
+def _read_table(file: TableFile, wanted: Columns) -> _Read:
+    with opened(file.path) as table:
+        columns = find_columns(table.schema, wanted, file.path)
+        names = class_names(table.schema, columns.label, file.path)
+        labels = labels_of(table.column(columns.label), columns.label, file.path)
+        images = _paths(table, columns, file.path)
+        nbytes = table.nbytes(columns.field) if images is None else sum(path.stat().st_size for path in images)
+        others = tuple(name for name in table.schema.names if name not in (columns.image, columns.label))
+    numbers = labels.numbers
+    if len(numbers) and numbers.min() < 0:
+        bound = "0 or more (-1 often marks a test split whose labels are secret)"
+        _refuse_label(file, labels, int(np.argmax(numbers < 0)), bound)
+    return _Read(file, columns, others, names, labels, nbytes, images)
+
+
+def _paths(table: Table, columns: Found, path: Path) -> tuple[Path, ...] | None:
+    """The image files that a table without bytes names, relative to its own folder; None if it has the bytes.
+
+    Raises:
+        ConfigError: if one of them is missing.
+    """
+    if columns.field and (table.nulls(columns.field) < table.num_rows or not table.num_rows):
+        return None
+    column = table.column(columns.image)
+    named = [value["path"] if isinstance(value, dict) else value for value in column.to_pylist()]
+    if any(len(name or "") > _LONGEST_PATH for name in named):
+        rule = f"must hold images as bytes: `{columns.image}` has texts that are no paths (decode base64 into bytes)"
         raise ConfigError.single("data.source", f"parquet:{path}", rule)
-    return str(columns[0])
-
-
-def _label_column(schema: pa.Schema, path: Path) -> str:
-    for name in LABEL_COLUMNS:
-        if name in schema.names and pa.types.is_integer(schema.field(name).type):
-            return name
-    rule = f"must have an integer column {' or '.join(LABEL_COLUMNS)}; its columns are {listed(schema.names, 10)}"
-    raise ConfigError.single("data.source", f"parquet:{path}", rule)
-
-
-def _class_names(schema: pa.Schema, label_column: str, path: Path) -> tuple[str, ...] | None:
-    recorded = (schema.metadata or {}).get(b"huggingface")
-    if recorded is None:
-        return None
-    try:
-        node = json.loads(recorded)
-    except (ValueError, RecursionError) as error:
-        raise _unreadable(path, ValueError(f"its `huggingface` metadata is no JSON: {error}")) from error
-    for key in ("info", "features", label_column, "names"):
-        node = node.get(key) if isinstance(node, dict) else None
-    if node is None:
-        return None
-    if isinstance(node, list) and all(isinstance(name, str) for name in node):
-        names = tuple(name.encode("utf-8", "replace").decode() for name in node)  # JSON may hold half characters
-        if len(set(names)) == len(names):
-            return names
-    raise _unreadable(path, ValueError("the class names in its `huggingface` metadata are no list of distinct names"))
-
-
-def _read_table(file: _File) -> _Table:
-    try:
-        with pq.ParquetFile(file.path) as parquet:
-            schema, metadata = parquet.schema_arrow, parquet.metadata
-            if len(set(schema.names)) < len(schema.names):
-                raise _unreadable(file.path, ValueError(f"columns of one name: {listed(schema.names, 10)}"))
-            image, label = _image_column(schema, file.path), _label_column(schema, file.path)
-            names = _class_names(schema, label, file.path)
-            _check_sizes(file, metadata)
-            column = parquet.read(columns=[label]).column(label)
-            nbytes = sum(
-                chunk.total_uncompressed_size for chunk in _chunks(metadata) if chunk.path_in_schema == f"{image}.bytes"
-            )
-    except _DAMAGE as error:
-        raise _unreadable(file.path, error) from error
-    if column.null_count:
-        row = column.is_null().to_pylist().index(True)
-        rule = f"must have a label in every row: {column.null_count} of `{label}` are null, the first in row {row}"
-        raise ConfigError.single("data.source", f"parquet:{file.path}", rule)
-    try:
-        labels = column.cast(pa.int64()).to_numpy()
-    except pa.ArrowInvalid as error:  # a uint64 beyond int64
-        raise _unreadable(file.path, error) from error
-    if len(labels) and labels.min() < 0:
-        _refuse_label(
-            file, labels, int(np.argmax(labels < 0)), "0 or more (-1 often marks a test split whose labels are secret)"
+    files = [path.parent / name for name in named if name]
+    lost = [str(name) for name in named if not name or Path(name).is_absolute() or not (path.parent / name).is_file()]
+    if lost:
+        rule = (
+            f"must hold the bytes of its images: `{columns.image}` has paths without bytes, and {len(lost)} of "
+            f"{len(named)} files are missing beside the table ({listed(lost, 2)}); put them there, or embed the bytes"
         )
-    return _Table(file, image, label, names, labels, nbytes)
+        raise ConfigError.single("data.source", f"parquet:{path}", rule)
+    return tuple(files)
 
 
-def _chunks(metadata: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        yield from map(group.column, range(metadata.num_columns))
-
-
-def _check_sizes(file: _File, metadata: pq.FileMetaData) -> None:
-    """Refuse a small file that would fill the memory."""
-    if metadata.num_rows > file.nbytes:
-        raise _unreadable(file.path, ValueError(f"{metadata.num_rows:,} rows in {file.nbytes:,} bytes"))
-    for chunk in _chunks(metadata):
-        packed, unpacked = chunk.total_compressed_size, chunk.total_uncompressed_size
-        if unpacked > _MOST_UNPACKED * packed + _SPARE_UNPACKED:
-            reason = f"column {chunk.path_in_schema} unpacks from {packed:,} to {unpacked:,} bytes"
-            raise _unreadable(file.path, ValueError(reason))
-
-
-def _check_range(tables: list[_Table], names: tuple[str, ...]) -> None:
-    for table in tables:
-        beyond = table.labels >= len(names)
-        if beyond.any():
-            _refuse_label(
-                table.file, table.labels, int(np.argmax(beyond)), f"below {len(names)}, the number of class names"
-            )
-
-
-def _refuse_label(file: _File, labels: NDArray[np.int64], row: int, bound: str) -> None:
-    rule = f"must have labels {bound}: row {row} has {labels[row]}; correct or remove the file"
+def _refuse_label(file: TableFile, labels: Labels, row: int, bound: str) -> None:
+    rule = f"must have labels {bound}: row {row} has {labels.numbers[row]}; correct or remove the file"
     raise ConfigError.single("data.source", f"parquet:{file.path}", rule)
 
 
-def _rows(table: _Table, labels: list[int]) -> Iterator[Row]:
+def _rows(table: _Read, labels: list[int]) -> Iterator[Row]:
     file, number = table.file, 0
-    try:
-        with pq.ParquetFile(file.path, buffer_size=_BUFFER_BYTES) as parquet:
-            if parquet.metadata.num_rows != len(labels):
-                raise _unreadable(file.path, ValueError("it changed while it was read"))
-            for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=[table.image_column]):
-                for value in batch.column(0):
-                    struct = value.as_py() or {}
-                    path = struct.get("path")
-                    name = f"{file.path.name} row {number}" + (f" ({path})" if path else "")
-                    yield Row(file.split, labels[number], name, struct.get("bytes") or b"")
-                    number += 1
-    except _DAMAGE as error:
-        raise _unreadable(file.path, error) from error
+    if table.images is not None:
+        for label, image_file in zip(labels, table.images, strict=True):
+            yield Row(file.split, label, f"{file.path.name} ({image_file.name})", image_file)
+        return
+    with opened(file.path) as opened_again:
+        if opened_again.num_rows != len(labels):
+            raise unreadable(file.path, ValueError("it changed while it was read"))
+        for batch in opened_again.batches(table.columns.image, _ROWS_AT_ONCE):
+            is_struct = kinds.is_struct(batch.type)
+            for value in batch:
+                image = value.as_py()
+                struct = (image or {}) if is_struct else {"bytes": image}
+                path = struct.get("path")
+                name = f"{file.path.name} row {number}" + (f" ({path})" if path else "")
+                yield Row(file.split, labels[number], name, struct.get("bytes") or b"")
+                number += 1

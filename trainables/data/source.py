@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -36,13 +36,17 @@ class Row:
 class Contents:
     """A source whose labels have been checked; `rows` reads the images anew, in the same order, at each call.
 
-    `count` is the number of rows, `nbytes` roughly the bytes of the encoded images.
+    `count` is the number of rows, `nbytes` roughly the bytes of the encoded images. A reader is told `origins`, where
+    each split of the source comes from; `notes`, how it was understood; and `left_out`, what was not read.
     """
 
     class_names: tuple[str, ...]
     rows: Callable[[], Iterator[Row]]
     count: int
     nbytes: int
+    origins: Mapping[Split, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class Source(Protocol):

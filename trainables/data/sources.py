@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.config import ConfigError
-from trainables.config.images import canonical_source, split_source
+from trainables.config.images import Columns, canonical_source, split_source
 from trainables.config.plugins import load_plugin
 from trainables.data.builtin import Cifar, Digits, Synthetic
 from trainables.data.folders import ImageFolder
@@ -18,17 +18,17 @@ from trainables.data.source import Contents, Row, Source
 __all__ = ["BUILDERS", "open_source"]
 
 # By the names of trainables.config.images.SOURCES; each takes the path, or "" where there is none.
-BUILDERS: dict[str, Callable[[str], Source]] = {
-    "cifar10": lambda _: Cifar(10),
-    "cifar100": lambda _: Cifar(100),
-    "digits": lambda _: Digits(),
-    "synthetic": lambda _: Synthetic(),
-    "imagefolder": lambda path: ImageFolder.scan(Path(path)),
-    "parquet": lambda path: ParquetFiles.scan(Path(path)),
+BUILDERS: dict[str, Callable[[str, Columns], Source]] = {
+    "cifar10": lambda *_: Cifar(10),
+    "cifar100": lambda *_: Cifar(100),
+    "digits": lambda *_: Digits(),
+    "synthetic": lambda *_: Synthetic(),
+    "imagefolder": lambda path, _: ImageFolder.scan(Path(path)),
+    "parquet": lambda path, columns: ParquetFiles.scan(Path(path), columns),
 }
 
 
-def open_source(source: str) -> Source:
+def open_source(source: str, columns: Columns = Columns()) -> Source:  # noqa: B008 (frozen)
     """Find what a `data.source` names, which `trainables.config.Data` has checked.
 
     Raises:
@@ -36,7 +36,7 @@ def open_source(source: str) -> Source:
     """
     kind, argument = split_source(canonical_source(source))
     if kind in BUILDERS:
-        return BUILDERS[kind](argument)
+        return BUILDERS[kind](argument, columns)
     built = load_plugin("data_source", kind)(argument)
     for method in ("signature", "contents"):
         if not callable(getattr(built, method, None)):

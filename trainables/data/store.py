@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -31,13 +32,14 @@ from trainables.data.source import SPLITS, Source
 from trainables.data.sources import open_source
 from trainables.files import replacing
 
-__all__ = ["RECORD", "Request", "PreparedData", "default_cache", "open_store", "prepare", "request"]
+__all__ = ["RECORD", "Request", "PreparedData", "default_cache", "described", "open_store", "prepare", "request"]
 
 log = logging.getLogger(__name__)
 
-Request = tuple[str, float, float, int, str]
+Request = tuple[str, float, float, int, str, str | None, str | None]
 
 RECORD = "meta.json"
+_KEYS = 2  # raise it when sources must be read anew, because some are understood or converted in another way
 _FINGERPRINT = "[0-9a-f]{32}"
 
 
@@ -47,7 +49,8 @@ class PreparedData(Part):
     `fingerprint` (32 hex digits) names the content: images, labels, class names and which image is in which split.
     `encoded` tells whether images are stored as files or as pixels. `image_size` is (height, width) when all images are
     alike (and at most 224 pixels a side), else None. `counts` has the rows of `train`, `val` and `test`; `skipped`
-    names the unreadable images left out; `nbytes` has the size of each file of the store.
+    names the unreadable images left out; `nbytes` has the size of each file of the store. `description` says in three
+    lines what the data are, the source's name aside; () where an older version prepared them.
     """
 
     fingerprint: Annotated[str, Field(pattern=f"^{_FINGERPRINT}$")]
@@ -59,12 +62,20 @@ class PreparedData(Part):
     counts: dict[str, Count]
     skipped: tuple[str, ...]
     nbytes: dict[str, Count]
+    description: tuple[str, ...] = ()
     directory: Annotated[Path, Field(exclude=True, validate_default=False)] = Path()
 
     @property
     def num_classes(self) -> int:
         """How many classes there are."""
         return len(self.class_names)
+
+
+class _Prepared(Part):
+    """What an earlier request gave. The description is the request's: another folder may hold the same images."""
+
+    fingerprint: Annotated[str, Field(pattern=f"^{_FINGERPRINT}$")]
+    description: tuple[str, ...]
 
 
 def default_cache() -> Path:
@@ -83,7 +94,7 @@ def prepare(data: Data, cache: Path, source: Source | None = None) -> PreparedDa
         ConfigError: if the source can't be used or the cache not be written.
     """
     cache = cache.expanduser().absolute()
-    source = source or open_source(data.source)
+    source = source or open_source(data.source, data.columns)
     key = _key(source, data)
     if store := _recorded(cache, key):
         return store
@@ -93,7 +104,9 @@ def prepare(data: Data, cache: Path, source: Source | None = None) -> PreparedDa
                 return store
             _remove_remains(cache, key)
             store = _build(source, data, cache, key)
-            _write_json(cache / "keys" / f"{key}.json", store.fingerprint)
+            record = _Prepared(fingerprint=store.fingerprint, description=store.description)
+            with replacing(cache / "keys" / f"{key}.json") as partial:
+                partial.write_text(record.model_dump_json())
             return store
     except OSError as error:
         rule = f"must be a writable folder ({error.strerror or error}): set RESNET_SEARCH_CACHE to another one"
@@ -107,11 +120,23 @@ def open_store(cache: Path, fingerprint: str) -> PreparedData | None:
 
 def request(data: Data) -> Request:
     """The part of `data` that decides what its store holds: equal ones of a search have the same store."""
-    return canonical_source(data.source), data.val_fraction, data.test_fraction, data.split_seed, data.on_corrupt
+    return (
+        canonical_source(data.source), data.val_fraction, data.test_fraction, data.split_seed, data.on_corrupt,
+        data.columns.image, data.columns.label,
+    )  # fmt: skip
+
+
+def described(stores: Mapping[Request, PreparedData]) -> tuple[str, ...]:
+    """What the data of a search are, three lines for each source."""
+    lines = []
+    for (source, *_), store in stores.items():
+        classes, *more = store.description or (f"{store.num_classes} classes, prepared by an older version",)
+        lines += [f"{source}: {classes}", *more]
+    return tuple(lines)
 
 
 def _key(source: Source, data: Data) -> str:
-    named = [FORMAT, source.signature(), *request(data)[1:]]
+    named = [FORMAT, _KEYS, source.signature(), *request(data)[1:]]
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32]
 
 
@@ -122,10 +147,11 @@ def _lock_path(cache: Path, name: str) -> Path:
 def _recorded(cache: Path, key: str) -> PreparedData | None:
     """The store that an earlier call made for the same request."""
     try:
-        fingerprint = json.loads((cache / "keys" / f"{key}.json").read_text())
-    except (OSError, ValueError, RecursionError):  # nothing there, or nothing sound: the store is built again
+        found = _Prepared.model_validate_json((cache / "keys" / f"{key}.json").read_bytes())
+    except (OSError, ValidationError):  # nothing there, or nothing sound: the store is built again
         return None
-    return open_store(cache, fingerprint) if isinstance(fingerprint, str) else None
+    store = open_store(cache, found.fingerprint)
+    return store and store.model_copy(update={"description": found.description})
 
 
 def _read(directory: Path) -> PreparedData | None:
@@ -142,11 +168,6 @@ def _read(directory: Path) -> PreparedData | None:
         log.warning("%s is damaged: its files are not those of its record", directory)
         return None
     return store.model_copy(update={"directory": directory})
-
-
-def _write_json(path: Path, content: object) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(content))
 
 
 def _remove_remains(cache: Path, key: str) -> None:
@@ -181,12 +202,12 @@ def _build(source: Source, data: Data, cache: Path, key: str) -> PreparedData:
         directory = cache / store.fingerprint
         with FileLock(_lock_path(cache, store.fingerprint)):
             # The same images may have come by another way: a complete store stays, a damaged one is replaced.
-            if _read(directory) is None:
+            if (there := _read(directory)) is None:
                 shutil.rmtree(directory, ignore_errors=True)
                 temporary.rename(directory)
-        log.info(
-            "prepared %s as %s: %s rows, %d left out", data.source, store.fingerprint, store.counts, len(store.skipped)
-        )
+            elif not there.description:
+                (temporary / RECORD).replace(directory / RECORD)
+        log.info("prepared %s as %s", data.source, store.fingerprint)
         return store.model_copy(update={"directory": directory})
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

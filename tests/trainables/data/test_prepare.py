@@ -143,7 +143,7 @@ class TestUnreadableImages:
             "link.png (No such file",
         ):
             assert part in problem.rule
-        assert "val/dog/0000.png (not a JPEG, PNG, BMP, WEBP image)" in problem.rule
+        assert "val/dog/0000.png (not a JPEG, PNG, BMP, WEBP, TIFF, PPM, GIF image)" in problem.rule
         assert "data.on_corrupt=skip" in problem.rule
         assert list((tmp_path / "cache").glob("tmp-*")) == []
 

@@ -83,6 +83,33 @@ def test_the_fingerprint_is_of_the_content_wherever_it_lies(pets: str, tmp_path:
     assert prepare(Data(source=f"imagefolder:{copy}"), tmp_path / "cache").fingerprint != here.fingerprint
 
 
+@pytest.mark.parametrize(
+    ("source", "fingerprint"),
+    [
+        ("digits", "9b5204da6097330601f50061b8d57b6e"),
+        ("synthetic", "3f3c7b9322e47b46886974bc74e6fe5a"),
+        ("imagefolder:{data_dir}/hymenoptera", "730ace8751edca2e7333526a0290cbf1"),
+    ],
+)
+def test_data_of_earlier_studies_are_the_same(
+    source: str, fingerprint: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if "{" in source:
+        source = source.format(data_dir=request.getfixturevalue("data_dir"))
+    assert prepare(Data(source=source), tmp_path).fingerprint == fingerprint
+
+
+def test_a_store_of_an_older_version_is_described_when_it_is_met_again(pets: str, tmp_path: Path) -> None:
+    store = prepare(Data(source=pets), tmp_path)
+    record = store.directory / "meta.json"
+    older = {key: value for key, value in json.loads(record.read_text()).items() if key != "description"}
+    record.write_text(json.dumps(older))
+    assert prepare(Data(source=pets), tmp_path) == store  # what was asked for was written down
+    shutil.rmtree(tmp_path / "keys")
+    assert prepare(Data(source=pets), tmp_path) == store
+    assert json.loads(record.read_text())["description"] == list(store.description)
+
+
 def test_only_what_changes_the_split_changes_the_fingerprint(pets: str, tmp_path: Path) -> None:
     base = prepare(Data(source=pets), tmp_path).fingerprint
     for change in ({"split_seed": 1}, {"val_fraction": 0.2}, {"test_fraction": 0.3}):
