@@ -27,7 +27,7 @@ from search.study.spec import StudySpec
 from search.tracking.uri import check_reachable, default_uri
 from search.views.console import LastingConsole
 from trainables.config.plugins import allow_plugins, dotted_path
-from trainables.data.store import default_cache
+from trainables.data.store import default_cache, described
 
 __all__ = ["Plan", "open_study", "plan_study", "read_spec", "run_study"]
 
@@ -126,10 +126,11 @@ def plan_study(
     from search.tune.setup import nodes_now, resolve  # loads Ray, which takes seconds
 
     spec, concurrent = resolve(spec, Console(quiet=True))
-    weights = check_weights(spec, check_inputs(spec, default_cache()))
+    images = check_inputs(spec, default_cache())
+    weights = check_weights(spec, images)
     calibration = calibrate(spec.trial_config({}), default_cache())
     nodes = nodes_now() if spec.resources.prices is not None else {}
-    return Plan(spec, concurrent, calibration, nodes, weights)
+    return Plan(spec, concurrent, calibration, nodes, described(images), weights)
 
 
 def open_study(study: str | Path, *, out: str | Path = "runs", plugins: Iterable[str] = ()) -> StudyResult:

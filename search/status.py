@@ -85,6 +85,8 @@ def _facts(overview: Overview) -> Iterator[tuple[str, str]]:
     yield "state", _state(overview)
     count = len(overview.state.sessions)
     hours = f" of {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
+    for number, line in enumerate(overview.state.started.images if overview.state.started else ()):
+        yield "" if number else "images", line
     yield "time", f"{duration(overview.seconds)}{hours} in {count} session{'s' * (count != 1)}"
     if overview.cost is not None:
         rate = f", {amount(overview.cost_an_hour)} an hour now" if overview.cost_an_hour else ""

@@ -61,12 +61,12 @@ def open_session(
 
 
 def session_start(
-    spec: StudySpec, folder: Path, fingerprint: str | None, weights: tuple[str, ...] = ()
+    spec: StudySpec, folder: Path, fingerprint: str | None, images: tuple[str, ...] = (), weights: tuple[str, ...] = ()
 ) -> SessionStarted:
     """The event that begins the next session of the study in `folder`, with what it runs on."""
     return SessionStarted(
         session=next_session(folder / "journal"), time=time.time(), versions=versions(), git=git_commit(),
-        fingerprint=fingerprint, weights=weights, identity=identity_checksum(spec),
+        fingerprint=fingerprint, images=images, weights=weights, identity=identity_checksum(spec),
     )  # fmt: skip
 
 

@@ -80,14 +80,16 @@ class TrialEvent(_Event):
 class SessionStarted(SessionEvent):
     """A driver started to work on the study.
 
-    `fingerprint` is that of the prepared images, None without images; `weights` says what was loaded of pretrained
-    weights; `identity` is `state.identity_checksum` of what the study is.
+    `fingerprint` is that of the prepared images, None without images; `images` describes them, three lines for each
+    source; `weights` says what was loaded of pretrained weights; `identity` is `state.identity_checksum` of what the
+    study is.
     """
 
     event: Literal["session_started"] = "session_started"
     versions: dict[str, str]
     git: str | None = None
     fingerprint: str | None = None
+    images: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     identity: str | None = None
 

@@ -30,13 +30,15 @@ class Calibration:
 class Plan:
     """What a study would do: so many trials at once, on so many nodes of each type (empty if nothing has a price).
 
-    `weights` says what is loaded of pretrained weights.
+    `images` describes the prepared images, three lines for each source; `weights` says what is loaded of pretrained
+    weights.
     """
 
     spec: StudySpec
     concurrent: int
     calibration: Calibration
     nodes: Mapping[str, int]
+    images: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
 
 

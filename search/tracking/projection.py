@@ -100,7 +100,7 @@ class RunProjection:
                     **_source_of(event),
                     **self._parent_tags,
                     **_made_with(event),
-                    **_weights_of(event),
+                    **_lines_of(event),
                 }
             else:
                 self._closed = event
@@ -240,8 +240,10 @@ def _source_of(session: SessionStarted) -> dict[str, str]:
     return {"mlflow.source.git.commit": session.git} if session.git else {}
 
 
-def _weights_of(session: SessionStarted) -> dict[str, str]:
-    return {"resnet_search.weights": "\n".join(session.weights)[:MAX_TAG]} if session.weights else {}
+def _lines_of(session: SessionStarted) -> dict[str, str]:
+    """What the images and the pretrained weights are."""
+    found = {"resnet_search.images": session.images, "resnet_search.weights": session.weights}
+    return {tag: "\n".join(lines)[:MAX_TAG] for tag, lines in found.items() if lines}
 
 
 def _made_with(session: SessionStarted) -> dict[str, str]:

@@ -33,6 +33,7 @@ from search.views.console import LastingConsole, say
 from search.views.next_commands import shown
 from search.views.plan import combinations_line
 from search.views.progress import Progress
+from trainables.data.store import described
 from trainables.files import write_text
 
 __all__ = ["Objects", "search_study"]
@@ -107,7 +108,7 @@ def _search(
     write_text(folder / "study.yaml", spec.dump())
     if mirror is not None:
         mirror.copy_study()
-    started = session_start(spec, folder, setup.fingerprint, setup.weights)
+    started = session_start(spec, folder, setup.fingerprint, described(setup.images), setup.weights)
     if past:
         for line in resumption(before, started):
             say(console, line)

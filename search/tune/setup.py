@@ -25,7 +25,7 @@ from search.tune.gpu_share import calibrated
 from search.tune.nodes import alive_nodes, expected_resources, fastest_precision_on_nodes, possible_types
 from search.views.console import say
 from trainables.cpu import available_cpus, fastest_precision
-from trainables.data.store import PreparedData, Request, default_cache
+from trainables.data.store import PreparedData, Request, default_cache, described
 
 __all__ = ["Setup", "nodes_now", "resolve", "set_up"]
 
@@ -103,7 +103,7 @@ def set_up(
         images = check_inputs(spec, cache)
         weights = check_weights(spec, images)
         shared = share_prepared(storage, images) if storage is not None and cluster_address() else {}
-    for line in weights:
+    for line in (*described(images), *weights):
         say(console, line)
     if spec.resources.gpus_per_trial == "auto":
         spec, concurrent = _measured(spec, cache, shared, storage, console)

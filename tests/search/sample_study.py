@@ -84,6 +84,9 @@ ENDINGS = (
 )  # fmt: skip
 
 
+IMAGES = ("digits: 10 classes", "splits: train 1,375 (the rest)", "images: 8 x 8 pixels")
+
+
 def sample_events(spec: StudySpec, endings: Sequence[TrialStatus] = ENDINGS, session: int = 1) -> list[Event]:
     versions = {"python": "3.11.0", "platform": "Linux", "torch": "2.14.1"}
     events: list[Event] = [
@@ -93,6 +96,7 @@ def sample_events(spec: StudySpec, endings: Sequence[TrialStatus] = ENDINGS, ses
             versions=versions,
             git="abc123",
             fingerprint="f00d",
+            images=IMAGES,
             weights=("weights: 44 of 44",),
         )
     ]

@@ -125,6 +125,17 @@ def test_an_argument_that_cannot_be_used(tmp_path: Path, refused: Refused, argum
     assert words in refused(*arguments.split())
 
 
+@pytest.mark.parametrize(
+    ("folders", "named"), [(("cat", "dog", "Test"), "Test/"), (("train/cat", "train/dog", "val"), "val/0.png")]
+)
+def test_data_that_are_not_understood(
+    tmp_path: Path, refused: Refused, folders: tuple[str, ...], named: str
+) -> None:
+    message = refused("cifar10_resnet20", "--data", pictures(tmp_path, *folders))
+    assert named in message
+    assert message.count("\n") == 1
+
+
 def test_a_corrupt_image(tmp_path: Path, refused: Refused) -> None:
     data = pictures(tmp_path, "ants", "bees")
     victim = tmp_path / "pictures" / "bees" / "7.png"

@@ -19,6 +19,7 @@ from search.study.parse import load_study
 from search.views.summary import look
 from tests.conftest import Typed
 from tests.search.sample_study import (
+    IMAGES,
     first_session,
     metrics,
     priced_events,
@@ -47,7 +48,8 @@ def shown(folder: Path, terminal: bool = False, width: int = 80) -> list[str]:
 def busy() -> list[Event]:
     """A third session, 20 days old, with a running trial and more trouble than is shown."""
     now, day = time.time(), 86400
-    events: list[Event] = [*troubled_events(SPEC)[:-1], SessionStarted(session=3, time=now - 20 * day, versions={})]
+    events: list[Event] = troubled_events(SPEC)[:-1]
+    events += [SessionStarted(session=3, time=now - 20 * day, versions={}, images=IMAGES)]
     events += [suggested(SPEC, 5), EpochReported(trial=5, epoch=1, metrics=metrics(5, 1), time=now - 10 * day)]
     for trial in range(6, 20):
         error = f"ray.exceptions.OutOfMemoryError: [trial {trial}] " + "The node runs low. " * 40
@@ -70,6 +72,8 @@ def test_a_running_search(tmp_path: Path) -> None:
         narrow = shown(folder, terminal=True)
     found = facts(lines)
     assert found["study"] == f"sample in {folder}"
+    start = lines.index(f"images   {IMAGES[0]}")
+    assert lines[start + 1 : start + 3] == [f"         {line}" for line in IMAGES[1:]]
     assert re.fullmatch(r"running: session 3 for 20 days, process \d+ on \S+", found["state"])
     assert found["time"].endswith("in 3 sessions")
     assert found["trials"] == "5 of 40 have ended; 14 pending, 1 running, 2 completed, 2 stopped, 1 failed"
