@@ -76,7 +76,8 @@ def test_every_trial_is_a_run_under_the_search(store: str, tmp_path: Path) -> No
     assert parent.data.metrics["best_objective"] == metrics(4, EPOCHS)["val_accuracy"]
     wanted = {
         "resnet_search.git": "abc123", "resnet_search.fingerprint": "f00d",
-        "resnet_search.images": "\n".join(IMAGES), "resnet_search.weights": "weights: 44 of 44", "version.torch": "2.14.1",
+        "resnet_search.images": "\n".join(IMAGES),
+        "resnet_search.weights": "weights: 44 of 44", "version.torch": "2.14.1",
         "best_trial": "4", "best_run_id": children[4].info.run_id,
     }  # fmt: skip
     assert wanted.items() <= parent.data.tags.items()
