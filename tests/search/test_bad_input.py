@@ -128,9 +128,7 @@ def test_an_argument_that_cannot_be_used(tmp_path: Path, refused: Refused, argum
 @pytest.mark.parametrize(
     ("folders", "named"), [(("cat", "dog", "Test"), "Test/"), (("train/cat", "train/dog", "val"), "val/0.png")]
 )
-def test_data_that_are_not_understood(
-    tmp_path: Path, refused: Refused, folders: tuple[str, ...], named: str
-) -> None:
+def test_data_that_are_not_understood(tmp_path: Path, refused: Refused, folders: tuple[str, ...], named: str) -> None:
     message = refused("cifar10_resnet20", "--data", pictures(tmp_path, *folders))
     assert named in message
     assert message.count("\n") == 1
