@@ -62,6 +62,14 @@ class Typed(Protocol):
     def __call__(self, verb: Callable[..., None], *arguments: str) -> Done: ...
 
 
+@pytest.fixture(autouse=True)
+def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that a test allows is allowed in that test alone."""
+    from trainables.config import plugins
+
+    monkeypatch.setattr(plugins, "_allowed", dict(plugins._allowed))
+
+
 @pytest.fixture
 def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Typed:
     """Verbs as a user types them, in a folder and an environment of their own."""

@@ -40,7 +40,7 @@ def test_without_a_gpu_auto_is_refused() -> None:
 
 
 def test_what_is_no_number_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--gpus-per-trial: must be a number, or auto, got 'many'"):
+    with pytest.raises(ConfigError, match="--gpus-per-trial: must be a number, 0 for none, or auto, got 'many'"):
         override(load_study("digits_resnet8"), gpus_per_trial="many")
 
 
