@@ -106,8 +106,8 @@ def test_real_training_gives_the_same_numbers_however_often_it_was_killed(tmp_pa
 
 @pytest.mark.slow
 def test_the_first_signal_saves_the_trials_and_says_how_to_resume(tmp_path: Path) -> None:
-    tree = synthetic_study("asha", trials=2, epochs=3)
-    tree["trial"]["model"]["seconds_per_epoch"] = 2.0  # so that the signal comes in the middle of an epoch
+    tree = synthetic_study("asha", trials=2, epochs=5)
+    tree["trial"]["model"]["seconds_per_epoch"] = 3.0  # so that the signal comes in the middle of an epoch
     process = begin(written(tree, tmp_path), tmp_path, 3)
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
