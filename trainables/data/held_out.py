@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,15 +11,13 @@ from trainables.config import ConfigError, Data
 from trainables.config.images import canonical_source, split_source
 from trainables.data.folders import ImageFolder
 from trainables.data.images import Images, open_images, prepare
-from trainables.data.names import is_junk
+from trainables.data.names import is_junk, split_of_folder, split_of_table
 from trainables.data.parquet import ParquetFiles
 from trainables.data.source import Contents, Row
 from trainables.data.sources import open_source
 from trainables.data.store import PreparedData
 
 __all__ = ["open_test", "open_test_alone"]
-
-_TRAIN, _TEST = re.compile(r"(?i)train"), re.compile(r"(?i)(test|eval)(ing|uation)?(_?set|_?images|_?data)?$")
 
 
 def open_test(data: Data, cache: Path) -> Images:
@@ -46,7 +43,7 @@ def open_test_alone(data: Data, cache: Path, trained_on: str | None) -> tuple[Im
     Raises:
         ConfigError: as `trainables.data.store.prepare`.
     """
-    source = _alone(data.source)
+    source = _alone(data)
     if source is None or (trained_on is not None and trained_on == _fingerprint(data, cache)):
         return None
     store = prepare(data, cache, _AllTest(source))
@@ -64,21 +61,22 @@ def _fingerprint(data: Data, cache: Path) -> str | None:
         return None
 
 
-def _alone(source: str) -> ImageFolder | ParquetFiles | None:
+def _alone(data: Data) -> ImageFolder | ParquetFiles | None:
     """The source, if none of its images are said to be for training; its files are all of one split then."""
-    kind, path = split_source(canonical_source(source))
+    kind, path = split_source(canonical_source(data.source))
     if kind == "imagefolder" and Path(path).is_dir():
         folders = [f for f in sorted(Path(path).iterdir()) if f.is_dir() and not is_junk(f.name)]
-        if len(folders) == 1 and _TEST.match(folders[0].name):
+        if len(folders) == 1 and split_of_folder(folders[0].name) in ("val", "test"):
             path = str(folders[0])
         found: Any = ImageFolder.scan(Path(path))
+        named = {split_of_folder(part) for file in found.files for part in file.path.relative_to(path).parts[:-1]}
     elif kind == "parquet":
-        found = open_source(source)
+        found = open_source(data.source, data.columns)
+        named = {split_of_table(part) for file in found.files for part in file.path.relative_to(path).parts}
     else:
         return None
-    names = {part for file in found.files for part in file.path.relative_to(Path(path).parent).parts[1:]}
     splits = {file.split for file in found.files}
-    if splits not in ({"train"}, {"test"}) or (splits == {"train"} and any(map(_TRAIN.match, names))):
+    if splits not in ({"train"}, {"test"}) or (splits == {"train"} and "train" in named):
         return None
     files = tuple(replace(file, split="train") for file in found.files)
     return replace(found, files=files)  # type: ignore[no-any-return]
