@@ -1,0 +1,198 @@
+"""What the checks measure on a study's records: order, noise, resolution, and which settings have an effect."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.journal.records import TrialRecord, TrialStatus
+from search.journal.result import StudyResult
+from spaces import Choice, Domain
+
+__all__ = [
+    "SHARES", "Effect", "Effects", "below", "completed", "effects", "judged", "noise", "position", "rank_correlation",
+    "ranks", "rounded", "side", "validation_images", "values_of",
+]  # fmt: skip
+
+Array = NDArray[np.float64]
+
+SHARES = ("val_accuracy", "val_precision", "val_recall", "val_f1")  # fractions of the validation images, or near it
+MOST_IMAGES = 1_000_000
+PERMUTATIONS = 999
+
+
+def side(result: StudyResult) -> float:
+    """1 if more of the objective is better, -1 if less."""
+    return 1.0 if result.spec.objective.mode == "max" else -1.0
+
+
+def values_of(record: TrialRecord, metric: str) -> list[float]:
+    """The metric after each epoch; NaN where it was not reported."""
+    return [epoch.metrics.get(metric, math.nan) for epoch in record.history]
+
+
+def completed(result: StudyResult) -> list[TrialRecord]:
+    """Trials that trained to their end, with a finite objective, best first; of equals the earlier."""
+    metric, sign = result.spec.objective.metric, side(result)
+    found = [r for r in result.trials if r.status is TrialStatus.COMPLETED and math.isfinite(r.value(metric))]
+    return sorted(found, key=lambda record: (-sign * record.value(metric), record.number))
+
+
+def judged(result: StudyResult) -> list[TrialRecord]:
+    """Suggested trials that the search has judged, worst first: diverged ones, then the others by epochs and value.
+
+    Whoever was stopped or is paused at a rung is worse than all that passed it. Recipes are left out: they pass every
+    rung, however bad they are. So are trials under way and those that failed, which say nothing about their settings.
+    """
+    metric, sign = result.spec.objective.metric, side(result)
+    ends = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.PAUSED, TrialStatus.DIVERGED)
+
+    def merit(record: TrialRecord) -> tuple[bool, bool, int, float]:
+        value, whole = record.value(metric), record.status is TrialStatus.COMPLETED
+        fine = record.status is not TrialStatus.DIVERGED and math.isfinite(value)
+        return fine, whole, 0 if whole else record.last_epoch, sign * value if fine else 0.0
+
+    found = [r for r in result.trials if r.status in ends and r.history and r.recipe is None and r.values is not None]
+    return sorted(found, key=merit)
+
+
+def ranks(values: Sequence[float]) -> Array:
+    """Ranks from 0; equal values share their mean."""
+    array = np.asarray(values, dtype=float)
+    _, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
+    means: Array = np.cumsum(counts) - (counts + 1) / 2
+    return means[inverse]
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
+    """Spearman's; 0 where one side is constant."""
+    left, right = ranks(a), ranks(b)
+    left, right = left - left.mean(), right - right.mean()
+    scale = math.sqrt(float(left @ left) * float(right @ right))
+    return float(left @ right) / scale if scale else 0.0
+
+
+def validation_images(result: StudyResult) -> int | None:
+    """The number of validation images, or a divisor of it, from accuracies being multiples of 1/n; None if they aren't.
+
+    An accuracy that is no fraction of counts would have to lie within 1e-12 of one by chance.
+    """
+    seen = {v for r in result.trials for v in values_of(r, "val_accuracy") if math.isfinite(v) and 0 < v < 1}
+    images = 1
+    for value in seen:
+        share = Fraction(value).limit_denominator(100_000)
+        images = math.lcm(images, share.denominator)
+        if abs(share.numerator / share.denominator - value) > 1e-12 or images > MOST_IMAGES:
+            return None
+    return images if len(seen) > 1 else None
+
+
+def noise(result: StudyResult) -> float | None:
+    """A lower bound of the standard deviation of one trial's last value, in the objective's unit; None if unknown.
+
+    The larger of two: the jitter from epoch to epoch in the second half of the curves, as the median over trials (from
+    second differences, which a straight line does not have); and that of counting images. What another seed would
+    change is not known from one seed.
+    """
+    metric, jitters = result.spec.objective.metric, []
+    ended = completed(result)
+    for record in ended:
+        half = np.asarray(values_of(record, metric)[len(record.history) // 2 :])
+        if len(half) >= 3 and np.isfinite(half).all():
+            jitters.append(math.sqrt(float(np.mean(np.diff(half, 2) ** 2)) / 6))
+    found = [float(np.median(jitters))] if jitters else []
+    images = validation_images(result)
+    if images is not None and metric == "val_accuracy" and ended:
+        share = ended[0].value(metric)
+        found.append(math.sqrt(share * (1 - share) / images))
+    return max(found, default=None)
+
+
+def position(domain: Domain, value: Any) -> float:
+    """Where a number lies in its range, 0 to 1, in the range's own scale; which option, for a choice."""
+    if isinstance(domain, Choice):
+        return float(domain.options.index(domain.canonical(value)))
+    low, high, at = float(domain.low), float(domain.high), float(value)
+    if domain.log:
+        low, high, at = math.log(low), math.log(high), math.log(at)
+    return (at - low) / (high - low)
+
+
+def rounded(value: float) -> float:
+    """To two digits."""
+    return float(f"{value:.2g}")
+
+
+def below(key: str) -> str:
+    """Where a searched value stands: its config path, and the options on which it hangs."""
+    *options, path = key.split("/")
+    return path if not options else f"{path} ({', '.join(options)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """How much of the order of the trials a setting explains, 0 to 1, and how likely so much is by chance."""
+
+    key: str
+    explained: float
+    chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """The settings, strongest first, and how likely it is that the strongest stands out so much by chance alone."""
+
+    settings: tuple[Effect, ...]
+    chance: float
+
+
+def effects(result: StudyResult) -> Effects | None:
+    """Which settings the order of the trials depends on, alone or in a curve with one bend; None with under 8 trials.
+
+    A permutation test. For each setting the share of the variance of the ranks that a parabola in its value, or its
+    options, explain among the trials that have it; the strongest counts in units of what permuted ranks give.
+    """
+    trials = judged(result)
+    if len(trials) < 8:
+        return None
+    draws = np.random.default_rng(0)
+    order = np.arange(len(trials), dtype=float)
+    shuffled = np.stack([order, *(draws.permutation(order) for _ in range(PERMUTATIONS))])
+    names, explained = [], []
+    for key, domain in result.spec.parsed_space.domains().items():
+        rows = [i for i, record in enumerate(trials) if key in _values(record)]
+        basis = _basis(domain, [_values(trials[i])[key] for i in rows]) if len(rows) >= 8 else None
+        if basis is not None:
+            here = shuffled[:, rows] - shuffled[:, rows].mean(axis=1, keepdims=True)
+            names.append(key)
+            explained.append(((here @ basis) ** 2).sum(axis=1) / (here**2).sum(axis=1))
+    if not names:
+        return None
+    shares = np.stack(explained)
+    scores = (shares - shares.mean(axis=1, keepdims=True)) / np.maximum(shares.std(axis=1, keepdims=True), 1e-12)
+    chances = (scores >= scores[:, :1] - 1e-12).mean(axis=1)
+    strongest = scores.max(axis=0)
+    found = [Effect(name, float(shares[i, 0]), float(chances[i])) for i, name in enumerate(names)]
+    return Effects(
+        tuple(sorted(found, key=lambda effect: effect.chance)), float((strongest >= strongest[0] - 1e-12).mean())
+    )
+
+
+def _values(record: TrialRecord) -> Mapping[str, Any]:
+    return record.values or {}
+
+
+def _basis(domain: Domain, values: Sequence[Any]) -> Array | None:
+    """Orthonormal columns of what the setting can explain, its mean left out; None if it does not vary."""
+    at = np.array([position(domain, value) for value in values])
+    columns = [at == option for option in np.unique(at)] if isinstance(domain, Choice) else [at, at**2]
+    matrix = np.stack(columns, axis=1).astype(float)
+    left, scale, _ = np.linalg.svd(matrix - matrix.mean(axis=0), full_matrices=False)
+    basis: Array = left[:, scale > 1e-9]
+    return basis if 0 < basis.shape[1] < len(values) - 2 else None

@@ -1,0 +1,128 @@
+"""Checks of the best trial: against the recipes, against luck, and against a network that learned nothing."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+from search.analysis.measures import SHARES, completed, noise, side, validation_images
+from search.journal.records import TrialRecord, TrialStatus
+from search.journal.result import StudyResult
+from trainables.check import Check
+
+__all__ = ["against_recipes", "last_improvement", "one_class", "resolution"]
+
+FEW = 5  # suggested trials before which nothing is said against a search
+ENOUGH = 10
+COARSE = 3  # images between the best trials, fewer than which the order is chance
+
+
+def against_recipes(result: StudyResult) -> Check:
+    """Whether the best trial beats the best recipe by more than noise, the best of so many being lucky."""
+    name, metric, ended = "against recipes", result.spec.objective.metric, completed(result)
+    recipe = next((record for record in ended if record.recipe is not None), None)
+    suggested = [record for record in ended if record.recipe is None]
+    if recipe is None:
+        why = "no recipe has completed" if result.spec.recipes else "the study has no recipes"
+        return Check(name, "unknown", why)
+    if not suggested or (not result.finished and len(suggested) < FEW):
+        return Check(name, "unknown", f"{len(suggested)} suggested trials have completed")
+    best, gain = suggested[0], side(result) * (suggested[0].value(metric) - recipe.value(metric))
+    text = f"trial {best.number} {metric} {best.value(metric):.4f}, recipe {recipe.recipe} {recipe.value(metric):.4f}"
+    if gain <= 0:
+        step = f"{{search}} --trials {2 * result.spec.budget.trials}; or use the recipe"
+        return Check(name, "warning", f"no suggestion beats a recipe: {text}", step)
+    sd = noise(result)
+    if sd is None:
+        return Check(name, "unknown", f"{text}: the curves are too short to tell the noise")
+    luck = NormalDist().inv_cdf(1 - 0.05 / len(suggested)) * sd * math.sqrt(2)
+    if gain >= luck:
+        return Check(
+            name, "ok", f"{text}: better by {gain:.4f}, of which luck explains up to {luck:.4f}; seeds add more"
+        )
+    text += f": {gain:.4f} better is within the noise, which explains up to {luck:.4f} for the best of {len(suggested)}"
+    return Check(name, "warning", text, _comparison(result, recipe))
+
+
+def _comparison(result: StudyResult, recipe: TrialRecord) -> str:
+    metric = result.spec.objective.metric
+    option = "" if metric == "val_accuracy" else f" --metric {metric}"
+    export = f"python -m search.export {{study}} --trial {recipe.number} --to recipe.yaml"
+    return f"{export} && python -m trainables.compare {{best_config}} recipe.yaml --seeds 5{option}"
+
+
+def last_improvement(result: StudyResult) -> Check:
+    """Whether the best was found at the end, so that more trials would pay, or so long ago that they do not."""
+    name, metric, sign, best = "last improvement", result.spec.objective.metric, side(result), result.best()
+    ended = sorted(record.number for record in result.trials if record.status.ended)
+    if best is None or len(ended) < ENOUGH:
+        return Check(name, "unknown", f"{len(ended)} trials have ended; {ENOUGH} with a best one can tell")
+    place = ended.index(best.number) + 1
+    text = f"the best, trial {best.number}, was number {place} of {len(ended)} that have ended"
+    before = [sign * record.value(metric) for record in completed(result) if record.number < best.number]
+    gain = sign * best.value(metric) - max(before, default=-math.inf)
+    if place > 0.8 * len(ended) and gain > (noise(result) or 0.0) * math.sqrt(2):
+        more = math.ceil(1.5 * max(len(ended), result.spec.budget.trials))
+        text += f", {gain:.4f} better than those before" if before else ""
+        return Check(name, "warning", f"{text}: more trials would pay", f"{{search}} --trials {more}")
+    if not result.finished and len(ended) >= 2 * ENOUGH and place <= len(ended) / 4:
+        step = "Ctrl-C ends the search, and its files are written; or let it use up its budget"
+        return Check(name, "warning", f"{text}: more trials are unlikely to pay", step)
+    return Check(name, "ok", text)
+
+
+def resolution(result: StudyResult) -> Check:
+    """Whether the objective can tell the best trials apart: one validation image is 1/n."""
+    name, metric, ended = "resolution", result.spec.objective.metric, completed(result)
+    if metric not in SHARES:
+        return Check(name, "ok", f"{metric} is continuous")
+    images = validation_images(result)
+    if images is None or len(ended) < 3:
+        return Check(name, "unknown", "the number of validation images cannot be told from the values")
+    values = [record.value(metric) for record in ended]
+    ties = sum(abs(value - values[0]) < 0.5 / images for value in values)
+    apart = (values[0] - values[2]) * images
+    text = f"one of {images:,} validation images is {1 / images:.2g}"
+    step = (
+        "more validation images: {search} --set data.val_fraction=0.3 --fresh; or a continuous objective: "
+        "{search} --set objective.metric=val_loss --fresh"
+    )
+    if ties > 1:
+        return Check(name, "warning", f"{text}; {ties} trials tie at the top with {values[0]:.4f}", step)
+    if apart < COARSE and images < 1000:
+        return Check(name, "warning", f"{text}; the best 3 trials are {apart:.0f} images apart", step)
+    return Check(name, "ok", f"{text}; the best 3 trials are {apart:.0f} images apart")
+
+
+def one_class(result: StudyResult) -> Check:
+    """Whether networks predict one class for every image.
+
+    The macro averages tell, without the class counts: for a network that takes all images for one of K classes, which a
+    share s of them has, accuracy is s, recall 1/K, precision s/K and F1 (2s/(1 + s))/K.
+    """
+    name, seen = "one class", [r for r in result.trials if r.history and r.status is not TrialStatus.FAILED]
+    known = [record for record in seen if all(metric in record.history[-1].metrics for metric in SHARES)]
+    if not known:
+        return Check(name, "unknown", "no trial has reported accuracy, precision, recall and F1")
+    bad, best = [record for record in known if _predicts_one(record)], result.best()
+    if not bad:
+        return Check(name, "ok", f"none of {len(known)} networks predicts one class for every image")
+    share = bad[0].value("val_accuracy")
+    text = f"{len(bad)} of {len(known)} networks predict one class for every image (accuracy {share:.4f}, its share)"
+    step = "lower learning rates, labels that fit the images, or --set regularization.imbalance=class_weights --fresh"
+    if best in bad or (len(known) >= FEW and len(bad) > len(known) / 2):
+        return Check(name, "problem", f"{text}{', the best among them' * (best in bad)}", step)
+    if len(bad) > 0.2 * len(known) and len(bad) > 1:
+        return Check(name, "warning", text, step)
+    return Check(name, "ok", text)
+
+
+def _predicts_one(record: TrialRecord) -> bool:
+    accuracy, precision, recall, f1 = (record.value(metric) for metric in SHARES)
+    if not (0 < accuracy < 1 and 0 < recall <= 0.5):
+        return False
+    classes = 1 / recall
+    expected = (accuracy * recall, 2 * accuracy / (1 + accuracy) * recall)
+    return (
+        abs(classes - round(classes)) < 1e-6 and math.isclose(precision, expected[0]) and math.isclose(f1, expected[1])
+    )

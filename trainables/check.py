@@ -1,0 +1,41 @@
+"""The result of one check of a doctor: of a search, of data, of a model. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Check", "CheckStatus", "alarms"]
+
+CheckStatus = Literal["ok", "warning", "problem", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check says.
+
+    Attributes:
+        name: what was checked, in two or three words.
+        status: `problem`: the result cannot be trusted as it is. `warning`: something that a user should know, or could
+            do better. `unknown`: the records cannot tell.
+        evidence: what was seen, with its numbers, in one line.
+        next_step: a command, or a line of advice; None if it is ok, or if nothing can be done.
+
+    Raises:
+        ValueError: if a check that is ok has a next step.
+    """
+
+    name: str
+    status: CheckStatus
+    evidence: str
+    next_step: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.status == "ok" and self.next_step is not None:
+            raise ValueError(f"{self.name}: there is nothing to do where a check is ok")
+
+
+def alarms(checks: Iterable[Check]) -> list[Check]:
+    """The checks that a user must see, problems first."""
+    return sorted((check for check in checks if check.status in ("problem", "warning")), key=lambda check: check.status)
