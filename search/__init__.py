@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from search.algorithms.schedulers.base import Decision, Promotion, Scheduler
     from search.algorithms.searchers.base import Searcher
-    from search.api import open_study, plan_study, run_study
+    from search.api import check_study, open_study, plan_study, run_study
     from search.engine.listeners import Listener
     from search.journal.events import Event
     from search.journal.records import TrialRecord, TrialStatus
@@ -24,17 +24,19 @@ if TYPE_CHECKING:
     from search.planning.calibration import Plan
     from search.study.parse import load_study
     from search.study.spec import StudySpec
+    from trainables.check import Check
     from trainables.config import ConfigError
 
 __all__ = [
-    "ConfigError", "Decision", "Event", "Listener", "Plan", "Promotion", "Scheduler", "Searcher", "StudyResult",
-    "StudySpec", "TrialRecord", "TrialStatus", "load_study", "open_study", "plan_study", "run_study",
+    "Check", "ConfigError", "Decision", "Event", "Listener", "Plan", "Promotion", "Scheduler", "Searcher",
+    "StudyResult", "StudySpec", "TrialRecord", "TrialStatus", "check_study", "load_study", "open_study", "plan_study",
+    "run_study",
 ]  # fmt: skip
 
 _MODULES = {
     "search.algorithms.schedulers.base": ("Decision", "Promotion", "Scheduler"),
     "search.algorithms.searchers.base": ("Searcher",),
-    "search.api": ("open_study", "plan_study", "run_study"),
+    "search.api": ("check_study", "open_study", "plan_study", "run_study"),
     "search.engine.listeners": ("Listener",),
     "search.journal.events": ("Event",),
     "search.journal.records": ("TrialRecord", "TrialStatus"),
@@ -42,6 +44,7 @@ _MODULES = {
     "search.planning.calibration": ("Plan",),
     "search.study.parse": ("load_study",),
     "search.study.spec": ("StudySpec",),
+    "trainables.check": ("Check",),
     "trainables.config": ("ConfigError",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -14,6 +14,7 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "run": ("search.run", "Search hyperparameters, or continue a search."),
     "status": ("search.status", "How a search stands, also while it runs."),
+    "check": ("search.check", "Whether a search's result can be trusted, and what to do next."),
     "export": ("search.export", "Write the config of the best trial, or of any other."),
     "track": ("search.track", "Bring an MLflow up to date with a study."),
     "ui": ("search.ui", "Open MLflow on a study's trials."),

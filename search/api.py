@@ -25,11 +25,13 @@ from search.study.settings import InstanceSettings
 from search.study.smoke import shrink
 from search.study.spec import StudySpec
 from search.tracking.uri import check_reachable, default_uri
+from search.views.checks import checked
 from search.views.console import LastingConsole
+from trainables.check import Check
 from trainables.config.plugins import allow_plugins, dotted_path
 from trainables.data.store import default_cache, described
 
-__all__ = ["Plan", "open_study", "plan_study", "read_spec", "run_study"]
+__all__ = ["Plan", "check_study", "open_study", "plan_study", "read_spec", "run_study"]
 
 
 def read_spec(
@@ -147,3 +149,19 @@ def open_study(study: str | Path, *, out: str | Path = "runs", plugins: Iterable
     allow_plugins(plugins)
     folder = find_study(str(study), Path(out))
     return collect(*read_study(folder), folder)
+
+
+def check_study(result: StudyResult) -> list[Check]:
+    """The search's own doctor: can this result be trusted, and what should be done next? Also while the search runs.
+
+    The checks, each with a status, its evidence in one line and the next step: failures, divergence, networks that
+    predict one class, the best against the recipes, the resolution of the objective, ranges that end too early,
+    settings without influence, too few trials, when the best was found, the length of training, whether early ranks
+    predict the last ones, and what other stopping rules would have done on the same curves. docs/results.md says what
+    each looks at.
+
+    Example:
+        >>> result = search.open_study("digits_resnet8")
+        >>> [check for check in search.check_study(result) if check.status == "warning"]
+    """
+    return checked(result)

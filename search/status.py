@@ -19,7 +19,9 @@ from rich.text import Text
 
 from search.journal.cost import amount, spent_of
 from search.journal.records import TrialRecord, TrialStatus
+from search.journal.result import StudyResult
 from search.journal.study_folder import find_study
+from search.views.checks import print_alarms
 from search.views.leaderboard import against_reference, print_leaderboard
 from search.views.next_commands import resume, shown
 from search.views.progress import counted, duration
@@ -68,6 +70,7 @@ def print_status(overview: Overview, console: Console) -> None:
         console.print(table)
     if overview.trials:
         print_leaderboard(overview.spec, overview.state.trials, console, most=MOST_BEST)
+        print_alarms(StudyResult.of(overview.spec, overview.state, overview.folder), console)
     if not overview.finished and overview.holder is None:
         console.print(Text(f"to continue: {_way_on(overview)}"), soft_wrap=True)
 

@@ -18,11 +18,11 @@ PACKAGES = ("trainables", "spaces", "search")
 # Inside a top package each of these may import itself and those before it; what is not listed may import them all.
 ORDER = {
     "search": (
-        "study", "journal", "algorithms", "storage", "tracking", "planning", "views", "engine", "tune", "cluster",
-        "testing",
+        "study", "journal", "algorithms", "storage", "tracking", "planning", "analysis", "views", "engine", "tune",
+        "cluster", "testing",
     ),
     "trainables": (
-        "config", "seeds", "files", "cpu", "result", "checkpoints", "data", "augment", "models", "training",
+        "config", "seeds", "files", "cpu", "check", "result", "checkpoints", "data", "augment", "models", "training",
         "synthetic", "trainable",
     ),
 }  # fmt: skip

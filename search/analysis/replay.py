@@ -67,10 +67,9 @@ def replays(result: StudyResult) -> dict[str, Replay]:
     spec, settings = result.spec, rung_settings(result)
     ended = [record for record in result.trials if record.history]
     whole = frozenset(record.number for record in ended if _whole(record))
-    curves = {number: curve for number, curve in result.curves().items()}
     found = {}
     for kind, info in SCHEDULERS.items():
-        done = replay(info.build(spec, settings), curves, whole)
+        done = replay(info.build(spec, settings), result.curves(), whole)
         if kind == "none":  # nothing is stopped: every trial would have had all its epochs
             left = sum(spec.budget.epochs - record.last_epoch for record in ended if record.number not in whole)
             done = Replay(done.epochs + left, done.finished, 0)
@@ -79,4 +78,4 @@ def replays(result: StudyResult) -> dict[str, Replay]:
 
 
 def _whole(record: TrialRecord) -> bool:
-    return record.status in (TrialStatus.COMPLETED, TrialStatus.DIVERGED)
+    return record.status in (TrialStatus.COMPLETED, TrialStatus.DIVERGED, TrialStatus.FAILED)

@@ -11,6 +11,7 @@ from search.journal.cost import spent_of
 from search.journal.records import TrialStatus
 from search.journal.result import StudyResult
 from search.tracking.uri import default_uri
+from search.views.checks import print_alarms
 from search.views.console import say
 from search.views.leaderboard import print_leaderboard
 from search.views.next_commands import SUBMITTED_BY, after_search, open_mlflow, resume, shown
@@ -39,6 +40,7 @@ def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
             say(console, f"  {line}")
     if result.spending.counted:
         say(console, f"cost: {spent_of(result.spending.spent, spec.budget.max_cost)}")
+    print_alarms(result, console, command=not submitted)
     if result.finished:
         return int(failed)
     waiting = sum(not record.status.ended for record in result.trials)

@@ -1,0 +1,89 @@
+"""What the checks of a study say: as lines, as the last lines of a search, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from search.analysis.checks import check_all
+from search.journal.result import StudyResult
+from search.views.console import say
+from search.views.next_commands import elsewhere, program, resume, shown
+from trainables.check import Check, alarms
+
+__all__ = ["checked", "checks_json", "print_alarms", "print_checks"]
+
+STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "dim"}
+INDENT = 9
+MOST_ALARMS = 3
+
+
+def checked(result: StudyResult) -> list[Check]:
+    """Every check of the study, its next steps as they can be typed from here."""
+    folder = result.folder or Path("runs", result.spec.study)
+    python = program("python")
+    typed = {
+        "{search}": resume(folder), "{study}": shown(folder) if "/" in shown(folder) else f"./{shown(folder)}",
+        "{best_config}": shown(folder / "best_config.yaml"), "python -m": f"{python} -m",
+    }  # fmt: skip
+    return [
+        check if check.next_step is None else replace(check, next_step=_with(check.next_step, typed))
+        for check in check_all(result)
+    ]
+
+
+def _with(text: str, typed: dict[str, str]) -> str:
+    for placeholder, command in reversed(typed.items()):  # "python -m" first: what is filled in has its own
+        text = text.replace(placeholder, command)
+    return text
+
+
+def print_checks(checks: Iterable[Check], console: Console) -> None:
+    """Each check: its status, its evidence, and what to do next, which is never wrapped."""
+    for check in checks:
+        _print_line(check, console)
+        if check.next_step is not None:
+            say(console, f"{'':<{INDENT}}next: {check.next_step}")
+
+
+def print_alarms(result: StudyResult, console: Console, command: bool = True) -> None:
+    """What is not as it should be, problems first, in a few lines; nothing where all is well.
+
+    Args:
+        result: the study so far.
+        console: where to print.
+        command: whether the last line says how to see all checks from here.
+    """
+    found = alarms(checked(result))
+    for check in found[:MOST_ALARMS]:
+        _print_line(check, console)
+    if found and command:
+        folder = result.folder or Path("runs", result.spec.study)
+        left = f"{len(found) - MOST_ALARMS} more and " if len(found) > MOST_ALARMS else ""
+        say(console, f"{'':<{INDENT}}{_command(folder)}   # {left}what to do next")
+
+
+def checks_json(checks: Sequence[Check]) -> str:
+    """The checks as a JSON list of objects with `name`, `status`, `evidence` and `next_step`."""
+    return json.dumps([asdict(check) for check in checks], indent=2)
+
+
+def _command(folder: Path) -> str:
+    return f"{program('python')} -m search.check {shlex.quote(folder.name)}{elsewhere(folder.parent)}"
+
+
+def _print_line(check: Check, console: Console) -> None:
+    text = f"{check.name}: {check.evidence}"
+    if console.is_terminal:
+        text = textwrap.fill(
+            text, console.width - INDENT, subsequent_indent=" " * INDENT, break_long_words=False, break_on_hyphens=False
+        )
+    line = Text.assemble((f"{check.status:<{INDENT}}", STYLES[check.status]), text)
+    console.print(line, soft_wrap=True)
