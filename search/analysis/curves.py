@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from statistics import median
+from statistics import median, pstdev
 
 from search.algorithms.schedulers.halving import rung_levels
-from search.analysis.measures import SHARES, completed, noise, rank_correlation, side, values_of
+from search.analysis.measures import SHARES, completed, jitter, noise, rank_correlation, side, values_of
 from search.analysis.replay import Replay, replays, rung_settings
 from search.journal.records import TrialRecord
 from search.journal.result import StudyResult
@@ -32,19 +32,20 @@ def early_ranks(result: StudyResult) -> Check:
     metric, epochs = spec.objective.metric, spec.budget.epochs
     ended = [record for record in completed(result) if record.last_epoch == epochs]
     levels = rung_levels(spec.scheduler.grace_period, spec.scheduler.reduction_factor, epochs)
-    if not levels:
-        return Check(name, "ok", f"a trial of {epochs} epochs meets no rung")
     if len(ended) < FEW:
         return Check(name, "unknown", f"{len(ended)} trials reached the end; {FEW} can tell")
     last = [record.value(metric) for record in ended]
-    found = {level: rank_correlation([_at(r, metric, level) for r in ended], last) for level in levels}
-    text = f"{', '.join(f'{value:.2f} at epoch {level}' for level, value in found.items())} ({len(ended)} trials)"
-    first = found[levels[0]]
+    if pstdev(last) < 2 * (noise(result) or 0.0):
+        return Check(name, "unknown", f"the {len(ended)} trials that reached the end differ by little more than noise")
+    found = [rank_correlation([_at(r, metric, epoch) for r in ended], last) for epoch in range(1, epochs + 1)]
+    levels = rung_levels(spec.scheduler.grace_period, spec.scheduler.reduction_factor, epochs)
+    text = f"{', '.join(f'{found[level - 1]:.2f} at epoch {level}' for level in levels)} ({len(ended)} trials)"
+    first = found[levels[0] - 1]
     if first >= LOW or _highest(first, len(ended)) >= 0.7:
         return Check(name, "ok", f"rank correlation with the end: {text}")
-    good = next((level for level, value in found.items() if value >= GOOD), None)
-    wanted = good or min(levels[-1] * 2, epochs)
-    step = f"judge later: {{search}} --set scheduler.grace_period={wanted} --fresh"
+    good = next(epoch for epoch, value in enumerate(found, start=1) if value >= GOOD or epoch == epochs)
+    change = f"grace_period={good}" if good <= 2 * epochs / 3 else "kind=hyperband"
+    step = f"judge later: {{search}} --set scheduler.{change} --fresh"
     return Check(name, "warning", f"early ranks do not predict the last: rank correlation {text}", step)
 
 
@@ -102,7 +103,7 @@ def _gain(result: StudyResult, record: TrialRecord, span: int) -> float:
 def _material(result: StudyResult, record: TrialRecord) -> float:
     metric = result.spec.objective.metric
     worth = MATERIAL if metric in SHARES else 0.02 * abs(record.value(metric))
-    return max(worth, 2 * (noise(result) or 0.0))
+    return max(worth, 3 * (jitter(result) or 0.0))
 
 
 def other_rules(result: StudyResult) -> Check:

@@ -16,8 +16,8 @@ from search.journal.result import StudyResult
 from spaces import Choice, Domain
 
 __all__ = [
-    "SHARES", "Effect", "Effects", "below", "completed", "effects", "judged", "noise", "position", "rank_correlation",
-    "ranks", "rounded", "side", "validation_images", "values_of",
+    "SHARES", "Effect", "Effects", "below", "completed", "effects", "jitter", "judged", "noise", "position",
+    "rank_correlation", "ranks", "rounded", "side", "validation_images", "values_of",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -93,23 +93,30 @@ def validation_images(result: StudyResult) -> int | None:
     return images if len(seen) > 1 else None
 
 
+def jitter(result: StudyResult) -> float | None:
+    """The standard deviation of the objective from epoch to epoch, as the median over trials; None if unknown.
+
+    In the second half of the curves of trials that trained to their end, from second differences: a straight line has
+    none.
+    """
+    found = []
+    for record in completed(result):
+        half = np.asarray(values_of(record, result.spec.objective.metric)[len(record.history) // 2 :])
+        if len(half) >= 3 and np.isfinite(half).all():
+            found.append(math.sqrt(float(np.mean(np.diff(half, 2) ** 2)) / 6))
+    return float(np.median(found)) if found else None
+
+
 def noise(result: StudyResult) -> float | None:
     """A lower bound of the standard deviation of one trial's last value, in the objective's unit; None if unknown.
 
-    The larger of two: the jitter from epoch to epoch in the second half of the curves, as the median over trials (from
-    second differences, which a straight line does not have); and that of counting images. What another seed would
-    change is not known from one seed.
+    The larger of the jitter and what counting so many validation images gives. What another seed would change, one
+    seed does not tell.
     """
-    metric, jitters = result.spec.objective.metric, []
-    ended = completed(result)
-    for record in ended:
-        half = np.asarray(values_of(record, metric)[len(record.history) // 2 :])
-        if len(half) >= 3 and np.isfinite(half).all():
-            jitters.append(math.sqrt(float(np.mean(np.diff(half, 2) ** 2)) / 6))
-    found = [float(np.median(jitters))] if jitters else []
-    images = validation_images(result)
-    if images is not None and metric == "val_accuracy" and ended:
-        share = ended[0].value(metric)
+    ended, images = completed(result), validation_images(result)
+    found = [found for found in [jitter(result)] if found is not None]
+    if images is not None and ended and result.spec.objective.metric == "val_accuracy":
+        share = (ended[0].value("val_accuracy") * images + 1) / (images + 2)  # above 0 noise, also where all are right
         found.append(math.sqrt(share * (1 - share) / images))
     return max(found, default=None)
 

@@ -29,7 +29,11 @@ def edges(result: StudyResult) -> Check:
     """
     name, best, trials = "range edges", result.best(), judged(result)
     if best is None or best.values is None or len(trials) < FEW:
-        return Check(name, "unknown", _too_few(trials) if best is None or best.values else "the best is outside it")
+        return Check(
+            name,
+            "unknown",
+            _too_few(trials) if best is None or best.values else "the best trial is a recipe outside the space",
+        )
     ranges = {
         key: domain for key, domain in result.spec.parsed_space.domains().items()
         if isinstance(domain, Float | Int) and key in best.values
@@ -71,8 +75,8 @@ def influence(result: StudyResult) -> Check:
             share + (f"; {', '.join(more)} {'matters' if len(more) == 1 else 'matter'}, too" if more else ""),
         )
     text = f"no setting has an effect beyond noise: {share}, which chance does in {found.chance:.0%} of searches"
-    if len(trials) < ENOUGH:
-        return Check(name, "unknown", f"{text}; {ENOUGH} trials would tell more")
+    if len(trials) < ENOUGH or found.chance <= 0.2:
+        return Check(name, "unknown", f"{text}; more trials would tell")
     return Check(name, "warning", text, "search wider ranges or other settings, or train longer: --epochs N --fresh")
 
 

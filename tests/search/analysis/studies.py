@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.schedulers.registry import build_scheduler
 from search.algorithms.searchers.registry import build_searcher
 from search.engine.driver import StudyDriver
@@ -23,7 +24,8 @@ from trainables.config import flatten
 from trainables.result import METRICS
 
 Curve = Callable[[Mapping[str, Any], np.random.Generator], Sequence[float]]
-EPOCHS = 9
+MEMORY = "/dev/shm"  # noqa: S108 (where no fsync is waited for)
+EPOCHS, IMAGES = 9, 10_000
 LR, STRENGTH = "optimizer.lr", "augment.strength"
 
 
@@ -49,8 +51,9 @@ def spec_of(trials: int = 40, seed: int = 0, **more: Any) -> StudySpec:
 
 
 def rising(final: float, draws: np.random.Generator, noise: float = 0.003) -> list[float]:
-    """Towards `final`, and flat at the end."""
-    return [final * (1 - math.exp(-1.2 * epoch)) + draws.normal(0, noise) for epoch in range(1, EPOCHS + 1)]
+    """Towards `final`, and flat at the end, in shares of so many images."""
+    curve = [final * (1 - math.exp(-1.2 * epoch)) + draws.normal(0, noise) for epoch in range(1, EPOCHS + 1)]
+    return [round(value * IMAGES) / IMAGES for value in curve]
 
 
 def healthy(config: Mapping[str, Any], draws: np.random.Generator) -> list[float]:
@@ -60,8 +63,9 @@ def healthy(config: Mapping[str, Any], draws: np.random.Generator) -> list[float
 
 
 def searched(
-    spec: StudySpec, curve: Curve = healthy, until: int | None = None, **metrics: Callable[[float], float]
-) -> StudyResult:
+    spec: StudySpec, curve: Curve = healthy, until: int | None = None, scheduler: Scheduler | None = None,
+    **metrics: Callable[[float], float],
+) -> StudyResult:  # fmt: skip
     """What a search of these curves finds.
 
     A curve gives val_accuracy, `metrics` the others from it; it ends where it is short, by its patience, or NaN, and an
@@ -69,9 +73,9 @@ def searched(
     """
     state, metric = StudyState(), spec.objective.metric
     made = {metric: lambda value: value, "val_accuracy": lambda value: value} | metrics
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY if Path(MEMORY).is_dir() else None) as folder:
         journal = Journal(Path(folder), 1)
-        driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec), state)
+        driver = StudyDriver(spec, journal, build_searcher(spec), build_scheduler(spec, scheduler), state)
         driver.record(SessionStarted(session=1, time=0.0, versions={}))
         curves: dict[int, Sequence[float]] = {}
         results = 0
@@ -79,9 +83,7 @@ def searched(
             draws = np.random.default_rng((spec.seed, leg.trial))
             values = curves.setdefault(leg.trial, curve(flatten(leg.config), draws))
             if not len(values):
-                for _ in range(spec.resources.max_failures + 1):
-                    driver.on_worker_lost(leg.trial, "error", "RuntimeError: CUDA out of memory", None)
-                    driver.next_leg()
+                driver.on_worker_lost(leg.trial, "error", "RuntimeError: CUDA out of memory", None)
                 continue
             for epoch in range(state.records[leg.trial].last_epoch + 1, len(values) + 1):
                 value, last = values[epoch - 1], epoch == len(values)
