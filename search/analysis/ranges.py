@@ -65,7 +65,7 @@ def wider(domain: Float | Int, key: str, config: dict[str, Any], upward: bool) -
             parse_config(merge(config, unflatten({path_of(key): bound})))
         except ConfigError:
             continue
-        return replace(domain, high=bound) if upward else replace(domain, low=bound)
+        return _cut(domain, **{"high" if upward else "low": bound})
     return None
 
 

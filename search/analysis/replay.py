@@ -37,7 +37,9 @@ def replay(scheduler: Scheduler, curves: Mapping[int, Sequence[tuple[int, float]
         curves: epoch and value of each trial. A curve ends where the trial did or at a value that is not finite.
         whole: the trials whose curve is all there would have been; the others were cut off.
     """
-    new, finished, cut, trained = deque(sorted(curves)), set(), set(), 0
+    new, trained = deque(sorted(curves)), 0
+    finished: set[int] = set()
+    cut: set[int] = set()
     while (promotion := scheduler.promotion(final=not new)) is not None or new:
         trial, start = (promotion.trial, promotion.rung) if promotion is not None else (new.popleft(), 0)
         if promotion is not None:

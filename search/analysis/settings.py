@@ -12,7 +12,7 @@ from search.journal.error_text import error_summary
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.result import StudyResult
 from spaces import Choice, Domain, Float, Int, Space
-from trainables.check import Check
+from trainables.check import Check, CheckStatus
 
 __all__ = ["divergence", "edges", "enough_trials", "failures", "influence"]
 
@@ -68,15 +68,12 @@ def influence(result: StudyResult) -> Check:
     first = found.settings[0]
     share = f"{below(first.key)} explains {first.explained:.0%} of the order of {len(trials)} trials"
     if found.chance <= 0.05:
-        more = [below(effect.key) for effect in found.settings[1:4] if effect.chance <= 0.01]
-        return Check(
-            name,
-            "ok",
-            share + (f"; {', '.join(more)} {'matters' if len(more) == 1 else 'matter'}, too" if more else ""),
-        )
-    text = f"no setting has an effect beyond noise: {share}, which chance does in {found.chance:.0%} of searches"
+        more = ", ".join(below(effect.key) for effect in found.settings[1:4] if effect.chance <= 0.01)
+        return Check(name, "ok", share + (f", beside {more}" if more else ""))
+    share += f", which chance does in {found.chance:.0%} of searches"
     if len(trials) < ENOUGH or found.chance <= 0.2:
-        return Check(name, "unknown", f"{text}; more trials would tell")
+        return Check(name, "unknown", f"not clear yet: {share}")
+    text = f"no setting has an effect beyond noise: {share}"
     return Check(name, "warning", text, "search wider ranges or other settings, or train longer: --epochs N --fresh")
 
 
@@ -128,7 +125,7 @@ def divergence(result: StudyResult) -> Check:
     if len(bad) < 2 or len(bad) <= 0.2 * len(ended):
         return Check(name, "ok", text)
     where, step = _where(result.spec.parsed_space.domains(), ended, bad)
-    status = "problem" if len(bad) > 0.5 * len(ended) else "warning"
+    status: CheckStatus = "problem" if len(bad) > 0.5 * len(ended) else "warning"
     return Check(name, status, f"{text}, {where}", step or "lower the learning rates: a smaller `high` in the space")
 
 

@@ -83,10 +83,11 @@ def resolution(result: StudyResult) -> Check:
     ties = sum(abs(value - values[0]) < 0.5 / images for value in values)
     apart = (values[0] - values[2]) * images
     text = f"one of {images:,} validation images is {1 / images:.2g}"
-    step = (
-        "more validation images: {search} --set data.val_fraction=0.3 --fresh; or a continuous objective: "
-        "{search} --set objective.metric=val_loss --fresh"
+    share = result.spec.trial["data"]["val_fraction"]
+    more = (
+        f"more validation images: {{search}} --set data.val_fraction={2 * share:g} --fresh; or " if share <= 0.2 else ""
     )
+    step = f"{more}a continuous objective: {{search}} --set objective.metric=val_loss --fresh"
     if ties > 1:
         return Check(name, "warning", f"{text}; {ties} trials tie at the top with {values[0]:.4f}", step)
     if apart < COARSE and images < 1000:

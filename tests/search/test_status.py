@@ -89,7 +89,8 @@ def test_a_running_search(tmp_path: Path) -> None:
     assert "sample: the 5 best of 20 trials by val_accuracy" in rows
     assert not any("to continue" in row for row in rows)
     assert facts(shown(written(tmp_path / "paused", troubled_events(SPEC)[:24])))["paused"] == "2 at epoch 2"
-    assert max(len(line) for line in narrow) <= 80
+    assert narrow[-1].split("#")[0].endswith(f"-m search.check sample --out {tmp_path}   ")
+    assert max(len(line) for line in narrow[:-1]) <= 80
     assert len(narrow) < 60
     for part in ("last heartbeat", "1 of 4", "10 days ago", "[trial 6]", "1 worker lost (worker_died)", "0.6100"):
         assert part in "\n".join(narrow)

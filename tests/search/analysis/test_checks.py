@@ -22,6 +22,7 @@ from search.check import check
 from search.journal.result import StudyResult
 from search.study.settings import InstanceSettings
 from search.views.checks import print_alarms, print_checks
+from search.views.outcome import print_outcome
 from tests.search.analysis.studies import EPOCHS, LR, Curve, healthy, rising, searched, spec_of
 from tests.search.sample_study import sample_events, sample_spec, write_study
 from trainables.check import Check, alarms
@@ -192,6 +193,8 @@ def test_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     last = shown(lambda console: print_alarms(result, console))
     assert 1 < len(last) <= 4
     assert last[-1].split("   #")[0].endswith("-m search.check sample")
+    outcome = shown(lambda console: print_outcome(result, tmp_path / "runs", console) and None)
+    assert [line for line in outcome if line in last] == last
     none = dataclasses.replace(result, trials=[], spec=spec_of(trials=40), folder=folder)
     assert shown(lambda console: print_alarms(none, console)) == []
 
