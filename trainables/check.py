@@ -38,4 +38,5 @@ class Check:
 
 def alarms(checks: Iterable[Check]) -> list[Check]:
     """The checks that a user must see, problems first."""
-    return sorted((check for check in checks if check.status in ("problem", "warning")), key=lambda check: check.status)
+    checks = list(checks)
+    return [check for status in ("problem", "warning") for check in checks if check.status == status]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ Array = NDArray[np.float64]
 
 SHARES = ("val_accuracy", "val_precision", "val_recall", "val_f1")  # fractions of the validation images, or near it
 MOST_IMAGES = 1_000_000
+LEAST_VALUES = 8  # different accuracies: with fewer, all may share a divisor with n by chance
 PERMUTATIONS = 999
 
 
@@ -44,8 +46,10 @@ def completed(result: StudyResult) -> list[TrialRecord]:
     return sorted(found, key=lambda record: (-sign * record.value(metric), record.number))
 
 
-def judged(result: StudyResult) -> list[TrialRecord]:
-    """Suggested trials that the search has judged, worst first: diverged ones, then the others by epochs and value.
+def judged(result: StudyResult) -> tuple[list[TrialRecord], Array]:
+    """Suggested trials that the search has judged, worst first, and their ranks; equals share theirs.
+
+    Diverged trials come first, then the others by epochs and value.
 
     Whoever was stopped or is paused at a rung is worse than all that passed it. Recipes are left out: they pass every
     rung, however bad they are. So are trials under way and those that failed, which say nothing about their settings.
@@ -59,7 +63,11 @@ def judged(result: StudyResult) -> list[TrialRecord]:
         return fine, whole, 0 if whole else record.last_epoch, sign * value if fine else 0.0
 
     found = [r for r in result.trials if r.status in ends and r.history and r.recipe is None and r.values is not None]
-    return sorted(found, key=merit)
+    found.sort(key=merit)
+    places = [0]
+    for worse, better in pairwise(found):
+        places.append(places[-1] + (merit(worse) != merit(better)))
+    return found, ranks(places[: len(found)])
 
 
 def ranks(values: Sequence[float]) -> Array:
@@ -79,7 +87,7 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def validation_images(result: StudyResult) -> int | None:
-    """The number of validation images, or a divisor of it, from accuracies being multiples of 1/n; None if they aren't.
+    """The number of validation images, from accuracies being multiples of 1/n; None if they aren't, or are too few.
 
     An accuracy that is no fraction of counts would have to lie within 1e-12 of one by chance.
     """
@@ -90,7 +98,7 @@ def validation_images(result: StudyResult) -> int | None:
         images = math.lcm(images, share.denominator)
         if abs(share.numerator / share.denominator - value) > 1e-12 or images > MOST_IMAGES:
             return None
-    return images if len(seen) > 1 else None
+    return images if len(seen) >= LEAST_VALUES else None
 
 
 def jitter(result: StudyResult) -> float | None:
@@ -165,11 +173,10 @@ def effects(result: StudyResult) -> Effects | None:
     A permutation test. For each setting the share of the variance of the ranks that a parabola in its value, or its
     options, explain among the trials that have it; the strongest counts in units of what permuted ranks give.
     """
-    trials = judged(result)
+    trials, order = judged(result)
     if len(trials) < 8:
         return None
     draws = np.random.default_rng(0)
-    order = np.arange(len(trials), dtype=float)
     shuffled = np.stack([order, *(draws.permutation(order) for _ in range(PERMUTATIONS))])
     names, explained = [], []
     for key, domain in result.spec.parsed_space.domains().items():
@@ -178,7 +185,7 @@ def effects(result: StudyResult) -> Effects | None:
         if basis is not None:
             here = shuffled[:, rows] - shuffled[:, rows].mean(axis=1, keepdims=True)
             names.append(key)
-            explained.append(((here @ basis) ** 2).sum(axis=1) / (here**2).sum(axis=1))
+            explained.append(((here @ basis) ** 2).sum(axis=1) / np.maximum((here**2).sum(axis=1), 1e-12))
     if not names:
         return None
     shares = np.stack(explained)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from search.analysis.measures import below, position, rounded
 from search.journal.records import TrialRecord
 from spaces import Choice, Domain, Float, Int, path_of
+from spaces.domains import option_text
 from trainables.config import ConfigError, merge, parse_config, unflatten
 
 __all__ = ["Region", "concentration", "wider", "yaml_line"]
@@ -38,7 +39,7 @@ def yaml_line(key: str, domain: Domain) -> str:
     """A range as a study's YAML has it: `lr: {float: [0.01, 3.0], log: true}`, and where it stands."""
     *parents, name = path_of(key).split(".")
     if isinstance(domain, Choice):
-        leaf = f"{{choice: {list(domain.options)}}}"
+        leaf = f"{{choice: [{', '.join(map(option_text, domain.options))}]}}"
     else:
         kind = "int" if isinstance(domain, Int) else "float"
         low, high = (bound if kind == "int" else float(f"{bound:.6g}") for bound in (domain.low, domain.high))

@@ -65,17 +65,19 @@ def rung_settings(result: StudyResult) -> HalvingSettings:
 
 
 def replays(result: StudyResult) -> dict[str, Replay]:
-    """The study's curves under each of our schedulers, by its kind, with the study's own rungs."""
+    """The study's curves under each of our schedulers, by its kind, with the study's own rungs; its own as it was."""
     spec, settings = result.spec, rung_settings(result)
     ended = [record for record in result.trials if record.history]
     whole = frozenset(record.number for record in ended if _whole(record))
     found = {}
     for kind, info in SCHEDULERS.items():
-        done = replay(info.build(spec, settings), result.curves(), whole)
-        if kind == "none":  # nothing is stopped: every trial would have had all its epochs
-            left = sum(spec.budget.epochs - record.last_epoch for record in ended if record.number not in whole)
-            done = Replay(done.epochs + left, done.finished, 0)
-        found[kind] = done
+        if kind == spec.scheduler.kind:
+            found[kind] = Replay(sum(len(record.history) for record in ended), whole, 0)
+        elif kind == "none":  # nothing is stopped: every trial would have had all its epochs
+            lengths = (record.last_epoch if record.number in whole else spec.budget.epochs for record in ended)
+            found[kind] = Replay(sum(lengths), whole, 0)
+        else:
+            found[kind] = replay(info.build(spec, settings), result.curves(), whole)
     return found
 
 

@@ -19,6 +19,7 @@ __all__ = ["divergence", "edges", "enough_trials", "failures", "influence"]
 FEW = 8  # judged trials below which the order says nothing about a setting
 ENOUGH = 20  # from here on, no visible effect means something
 PER_SETTING = 2  # trials a searched setting
+IN_A_COPY = ", in a copy of {study}/study.yaml, which --fresh starts"
 
 
 def edges(result: StudyResult) -> Check:
@@ -27,31 +28,29 @@ def edges(result: StudyResult) -> Check:
     So it does where the best trial lies in the outer tenth, and the trials get better towards there over the whole
     range, by more than chance (p < 0.1, corrected for the number of ranges and ends).
     """
-    name, best, trials = "range edges", result.best(), judged(result)
-    if best is None or best.values is None or len(trials) < FEW:
-        return Check(
-            name,
-            "unknown",
-            _too_few(trials) if best is None or best.values else "the best trial is a recipe outside the space",
-        )
+    name, best, (trials, order) = "range edges", result.best(), judged(result)
+    if best is None or len(trials) < FEW:
+        return Check(name, "unknown", _too_few(trials))
+    if best.values is None:
+        return Check(name, "unknown", "the best trial is a recipe outside the space")
     ranges = {
         key: domain for key, domain in result.spec.parsed_space.domains().items()
         if isinstance(domain, Float | Int) and key in best.values
     }  # fmt: skip
     found, lines = [], []
     for key, domain in ranges.items():
-        at = position(domain, best.values[key])
-        if 0.1 < at < 0.9:
+        at, placed = position(domain, best.values[key]), zip(trials, order, strict=True)
+        here = [(position(domain, r.values[key]), o) for r, o in placed if r.values and key in r.values]
+        if 0.1 < at < 0.9 or len(here) < FEW:
             continue
-        here = [(position(domain, r.values[key]), i) for i, r in enumerate(trials) if r.values and key in r.values]
-        trend = rank_correlation([where for where, _ in here], [i for _, i in here]) if len(here) >= FEW else 0.0
+        trend = rank_correlation(*zip(*here, strict=True))
         new = wider(domain, key, dict(best.config), at > 0.5)
         if new is not None and _chance(trend if at > 0.5 else -trend, len(here)) * 2 * len(ranges) < 0.1:
             end = f"the {'upper' if at > 0.5 else 'lower'} end, {domain.high if at > 0.5 else domain.low:g}"
             found.append(f"{below(key)} {best.values[key]:.3g} is at {end}, and trials get better towards it")
             lines.append(yaml_line(key, new))
     if found:
-        return Check(name, "warning", "; ".join(found), f"search further: {'; '.join(lines)}; then --fresh")
+        return Check(name, "warning", "; ".join(found), f"search further: {'; '.join(lines)}{IN_A_COPY}")
     return Check(name, "ok", f"no trend towards an end of the {len(ranges)} ranges that the best trial uses")
 
 
@@ -62,7 +61,7 @@ def _chance(correlation: float, trials: int) -> float:
 
 def influence(result: StudyResult) -> Check:
     """Whether the order of the trials depends on any setting by more than noise."""
-    name, trials, found = "influence", judged(result), effects(result)
+    name, (trials, _), found = "influence", judged(result), effects(result)
     if found is None:
         return Check(name, "unknown", _too_few(trials))
     first = found.settings[0]
@@ -74,7 +73,8 @@ def influence(result: StudyResult) -> Check:
     if len(trials) < ENOUGH or found.chance <= 0.2:
         return Check(name, "unknown", f"not clear yet: {share}")
     text = f"no setting has an effect beyond noise: {share}"
-    return Check(name, "warning", text, "search wider ranges or other settings, or train longer: --epochs N --fresh")
+    longer = f"train longer: {{search}} --epochs {2 * result.spec.budget.epochs} --fresh"
+    return Check(name, "warning", text, f"search wider ranges or other settings, or {longer}")
 
 
 def enough_trials(result: StudyResult) -> Check:
@@ -156,7 +156,7 @@ def _where(
         return "all over the space", None
     (in_bad, in_all), (out_bad, out_all) = region.inside, region.outside
     text = f"most with {region.text}: {in_bad} of {in_all} there, {out_bad} of {out_all} elsewhere"
-    return text, None if region.rest is None else f"search less far: {yaml_line(region.key, region.rest)}; then --fresh"
+    return text, None if region.rest is None else f"search less far: {yaml_line(region.key, region.rest)}{IN_A_COPY}"
 
 
 def _too_few(trials: list[TrialRecord]) -> str:

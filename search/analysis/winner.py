@@ -110,7 +110,8 @@ def one_class(result: StudyResult) -> Check:
         return Check(name, "ok", f"none of {len(known)} networks predicts one class for every image")
     share = bad[0].value("val_accuracy")
     text = f"{len(bad)} of {len(known)} networks predict one class for every image (accuracy {share:.4f}, its share)"
-    step = "lower learning rates, labels that fit the images, or --set regularization.imbalance=class_weights --fresh"
+    weighted = "{search} --set regularization.imbalance=class_weights --fresh"
+    step = f"lower learning rates, labels that fit the images, or {weighted}"
     if best in bad or (len(known) >= FEW and len(bad) > len(known) / 2):
         return Check(name, "problem", f"{text}{', the best among them' * (best in bad)}", step)
     if len(bad) > 0.2 * len(known) and len(bad) > 1:

@@ -82,8 +82,10 @@ def _command(folder: Path) -> str:
 def _print_line(check: Check, console: Console) -> None:
     text = f"{check.name}: {check.evidence}"
     if console.is_terminal:
+        margin = " " * INDENT
         text = textwrap.fill(
-            text, console.width - INDENT, subsequent_indent=" " * INDENT, break_long_words=False, break_on_hyphens=False
-        )
+            text, console.width, initial_indent=margin, subsequent_indent=margin, break_long_words=False,
+            break_on_hyphens=False,
+        ).lstrip()  # fmt: skip
     line = Text.assemble((f"{check.status:<{INDENT}}", STYLES[check.status]), text)
     console.print(line, soft_wrap=True)

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,16 @@ from search.algorithms.schedulers.none import NoStopping
 from search.analysis.checks import CHECKS, check_all
 from search.check import check
 from search.journal.result import StudyResult
+from search.study.overrides import override
 from search.study.settings import InstanceSettings
+from search.study.spec import StudySpec
 from search.views.checks import print_alarms, print_checks
 from search.views.outcome import print_outcome
+from spaces import parse_space
 from tests.search.analysis.studies import EPOCHS, LR, Curve, healthy, rising, searched, spec_of
 from tests.search.sample_study import sample_events, sample_spec, write_study
 from trainables.check import Check, alarms
+from trainables.config import parse_yaml
 
 Config, Draws = Mapping[str, Any], np.random.Generator
 ONE_OF_TEN = {
@@ -96,6 +101,15 @@ def test_a_check_fires(name: str) -> None:
     assert (found.status, evidence in found.evidence) == (status, True), found
     assert found.next_step is not None
     assert step in found.next_step, found
+    assert_valid(found.next_step, spec)
+
+
+def assert_valid(step: str, spec: StudySpec) -> None:
+    """What the user is told to type or write is understood."""
+    for option, value in re.findall(r"--(set|trials|epochs) ([\w.=]+)", step.replace("KEY=VALUE", "batch_size=32")):
+        override(spec, **({"sets": [value]} if option == "set" else {option: int(value)}))
+    for line in re.findall(r"\w+: \{[^}]*\}", step):
+        parse_space(parse_yaml(line, "step"))
 
 
 def test_every_check_has_a_study_that_fires_it() -> None:
@@ -117,6 +131,11 @@ def loss(config: Config, draws: Draws) -> list[float]:
     return [-math.log(value) for value in healthy(config, draws)]
 
 
+# The best is a recipe in a branch where no other trial is, at the end of its range.
+BRANCHES = {"optimizer": {"kind": {"choice": {
+    "sgd": {"lr": {"float": [0.1, 1.0]}}, **{kind: {"lr": {"float": [1e-4, 1.0]}} for kind in ("adam", "adamw")},
+}}}}  # fmt: skip
+RARE = {"rare": {"config": {"optimizer": {"kind": "adam", "lr": 1e-4}}}}
 PLUGIN = spec_of().model_copy(update={"scheduler": InstanceSettings.of(NoStopping())})
 
 
@@ -128,6 +147,8 @@ PLUGIN = spec_of().model_copy(update={"scheduler": InstanceSettings.of(NoStoppin
         *((spec_of(recipes={}, scheduler={"kind": kind}), {}) for kind in ("asha_promote", "hyperband")),
         (spec_of(objective={"metric": "val_loss"}), {"curve": loss, "val_accuracy": lambda value: math.exp(-value)}),
         (PLUGIN, {"scheduler": NoStopping()}),
+        (override(search.load_study("synthetic"), trials=14), {}),
+        (spec_of(trials=12, space=BRANCHES, recipes=RARE), {"curve": lambda c, d: rising(1 - c[LR], d)}),
         (spec_of(trials=1, space={}, recipes={}), {}),
         (spec_of(searcher={"kind": "grid"}, space={"batch_size": {"choice": [32, 64]}}), {}),
         (spec_of(budget={"trials": 12, "epochs": 1}, scheduler={"kind": "none"}), {"curve": lambda c, d: [0.5]}),
