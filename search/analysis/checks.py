@@ -21,7 +21,8 @@ CHECKS: tuple[Callable[[StudyResult], Check], ...] = (
 def check_all(result: StudyResult) -> list[Check]:
     """Every check of a study, also of one that runs or has not begun.
 
-    A next step names the command that continues the study `{search}`, its folder `{study}` and its best_config.yaml
-    `{best_config}`; `search.views.checks` fills in what can be typed.
+    A next step names the command that continues the study `{search}`, its folder `{study}`, its files `{file}` and
+    `{best_config}`, and the options for what it needs of other packages `{plugins}`; `search.views.checks` fills them
+    in with what can be typed.
     """
     return [check(result) for check in CHECKS]

@@ -70,14 +70,14 @@ def replays(result: StudyResult) -> dict[str, Replay]:
     ended = [record for record in result.trials if record.history]
     whole = frozenset(record.number for record in ended if _whole(record))
     found = {}
-    for kind, info in SCHEDULERS.items():
+    for kind, build in SCHEDULERS.items():
         if kind == spec.scheduler.kind:
             found[kind] = Replay(sum(len(record.history) for record in ended), whole, 0)
         elif kind == "none":  # nothing is stopped: every trial would have had all its epochs
             lengths = (record.last_epoch if record.number in whole else spec.budget.epochs for record in ended)
             found[kind] = Replay(sum(lengths), whole, 0)
         else:
-            found[kind] = replay(info.build(spec, settings), result.curves(), whole)
+            found[kind] = replay(build(spec, settings), result.curves(), whole)
     return found
 
 

@@ -19,7 +19,7 @@ __all__ = ["divergence", "edges", "enough_trials", "failures", "influence"]
 FEW = 8  # judged trials below which the order says nothing about a setting
 ENOUGH = 20  # from here on, no visible effect means something
 PER_SETTING = 2  # trials a searched setting
-IN_A_COPY = ", in a copy of {study}/study.yaml, which --fresh starts"
+IN_A_COPY = ", in a copy of {file}, which --fresh starts"
 
 
 def edges(result: StudyResult) -> Check:
@@ -142,7 +142,10 @@ def failures(result: StudyResult) -> Check:
     often = "" if times == len(bad) else f" ({times} times)"
     text = f"{len(bad)} of {len(ended)} trials failed, {where}: {error[:160]}{often}"
     return Check(
-        name, "problem" if len(bad) > 0.5 * len(ended) else "warning", text, step or "python -m search.status {study}"
+        name,
+        "problem" if len(bad) > 0.5 * len(ended) else "warning",
+        text,
+        step or "python -m search.status {study}{plugins}",
     )
 
 

@@ -47,8 +47,8 @@ def against_recipes(result: StudyResult) -> Check:
 def _comparison(result: StudyResult, recipe: TrialRecord) -> str:
     metric = result.spec.objective.metric
     option = "" if metric == "val_accuracy" else f" --metric {metric}"
-    export = f"python -m search.export {{study}} --trial {recipe.number} --to recipe.yaml"
-    return f"{export} && python -m trainables.compare {{best_config}} recipe.yaml --seeds 5{option}"
+    export = f"python -m search.export {{study}} --trial {recipe.number} --to recipe.yaml{{plugins}}"
+    return f"{export} && python -m trainables.compare {{best_config}} recipe.yaml --seeds 5{option}{{plugins}}"
 
 
 def last_improvement(result: StudyResult) -> Check:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -15,7 +14,7 @@ from rich.text import Text
 from search.analysis.checks import check_all
 from search.journal.result import StudyResult
 from search.views.console import say
-from search.views.next_commands import elsewhere, program, resume, shown
+from search.views.next_commands import all_checks, plugins, program, resume, shown
 from trainables.check import Check, alarms
 
 __all__ = ["checked", "checks_json", "print_alarms", "print_checks"]
@@ -31,7 +30,8 @@ def checked(result: StudyResult) -> list[Check]:
     python = program("python")
     typed = {
         "{search}": resume(folder), "{study}": shown(folder) if "/" in shown(folder) else f"./{shown(folder)}",
-        "{best_config}": shown(folder / "best_config.yaml"), "python -m": f"{python} -m",
+        "{file}": shown(folder / "study.yaml"), "{best_config}": shown(folder / "best_config.yaml"),
+        "{plugins}": plugins(), "python -m": f"{python} -m",
     }  # fmt: skip
     return [
         check if check.next_step is None else replace(check, next_step=_with(check.next_step, typed))
@@ -67,16 +67,12 @@ def print_alarms(result: StudyResult, console: Console, command: bool = True) ->
     if found and command:
         folder = result.folder or Path("runs", result.spec.study)
         left = f"{len(found) - MOST_ALARMS} more and " if len(found) > MOST_ALARMS else ""
-        say(console, f"{'':<{INDENT}}{_command(folder)}   # {left}what to do next")
+        say(console, f"{'':<{INDENT}}{all_checks(folder)}   # {left}what to do next")
 
 
 def checks_json(checks: Sequence[Check]) -> str:
     """The checks as a JSON list of objects with `name`, `status`, `evidence` and `next_step`."""
     return json.dumps([asdict(check) for check in checks], indent=2)
-
-
-def _command(folder: Path) -> str:
-    return f"{program('python')} -m search.check {shlex.quote(folder.name)}{elsewhere(folder.parent)}"
 
 
 def _print_line(check: Check, console: Console) -> None:

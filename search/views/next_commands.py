@@ -14,7 +14,9 @@ from search.tracking.uri import experiment_page, redacted
 from trainables.config import parse_config
 from trainables.config.plugins import allowed_plugins
 
-__all__ = ["SUBMITTED_BY", "after_search", "elsewhere", "open_mlflow", "program", "resume", "shown"]
+__all__ = [
+    "SUBMITTED_BY", "after_search", "all_checks", "elsewhere", "open_mlflow", "plugins", "program", "resume", "shown",
+]  # fmt: skip
 
 SUBMITTED_BY = "RESNET_SEARCH_SUBMITTED"  # set where a search was sent from another machine, which tells what to type
 
@@ -39,8 +41,17 @@ def elsewhere(out: Path) -> str:
 
 def resume(folder: Path) -> str:
     """The command that continues the study in a folder."""
-    plugins = "".join(f" --plugin {package}" for package in allowed_plugins())
-    return f"{program('python')} -m search.run {shown(folder / 'study.yaml')}{elsewhere(folder.parent)}{plugins}"
+    return f"{program('python')} -m search.run {shown(folder / 'study.yaml')}{elsewhere(folder.parent)}{plugins()}"
+
+
+def plugins() -> str:
+    """The options that allow the plug-ins that were allowed here, with a space before each."""
+    return "".join(f" --plugin {package}" for package in allowed_plugins())
+
+
+def all_checks(folder: Path) -> str:
+    """The command that shows every check of the study in a folder."""
+    return f"{program('python')} -m search.check {shlex.quote(folder.name)}{elsewhere(folder.parent)}{plugins()}"
 
 
 def open_mlflow(uri: str, study: str, experiment_id: str | None = None) -> str:

@@ -24,7 +24,7 @@ from search.journal.result import StudyResult
 from search.study.overrides import override
 from search.study.settings import InstanceSettings
 from search.study.spec import StudySpec
-from search.views.checks import print_alarms, print_checks
+from search.views.checks import checked, print_alarms, print_checks
 from search.views.outcome import print_outcome
 from spaces import parse_space
 from tests.search.analysis.studies import EPOCHS, LR, Curve, healthy, rising, searched, spec_of
@@ -97,7 +97,7 @@ FIRES: dict[str, tuple[Any, Curve, dict[str, Any], str, str, str]] = {
 @pytest.mark.parametrize("name", FIRES)
 def test_a_check_fires(name: str) -> None:
     spec, curve, metrics, status, evidence, step = FIRES[name]
-    found = said(searched(spec, curve, **metrics))[name]
+    found = next(check for check in checked(searched(spec, curve, **metrics)) if check.name == name)
     assert (found.status, evidence in found.evidence) == (status, True), found
     assert found.next_step is not None
     assert step in found.next_step, found
@@ -106,6 +106,7 @@ def test_a_check_fires(name: str) -> None:
 
 def assert_valid(step: str, spec: StudySpec) -> None:
     """What the user is told to type or write is understood."""
+    assert not re.search(r"\{\w+\}", step)
     for option, value in re.findall(r"--(set|trials|epochs) ([\w.=]+)", step.replace("KEY=VALUE", "batch_size=32")):
         override(spec, **({"sets": [value]} if option == "set" else {option: int(value)}))
     for line in re.findall(r"\w+: \{[^}]*\}", step):
