@@ -126,7 +126,7 @@ def checkpoint_paths(out: Path, trial: int) -> list[Path]:
 
 @pytest.mark.slow
 def test_checkpoints_that_cannot_be_used_cost_the_epochs_since_the_one_before(tmp_path: Path) -> None:
-    tree = small_study(epochs=16, checkpoint_minutes=0.02)
+    tree = small_study(epochs=16)
     tree["trial"]["model"]["seconds_per_epoch"] = 0.5
     tree["budget"]["trials"] = 1
     process = begin(written(tree, tmp_path), tmp_path, 13)  # an epoch was saved after five seconds
