@@ -108,7 +108,7 @@ def test_real_training_gives_the_same_numbers_however_often_it_was_killed(tmp_pa
 def test_the_first_signal_saves_the_trials_and_says_how_to_resume(tmp_path: Path) -> None:
     tree = synthetic_study("asha", trials=2, epochs=5)
     tree["trial"]["model"]["seconds_per_epoch"] = 3.0  # so that the signal comes in the middle of an epoch
-    process = begin(written(tree, tmp_path), tmp_path, 3)
+    process = begin(written(tree, tmp_path), tmp_path, 4)  # the session, two trials and an epoch
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     text, _ = process.communicate(timeout=120)
