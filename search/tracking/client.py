@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from search.tracking.artifacts import is_allowed, relocate, write_artifact
-from search.tracking.uri import SERVERS, connect, mlflow_settings
+from search.tracking.uri import SERVERS, connect, mlflow_settings, with_password
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -129,7 +129,7 @@ class MLflowExperiment:
             return
         run.files[name] = text
         if is_allowed(run.artifact_uri, self._root):
-            write_artifact(self._uri, run.artifact_uri, name, text)
+            write_artifact(with_password(self._uri), run.artifact_uri, name, text)
         elif self._warn is not None:
             below = f", outside {self._root}" if self._root is not None else ""
             self._warn(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SERVERS", "artifact_root", "check_reachable", "connect", "default_uri", "experiment_page", "holds_database",
-    "mlflow_settings", "reason", "redacted",
+    "mlflow_settings", "reason", "redacted", "with_password",
 ]  # fmt: skip
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -127,7 +127,7 @@ def connect(uri: str) -> MlflowClient:
 
         if uri.startswith("sqlite:") and not holds_database(uri):
             _make_database(_sqlite_path(uri))
-        return MlflowClient(_with_password(uri))
+        return MlflowClient(with_password(uri))
 
 
 def _make_database(path: Path) -> None:
@@ -141,7 +141,7 @@ def _make_database(path: Path) -> None:
             os.link(made, path)
 
 
-def _with_password(uri: str) -> str:
+def with_password(uri: str) -> str:
     """The URI with the password of the environment, if it names a user alone, for whom MLflow would not use it."""
     parts = urlsplit(uri)
     password = os.environ.get(PASSWORD)
