@@ -68,8 +68,8 @@ def run_study(
     """Search until the study's budget is used up, or continue a study that was interrupted.
 
     The result is complete if `result.finished`; after an interrupt (Ctrl-C, a kernel's stop button, SIGTERM) the
-    running trials are saved, and the same call continues. Works in a script, a notebook and a thread. Ends the
-    process only if its local Ray was killed and a call into it hangs, as Ray itself would a minute later.
+    running trials are saved, and the same call continues. Works in a script, a notebook and a thread; ends the process
+    only if its local Ray was killed and a call into it hangs, as Ray itself would a minute later.
 
     Args:
         study: the name of a shipped study, the path of a YAML file, or a `StudySpec`.
@@ -77,15 +77,14 @@ def run_study(
         smoke: shrink the study to a few minutes on two cores.
         fresh: start anew as STUDY-2 beside a study that is there, instead of continuing it.
         storage: also store the study at a path, `s3://BUCKET/FOLDER` or `gs://...`.
-        searcher, scheduler: objects to use instead of what the study names; the study records their class, and
-            continues only with one of the same class.
+        searcher, scheduler: used instead of what the study names; it continues only with one of the same class.
         listeners: called with every event after it is on disk, from the thread that schedules trials.
         model, images: a class or function that builds the network or reads the images (docs/plugins.md), from a module
             that workers can import. The study records its dotted path.
         plugins: packages whose dotted paths (`kind: package:Name`) the study may name.
         tracking_uri: MLflow's; by default MLFLOW_TRACKING_URI, else `mlflow.db` in the results folder.
         tracking_later: start though MLflow is unreachable; it is written when it answers.
-        progress: print progress and messages; otherwise warnings are log records.
+        progress: print progress; otherwise warnings are log records.
         **overrides: as on the command line: `data`, `trials`, `epochs`, `hours`, `max_cost`, `prices`, `concurrent`,
             `cpus_per_trial`, `gpus_per_trial`, `seed`, and `sets`, a list of `"a.b=value"`.
 
@@ -94,16 +93,10 @@ def run_study(
         KeyboardInterrupt: at a second interrupt; the journal is in order then, and the same call continues.
 
     Example:
-        >>> result = search.run_study("digits_resnet8", trials=8)
-        >>> result.best().config["optimizer"]
+        >>> search.run_study("digits_resnet8", trials=8).best().config["optimizer"]
     """
-    console = LastingConsole(quiet=not progress)
-    out = Path(out).absolute()
-    if model is not None:
-        overrides["sets"] = [*overrides.get("sets", ()), f"model.kind={dotted_path('model', model)}"]
-    if images is not None:
-        overrides["data"] = dotted_path("data_source", images)
-    spec = read_spec(study, smoke=smoke, plugins=plugins, **overrides)
+    console, out = LastingConsole(quiet=not progress), Path(out).absolute()
+    spec = read_spec(study, smoke=smoke, plugins=plugins, **_by_path(overrides, model, images))
     given = {"searcher": searcher, "scheduler": scheduler}
     spec = spec.model_copy(update={key: InstanceSettings.of(made) for key, made in given.items() if made is not None})
     place = study_storage(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
@@ -114,6 +107,15 @@ def run_study(
     from search.tune.session import Objects, search_study  # loads Ray, which takes seconds
 
     return search_study(spec, out, place, uri, Objects(searcher, scheduler, listeners), console)
+
+
+def _by_path(overrides: Overrides, model: object, images: object) -> Overrides:
+    """The overrides with the dotted paths of a model and a source of images that were passed as objects."""
+    if model is not None:
+        overrides["sets"] = [*overrides.get("sets", ()), f"model.kind={dotted_path('model', model)}"]
+    if images is not None:
+        overrides["data"] = dotted_path("data_source", images)
+    return overrides
 
 
 def plan_study(

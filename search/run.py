@@ -52,8 +52,7 @@ def run(
     cluster: Annotated[Path | None, typer.Option(help="search on the cluster that `ray up` made of this file")] = None,
 ) -> None:
     """Search hyperparameters: recipes first, then suggestions, bad trials stopped early by ASHA."""
-    # Ray takes seconds to load, in which `--help` and a signal are answered.
-    from search.api import plan_study, read_spec, run_study
+    from search.api import plan_study, read_spec, run_study  # not above: `--help` and signals are answered at once
     from search.views.console import LastingConsole
     from search.views.outcome import print_outcome
     from search.views.plan import print_plan
@@ -63,22 +62,20 @@ def run(
         "concurrent": concurrent, "cpus_per_trial": cpus_per_trial, "gpus_per_trial": _gpus(gpus_per_trial),
         "seed": seed, "sets": sets or [],
     }  # fmt: skip
-    plugins = plugin or []
-    out = (out or Path("runs", "smoke") if smoke else out or Path("runs")).absolute()
-    console = LastingConsole()
+    out, console = (out or Path("runs", "smoke" if smoke else "")).absolute(), LastingConsole()
     if cluster is not None:
-        from search.cluster.submit import search_on  # loads Ray's launcher
+        from search.cluster.submit import search_on
 
-        spec = read_spec(study, smoke=smoke, plugins=plugins, **overrides)
+        spec = read_spec(study, smoke=smoke, plugins=plugin or (), **overrides)
         sys.exit(search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, storage=storage))
     if dry_run:
-        print_plan(plan_study(study, smoke=smoke, plugins=plugins, **overrides), console)
-    else:
-        result = run_study(
-            study, out=out, smoke=smoke, fresh=fresh, storage=storage, plugins=plugins, tracking_later=tracking_later,
-            **overrides,
-        )  # fmt: skip
-        sys.exit(print_outcome(result, out, console))
+        print_plan(plan_study(study, smoke=smoke, plugins=plugin or (), **overrides), console)
+        return
+    result = run_study(
+        study, out=out, smoke=smoke, fresh=fresh, storage=storage, plugins=plugin or (),
+        tracking_later=tracking_later, **overrides,
+    )  # fmt: skip
+    sys.exit(print_outcome(result, out, console))
 
 
 def _gpus(text: str | None) -> float | str | None:

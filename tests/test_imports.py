@@ -178,3 +178,12 @@ def test_light_modules_load_no_heavy_library() -> None:
     program = f"import sys, {', '.join(light)}; print(sorted(set(sys.modules) & {TRACKED!r}))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_files_and_functions_are_short() -> None:
+    for path in [path for package in ("search", "spaces", "trainables") for path in (ROOT / package).rglob("*.py")]:
+        source = path.read_text(encoding="utf-8")
+        assert source.count("\n") <= 300, path
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 60, (path, node.name)
