@@ -43,6 +43,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_module_of_the_wheel_can_be_imported(environment: Path) -> None:
     (wheel,) = environment.glob("*.whl")
     files = [Path(name) for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")]
@@ -53,6 +54,7 @@ def test_every_module_of_the_wheel_can_be_imported(environment: Path) -> None:
     run(environment / "env/bin/python", "-c", IMPORT_ALL, cwd=environment, text="\n".join(modules))
 
 
+@pytest.mark.slow
 def test_the_console_command_lists_its_verbs_and_runs_them(environment: Path) -> None:
     command = environment / "env/bin/resnet-search"
     listed = run(command, "--help", cwd=environment)

@@ -118,6 +118,7 @@ def test_every_name_is_there() -> None:
         _ = search.Session  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_from_a_thread_it_searches_listens_and_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = dict(os.environ)
     events: list[Event] = []

@@ -75,10 +75,8 @@ def assert_as_without_accidents(study: Path, out: Path) -> None:
     assert list(trials(result(out))) == list(trials(result(out / "undisturbed")))
 
 
-@pytest.mark.parametrize(
-    ("fault", "cause"),
-    [("die", "worker_died"), pytest.param("hang", "timeout", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("fault", "cause"), [("die", "worker_died"), ("hang", "timeout")])
 def test_a_trial_that_loses_its_worker_once_gets_another_and_ends_as_if_nothing_had_happened(
     tmp_path: Path, fault: str, cause: str
 ) -> None:

@@ -51,9 +51,8 @@ def assert_tracked(out: Path) -> None:
     assert not set(found) & {"RUNNING", "SCHEDULED"}
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "kills", "most"), [("asha_promote", 2, 12), pytest.param("asha", 4, 6, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheduler", "kills", "most"), [("asha_promote", 2, 12), ("asha", 4, 6)])
 def test_killed_at_random_moments_it_ends_as_if_never_stopped(
     tmp_path: Path, scheduler: str, kills: int, most: int
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pyarrow.parquet as pq
+import pytest
 import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -106,6 +107,7 @@ REAL: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_a_later_trial_of_a_reused_worker_is_reproduced_to_the_last_digit(tmp_path: Path, typed: Typed) -> None:
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(REAL))
     done = search(tmp_path, "small.yaml")
