@@ -62,6 +62,8 @@ def print_alarms(result: StudyResult, console: Console, command: bool = True) ->
         command: whether the last line says how to see all checks from here.
     """
     found = alarms(checked(result))
+    if found:
+        console.print()
     for check in found[:MOST_ALARMS]:
         _print_line(check, console)
     if found and command:
