@@ -101,9 +101,11 @@ def ray_ended() -> Iterator[None]:
 
 def _remove_left(base: Path) -> None:
     """What searches that were killed have left: some 10 MB each."""
-    for folder in base.glob(f"{PREFIX}*"):
+    for lock in base.glob(f"{PREFIX}{'?' * 8}/lock"):
+        folder = lock.parent
         try:
-            if folder.stat().st_uid == os.getuid() and time.time() - folder.stat().st_mtime > LEFT_SECONDS:
+            ours = folder.stat().st_uid == os.getuid() and (folder / "r").is_dir()  # nothing else of this user's
+            if ours and time.time() - folder.stat().st_mtime > LEFT_SECONDS:
                 with _lock(folder):
                     shutil.rmtree(folder, ignore_errors=True)
         except (OSError, Timeout):  # its search runs, or is removing it

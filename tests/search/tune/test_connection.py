@@ -1,0 +1,25 @@
+"""What a killed search leaves in the folder for temporary files is removed, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from search.tune.connection import _lock, _remove_left
+
+
+def test_only_old_folders_of_ended_searches_are_removed(tmp_path: Path) -> None:
+    for name in ("rs-left0000", "rs-running0", "rs-started0", "rs-photos00", "rs-photos", "rs-locked00"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "precious").touch()
+        if "photos" not in name:
+            (tmp_path / name / "lock").touch()
+        if "locked" not in name:
+            (tmp_path / name / "r").mkdir()
+        if "started" not in name:
+            os.utime(tmp_path / name, (0, 0))
+    with _lock(tmp_path / "rs-running0"):
+        os.utime(tmp_path / "rs-running0", (0, 0))
+        _remove_left(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"rs-running0", "rs-started0", "rs-photos00", "rs-photos", "rs-locked00"}
