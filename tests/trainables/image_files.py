@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import strategies as st
 from PIL import Image
 
 from trainables.config import ConfigError
@@ -32,6 +33,21 @@ def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def damaged(sound: Sequence[bytes]) -> st.SearchStrategy[bytes]:
+    """One of these files with some of its bytes changed, and perhaps its end cut off."""
+
+    def damage(encoded: bytes, changes: list[tuple[int, int]], cut: int) -> bytes:
+        found = bytearray(encoded)
+        for place, value in changes:
+            found[place % len(found)] = value
+        if cut % 3 == 0:
+            del found[cut % len(found) :]
+        return bytes(found)
+
+    changes = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8)
+    return st.builds(damage, st.sampled_from(sound), changes, st.integers(0, 10_000))
 
 
 def write_folder(root: Path, counts: Mapping[str, int], width: int = 20, height: int = 20, kind: str = "png") -> Path:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trainables.config import ConfigError
 from trainables.config.images import Columns
 from trainables.data.source import listed
-from trainables.data.tables import unreadable
+from trainables.data.tables import refusal, unreadable
 
 __all__ = ["Found", "Labels", "class_names", "find_columns", "labels_of"]
 
@@ -28,17 +28,8 @@ _IMAGES = ("image", "img")
 _PATHS = ("image", "img", "image_path", "path", "file", "file_name", "filename", "filepath", "file_path", "image_file")
 _NO_LABELS = {
     *_PATHS,
-    "id",
-    "idx",
-    "index",
-    "image_id",
-    "width",
-    "height",
-    "split",
-    "caption",
-    "text",
-    "__index_level_0__",
-}
+    "id", "idx", "index", "image_id", "width", "height", "split", "caption", "text", "__index_level_0__",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,10 +48,6 @@ class Labels:
 
     numbers: NDArray[np.int64]
     texts: tuple[str, ...] | None
-
-
-def _refuse(path: Path, rule: str) -> NoReturn:
-    raise ConfigError.single("data.source", f"parquet:{path}", rule)
 
 
 def _shown(schema: pa.Schema) -> str:
@@ -91,7 +78,7 @@ def find_columns(schema: pa.Schema, wanted: Columns, path: Path) -> Found:
         return Found(image, label, image, "")
     if _is_text(kind):
         return Found(image, label, "", image)
-    _refuse(path, f"must have images as the bytes of image files, and its column `{image}` is of type {kind}")
+    raise refusal(path, f"must have images as the bytes of image files, and its column `{image}` is of type {kind}")
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -132,9 +119,11 @@ def _image_column(schema: pa.Schema, label: str | None, path: Path) -> str:
         if len(found) == 1:
             return str(found[0])
         if found:
-            _refuse(path, f"must have one image column, and may have {listed(found)}: --set data.columns.image=NAME")
+            raise refusal(
+                path, f"must have one image column, and may have {listed(found)}: --set data.columns.image=NAME"
+            )
     rule = "must have one image column, the bytes of image files or struct<bytes, path>"
-    _refuse(path, f"{rule}; its columns are {_shown(schema)} (--set data.columns.image=NAME)")
+    raise refusal(path, f"{rule}; its columns are {_shown(schema)} (--set data.columns.image=NAME)")
 
 
 def _label_column(schema: pa.Schema, image: str, path: Path) -> str:
@@ -150,8 +139,10 @@ def _label_column(schema: pa.Schema, image: str, path: Path) -> str:
         if len(found) == 1:
             return str(found[0])
         if found:
-            _refuse(path, f"must have one label column, and may have {listed(found)}: --set data.columns.label=NAME")
-    _refuse(path, f"must have a label column; its columns are {_shown(schema)} (--set data.columns.label=NAME)")
+            raise refusal(
+                path, f"must have one label column, and may have {listed(found)}: --set data.columns.label=NAME"
+            )
+    raise refusal(path, f"must have a label column; its columns are {_shown(schema)} (--set data.columns.label=NAME)")
 
 
 def _features(schema: pa.Schema, path: Path) -> dict[str, Any]:
@@ -193,7 +184,7 @@ def labels_of(column: pa.ChunkedArray, name: str, path: Path) -> Labels:
     """
     kind = column.type
     if not _is_label(kind):
-        _refuse(path, f"must have one label a row, a number or text, and its column `{name}` is of type {kind}")
+        raise refusal(path, f"must have one label a row, a number or text, and its column `{name}` is of type {kind}")
     if kinds.is_dictionary(kind):
         return labels_of(column.cast(kind.value_type), name, path)
     missing = column.is_null(nan_is_null=kinds.is_floating(kind))
@@ -205,7 +196,7 @@ def labels_of(column: pa.ChunkedArray, name: str, path: Path) -> Labels:
     if count:
         row = missing.to_pylist().index(True)
         rule = f"must have a label in every row: {count} of `{name}` are null, the first in row {row}; remove such rows"
-        _refuse(path, rule)
+        raise refusal(path, rule)
     if kinds.is_boolean(kind):
         column, kind = column.cast(pa.string()), pa.string()
     if _is_text(kind):
@@ -215,7 +206,6 @@ def labels_of(column: pa.ChunkedArray, name: str, path: Path) -> Labels:
         return Labels(column.cast(pa.int64()).to_numpy(), None)
     except pa.ArrowInvalid as error:  # a fraction, or a uint64 beyond int64
         if kinds.is_floating(kind):
-            _refuse(
-                path, f"must have whole numbers or texts as labels, unlike its column `{name}` of type {kind} ({error})"
-            )
+            rule = f"must have whole numbers or texts as labels, unlike its column `{name}` of type {kind} ({error})"
+            raise refusal(path, rule) from error
         raise unreadable(path, error) from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.config import ConfigError
-from trainables.data.layout import ClassFolder, Layout, Tree, find_layout
+from trainables.data.layout import ClassFolder, Tree, find_layout
 from trainables.data.names import EXTENSIONS, refusal_of_file
 from trainables.data.source import Contents, Row, Split, check_classes, listed
 
@@ -80,7 +80,7 @@ class ImageFolder:
             raise ConfigError.single("data.source", source, rule)
         _check_filled(tree, images)
         files = [ImageFile.at(f.split, _readable(f.class_name), path) for f, found in images.items() for path in found]
-        notes = (*layout.notes, *_nested(tree, layout))
+        notes = (*layout.notes, *_nested(tree, images))
         return cls(path, tuple(sorted(files)), layout.origins, notes, _left_out(tree))
 
     def _name(self, file: ImageFile) -> str:
@@ -91,12 +91,17 @@ class ImageFolder:
         return ["imagefolder", str(self.path), files]
 
     def contents(self, downloads: Path) -> Contents:
+        found = self.unchecked()
+        counts: dict[Split, list[int]] = {}
+        for row in found.rows():
+            counts.setdefault(row.split, [0] * len(found.class_names))[row.label] += 1
+        check_classes(f"imagefolder:{self.path}", found.class_names, counts)
+        return found
+
+    def unchecked(self) -> Contents:
+        """`contents`, but of any classes: images that are only scored may be of one class, or of no training split."""
         names = tuple(sorted({file.class_name for file in self.files}))
         labels = {name: label for label, name in enumerate(names)}
-        counts: dict[Split, list[int]] = {}
-        for file in self.files:
-            counts.setdefault(file.split, [0] * len(names))[labels[file.class_name]] += 1
-        check_classes(f"imagefolder:{self.path}", names, counts)
 
         def rows() -> Iterator[Row]:
             for file in self.files:
@@ -121,10 +126,10 @@ def _check_filled(tree: Tree, images: dict[ClassFolder, list[Path]]) -> None:
         raise ConfigError.single("data.source", source, rule)
 
 
-def _nested(tree: Tree, layout: Layout) -> list[str]:
-    """A word on folders inside class folders, which are no classes."""
-    inner = [tree.name(f) for folder in layout.classes for f in tree.look(folder.path).folders]
-    empty = [tree.name(f.path) for f in layout.classes if f.split != "train" and not tree.below(f.path)]
+def _nested(tree: Tree, images: dict[ClassFolder, list[Path]]) -> list[str]:
+    """A word on folders inside class folders, which are no classes, and on empty ones."""
+    inner = [tree.name(f) for folder in images for f in tree.look(folder.path).folders]
+    empty = [tree.name(folder.path) for folder, found in images.items() if folder.split != "train" and not found]
     notes = [f"folders inside a class count to it ({listed(inner, 3)})"] if inner else []
     return notes + ([f"empty: {listed(empty)}"] if empty else [])
 

@@ -95,7 +95,8 @@ class _AllTest:
         return ["test images alone", self.source.signature()]
 
     def contents(self, downloads: Path) -> Contents:
-        contents = _of_folder(self.source) if isinstance(self.source, ImageFolder) else self.source.contents(downloads)
+        source = self.source
+        contents = source.unchecked() if isinstance(source, ImageFolder) else source.contents(downloads)
 
         def rows() -> Iterator[Row]:
             seen: set[int] = set()
@@ -107,14 +108,3 @@ class _AllTest:
                 yield replace(row, split="test")
 
         return replace(contents, rows=rows, count=contents.count + 2 * len(contents.class_names))
-
-
-def _of_folder(folder: ImageFolder) -> Contents:
-    """The images of a folder, which may be of one class only: there is nothing to learn."""
-    names = tuple(sorted({file.class_name for file in folder.files}))
-
-    def rows() -> Iterator[Row]:
-        for file in folder.files:
-            yield Row("test", names.index(file.class_name), str(file.path.relative_to(folder.path)), file.path)
-
-    return Contents(names, rows, len(folder.files), sum(max(file.nbytes, 0) for file in folder.files))

@@ -24,33 +24,10 @@ SPLIT_WORDS: dict[str, Split] = {
     "test": "test", "testing": "test", "holdout": "test", "heldout": "test",
 }  # fmt: skip
 # Words beside a split's that make no class of it; `trainset` and `valdata` are taken apart.
-_FILLERS = frozenset(
-    [
-        "set",
-        "sets",
-        "data",
-        "dataset",
-        "ds",
-        "split",
-        "subset",
-        "part",
-        "partial",
-        "full",
-        "image",
-        "images",
-        "img",
-        "imgs",
-        "picture",
-        "pictures",
-        "photo",
-        "photos",
-        "sample",
-        "samples",
-        "folder",
-        "dir",
-        "of",
-    ]
-)
+_FILLERS = frozenset({
+    "set", "sets", "data", "dataset", "ds", "split", "subset", "part", "partial", "full", "image", "images",
+    "img", "imgs", "picture", "pictures", "photo", "photos", "sample", "samples", "folder", "dir", "of",
+})  # fmt: skip
 _GLUED = re.compile(r"(?P<word>[a-z]+?)(?:set|data|dataset|images|imgs|split)")
 _HELD_OUT = re.compile(r"(hold|held)[\W_]+out", re.IGNORECASE)
 
@@ -87,77 +64,16 @@ OTHER_IMAGES = {
     ".psd": "Photoshop", ".exr": "OpenEXR", ".hdr": "Radiance HDR", ".tga": "TGA", ".dcm": "DICOM",
     ".cr2": "camera raw", ".nef": "camera raw", ".arw": "camera raw", ".dng": "camera raw",
 }  # fmt: skip
-# Files beside images that are counted and left out; what has none of these names is looked into.
-NOT_IMAGES = frozenset(
-    [
-        ".txt",
-        ".csv",
-        ".tsv",
-        ".json",
-        ".jsonl",
-        ".xml",
-        ".yaml",
-        ".yml",
-        ".md",
-        ".rst",
-        ".html",
-        ".htm",
-        ".pdf",
-        ".py",
-        ".ipynb",
-        ".m",
-        ".sh",
-        ".log",
-        ".zip",
-        ".tar",
-        ".gz",
-        ".tgz",
-        ".bz2",
-        ".xz",
-        ".7z",
-        ".rar",
-        ".parquet",
-        ".arrow",
-        ".feather",
-        ".svg",
-        ".ico",
-        ".npy",
-        ".nii",
-        ".npz",
-        ".pkl",
-        ".pickle",
-        ".pt",
-        ".pth",
-        ".h5",
-        ".hdf5",
-        ".mat",
-        ".db",
-        ".sqlite",
-        ".ini",
-        ".cfg",
-        ".toml",
-        ".doc",
-        ".docx",
-        ".xls",
-        ".xlsx",
-        ".ppt",
-        ".pptx",
-        ".mp4",
-        ".avi",
-        ".mov",
-        ".mp3",
-        ".wav",
-        ".md5",
-        ".sha256",
-        ".lock",
-        ".url",
-        ".names",
-        ".data",
-        ".bib",
-        ".cff",
-    ]
-)
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+# Files beside images that are counted and left out; what has none of these names is looked into.
+NOT_IMAGES = frozenset({
+    ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".rst", ".html", ".htm", ".pdf",
+    ".py", ".ipynb", ".m", ".sh", ".log", ".parquet", ".arrow", ".feather", ".svg", ".ico", ".npy", ".nii",
+    ".npz", ".pkl", ".pickle", ".pt", ".pth", ".h5", ".hdf5", ".mat", ".db", ".sqlite", ".ini", ".cfg",
+    ".toml", ".doc", ".docx", ".xls", ".xlsx", ".ppt", ".pptx", ".mp4", ".avi", ".mov", ".mp3", ".wav", ".md5",
+    ".sha256", ".lock", ".url", ".names", ".data", ".bib", ".cff",
+    *ARCHIVES,
+})  # fmt: skip
 
 # (offset, bytes, format) at the beginning of a file.
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (

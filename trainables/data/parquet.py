@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from trainables.config.images import Columns
 from trainables.data.columns import Found, Labels, class_names, find_columns, labels_of
 from trainables.data.names import EXTENSIONS, suffix
 from trainables.data.source import Contents, Row, Split, check_classes, listed
-from trainables.data.tables import Table, TableFile, find_tables, opened, unreadable
+from trainables.data.tables import Table, TableFile, find_tables, opened, refusal, unreadable
 
 __all__ = ["ParquetFiles"]
 
@@ -65,18 +66,16 @@ class ParquetFiles:
     def _image_files(self) -> Iterator[tuple[str, int, int]]:
         for file in self.files:
             try:
-                with opened(file.path) as table:
-                    paths = _paths(table, find_columns(table.schema, self.columns, file.path), file.path)
-            except ConfigError:  # whatever it is, `contents` says it
+                paths = _named_in(file, self.columns)
+                stats = [(str(path), path.stat()) for path in paths or ()]
+            except (ConfigError, OSError):  # whatever it is, `contents` says it
                 continue
-            for path in paths or ():
-                stat = path.stat()
-                yield str(path), stat.st_size, stat.st_mtime_ns
+            yield from ((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
     def contents(self, downloads: Path) -> Contents:
         source = f"parquet:{self.path}"
         tables = [_read_table(file, self.columns) for file in self.files]
-        names, positions = _classes(source, tables)
+        names, positions = _classes(self.path, tables)
         counts: dict[Split, list[int]] = {}
         for table, position in zip(tables, positions, strict=True):
             count = counts.setdefault(table.file.split, [0] * len(names))
@@ -108,16 +107,16 @@ class ParquetFiles:
         return {split: listed(names, 1) for split, names in found.items()}
 
 
-def _classes(source: str, tables: list[_Read]) -> tuple[tuple[str, ...], list[dict[int, int]]]:
+def _classes(root: Path, tables: list[_Read]) -> tuple[tuple[str, ...], list[dict[int, int]]]:
     """The class names, and for each table the class of each of its labels."""
     declared = {table.names for table in tables if table.names is not None}
     if len(declared) > 1:
-        raise ConfigError.single("data.source", source, "must have the same class names in every file's metadata")
+        raise refusal(root, "must have the same class names in every file's metadata")
     texts = {text for table in tables for text in table.labels.texts or ()}
     if texts:
         if any(table.labels.texts is None for table in tables):
             rule = "must have labels of one kind in every file, and has texts in some and numbers in others"
-            raise ConfigError.single("data.source", source, rule)
+            raise refusal(root, rule)
         names = tuple(sorted(texts))
         place = {name: label for label, name in enumerate(names)}
         return names, [{i: place[text] for i, text in enumerate(table.labels.texts or ())} for table in tables]
@@ -160,6 +159,13 @@ def _read_table(file: TableFile, wanted: Columns) -> _Read:
     return _Read(file, columns, others, names, labels, nbytes, images)
 
 
+@cache
+def _named_in(file: TableFile, wanted: Columns) -> tuple[Path, ...] | None:
+    """`_paths` of a file, which is opened once in a process: every trial asks whether its images were prepared."""
+    with opened(file.path) as table:
+        return _paths(table, find_columns(table.schema, wanted, file.path), file.path)
+
+
 def _paths(table: Table, columns: Found, path: Path) -> tuple[Path, ...] | None:
     """The image files that a table without bytes names, relative to its own folder; None if it has the bytes.
 
@@ -172,7 +178,7 @@ def _paths(table: Table, columns: Found, path: Path) -> tuple[Path, ...] | None:
     named = [value["path"] if isinstance(value, dict) else value for value in column.to_pylist()]
     if any(len(name or "") > _LONGEST_PATH for name in named):
         rule = f"must hold images as bytes: `{columns.image}` has texts that are no paths (decode base64 into bytes)"
-        raise ConfigError.single("data.source", f"parquet:{path}", rule)
+        raise refusal(path, rule)
     files = [path.parent / name for name in named if name]
     lost = [str(name) for name in named if not name or Path(name).is_absolute() or not (path.parent / name).is_file()]
     if lost:
@@ -180,13 +186,13 @@ def _paths(table: Table, columns: Found, path: Path) -> tuple[Path, ...] | None:
             f"must hold the bytes of its images: `{columns.image}` has paths without bytes, and {len(lost)} of "
             f"{len(named)} files are missing beside the table ({listed(lost, 2)}); put them there, or embed the bytes"
         )
-        raise ConfigError.single("data.source", f"parquet:{path}", rule)
+        raise refusal(path, rule)
     return tuple(files)
 
 
 def _refuse_label(file: TableFile, labels: Labels, row: int, bound: str) -> None:
     rule = f"must have labels {bound}: row {row} has {labels.numbers[row]}; correct or remove the file"
-    raise ConfigError.single("data.source", f"parquet:{file.path}", rule)
+    raise refusal(file.path, rule)
 
 
 def _rows(table: _Read, labels: list[int]) -> Iterator[Row]:

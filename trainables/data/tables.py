@@ -22,7 +22,7 @@ from trainables.config import ConfigError
 from trainables.data.names import EXTENSIONS, NOT_IMAGES, format_of, is_junk, refusal_of_file, split_of_table, suffix
 from trainables.data.source import Split, listed
 
-__all__ = ["DAMAGE", "Table", "TableFile", "find_tables", "opened", "unreadable"]
+__all__ = ["DAMAGE", "Table", "TableFile", "find_tables", "opened", "refusal", "unreadable"]
 
 DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)  # the last: a name that is not UTF-8
 _BUFFER_BYTES = 2**20  # read row groups piecemeal: Hugging Face's hold hundreds of megabytes
@@ -51,25 +51,25 @@ def find_tables(path: Path) -> tuple[tuple[TableFile, ...], tuple[str, ...]]:
         ConfigError: if there are none, one is missing, or their names don't tell their splits.
     """
     if not path.exists():
-        _refuse(path, "must name an existing Parquet file or folder of them")
+        raise refusal(path, "must name an existing Parquet file or folder of them")
     left_out: tuple[str, ...] = ()
     try:
         if not path.is_dir():
             if suffix(path.name) in NOT_IMAGES - {".parquet", ".arrow"} or suffix(path.name) in EXTENSIONS:
-                _refuse(path, refusal_of_file(str(path)))
+                raise refusal(path, refusal_of_file(str(path)))
             found = [path]
         elif (saved := _saved_to_disk(path)) is not None:
             found = saved
         else:
             found, left_out = _parquet_below(path)
         if odd := [file for file in found if not file.is_file()]:  # opening a pipe would wait forever
-            _refuse(path, f"must hold regular files only, unlike {listed([file.name for file in odd])}")
+            raise refusal(path, f"must hold regular files only, unlike {listed([file.name for file in odd])}")
         splits = {file: _split_of(file, path) for file in found}
         stats = {file: file.stat() for file in found}
     except OSError as error:
-        _refuse(path, f"must be readable: {error.strerror} ({error.filename})")
+        raise refusal(path, f"must be readable: {error.strerror} ({error.filename})") from error
     _check_shards(path, found)
-    _check_copies(path, found)
+    _check_copies(path, splits)
     _check_splits(path, splits)
     files = [
         TableFile(f, s or "train", s is not None, stats[f].st_size, stats[f].st_mtime_ns) for f, s in splits.items()
@@ -77,8 +77,9 @@ def find_tables(path: Path) -> tuple[tuple[TableFile, ...], tuple[str, ...]]:
     return tuple(files), left_out
 
 
-def _refuse(path: Path, rule: str) -> NoReturn:
-    raise ConfigError.single("data.source", f"parquet:{path}", rule)
+def refusal(path: Path, rule: str) -> ConfigError:
+    """The error for a table, or a folder of tables, that breaks a rule."""
+    return ConfigError.single("data.source", f"parquet:{path}", rule)
 
 
 def _parquet_below(path: Path) -> tuple[list[Path], tuple[str, ...]]:
@@ -103,7 +104,7 @@ def _parquet_below(path: Path) -> tuple[list[Path], tuple[str, ...]]:
             if other
             else ""
         )
-        _refuse(path, f"must hold files named *.parquet, and has none{hint}")
+        raise refusal(path, f"must hold files named *.parquet, and has none{hint}")
     return sorted(found), left_out
 
 
@@ -114,31 +115,31 @@ def _saved_to_disk(folder: Path) -> list[Path] | None:
         if not isinstance(splits, list) or not all(
             isinstance(name, str) and name == Path(name).name for name in splits
         ):
-            _refuse(folder, "must list its splits in dataset_dict.json; the file is damaged")
+            raise refusal(folder, "must list its splits in dataset_dict.json; the file is damaged")
         return [file for name in splits for file in _saved_to_disk(folder / name) or _missing(folder, name)]
     if not all((folder / name).is_file() for name in ("state.json", "dataset_info.json")):
         return None
     state = _json(folder, "state.json")
     if state.get("_indices_files") or state.get("_indices_data_files"):
         rule = "was saved with a selection of its rows, which only `datasets` can apply"
-        _refuse(folder, f"{rule}: `datasets.load_from_disk({str(folder)!r}).to_parquet('train.parquet')`")
+        raise refusal(folder, f"{rule}: `datasets.load_from_disk({str(folder)!r}).to_parquet('train.parquet')`")
     listing = state.get("_data_files")
     names = [entry.get("filename") for entry in listing if isinstance(entry, dict)] if isinstance(listing, list) else []
     files = [folder / name for name in names if isinstance(name, str) and name == Path(name).name]
     if gone := [file.name for file in files if not file.exists()]:
-        _refuse(folder, f"must have every file that its state.json lists, and lacks {listed(gone)}")
+        raise refusal(folder, f"must have every file that its state.json lists, and lacks {listed(gone)}")
     return files or _missing(folder, "data-00000-of-00001.arrow")
 
 
 def _missing(folder: Path, name: str) -> NoReturn:
-    _refuse(folder, f"must be whole as `datasets.save_to_disk` wrote it, and lacks {name}")
+    raise refusal(folder, f"must be whole as `datasets.save_to_disk` wrote it, and lacks {name}")
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
         found = json.loads((folder / name).read_bytes())
     except (ValueError, RecursionError) as error:
-        _refuse(folder, f"must have a sound {name} ({type(error).__name__})")
+        raise refusal(folder, f"must have a sound {name} ({type(error).__name__})") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -163,28 +164,28 @@ def _check_shards(root: Path, found: list[Path]) -> None:
         first = int(0 not in numbers and count in numbers)  # some writers count from 1
         if count <= 100_000 and (gone := sorted(set(range(first, first + count)) - numbers)):
             names = [f"{(parent / name).relative_to(root)}{n:0{len(digits)}d}-of-{digits}" for n in gone]
-            _refuse(root, f"must have every part of a table, and lacks {listed(names)}: fetch what is missing")
+            raise refusal(root, f"must have every part of a table, and lacks {listed(names)}: fetch what is missing")
 
 
-def _check_copies(root: Path, found: list[Path]) -> None:
+def _check_copies(root: Path, splits: dict[Path, Split | None]) -> None:
     """Refuse several configurations of one data set side by side: their rows would be counted twice."""
     places: dict[tuple[Split | None, str], list[Path]] = {}
-    for file in found:
+    for file, split in splits.items():
         if not any("=" in part for part in file.relative_to(root).parts):
-            places.setdefault((_split_of(file, root), file.name), []).append(file)
+            places.setdefault((split, file.name), []).append(file)
     for files in places.values():
         if len(files) > 1:
             names = listed([str(file.relative_to(root)) for file in files], 3)
-            _refuse(root, f"must be one data set, and holds {names}: name the folder that is meant")
+            raise refusal(root, f"must be one data set, and holds {names}: name the folder that is meant")
 
 
 def _check_splits(root: Path, splits: dict[Path, Split | None]) -> None:
     untold = [str(file.relative_to(root)) for file, split in splits.items() if split is None]
     rule = "must have files named after their split (train-*, validation-*, test-*), unlike"
     if untold and len(untold) < len(splits):
-        _refuse(root, f"{rule} {listed(untold)}; rename or remove them")
+        raise refusal(root, f"{rule} {listed(untold)}; rename or remove them")
     if len({_SERIAL.sub("#", name.lower()) for name in untold}) > 1:  # parts of one table differ in their numbers only
-        _refuse(root, f"{rule} {listed(untold)}; rename them, or name the one file that is meant")
+        raise refusal(root, f"{rule} {listed(untold)}; rename them, or name the one file that is meant")
 
 
 class Table(Protocol):
@@ -276,7 +277,7 @@ def opened(path: Path) -> Iterator[Table]:
             head = file.read(256)
         if format_of(head) == "Git LFS pointer":
             rule = "is a Git LFS pointer, not the file it stands for: fetch it with `git lfs pull`"
-            raise ConfigError.single("data.source", f"parquet:{path}", rule)
+            raise refusal(path, rule)
         if suffix(path.name) == ".arrow":
             with pa.memory_map(str(path)) as source:
                 reader = pa.ipc.open_file(source) if head.startswith(b"ARROW1") else pa.ipc.open_stream(source)
@@ -292,4 +293,4 @@ def unreadable(path: Path, error: Exception) -> ConfigError:
     """The error for a damaged file."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     kind = "Arrow" if suffix(path.name) == ".arrow" else "Parquet"
-    return ConfigError.single("data.source", f"parquet:{path}", f"must be a sound {kind} file ({reason})")
+    return refusal(path, f"must be a sound {kind} file ({reason})")

@@ -157,14 +157,6 @@ FOLDERS: dict[str, tuple[Make, tuple[str, str, str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", FOLDERS)
-def test_a_folder_is_told_in_three_lines(tmp_path: Path, kind: str) -> None:
-    make, lines = FOLDERS[kind]
-    make(tmp_path / "data")
-    source = f"imagefolder:{tmp_path / 'data'}"
-    assert told(source, tmp_path / "cache") == (f"{source}: {lines[0]}", *lines[1:])
-
-
 REFUSED: dict[str, tuple[Make, str]] = {
     "a folder beside splits": (
         folders("train/cat", "train/dog", "extra"),
@@ -216,14 +208,6 @@ REFUSED: dict[str, tuple[Make, str]] = {
         "smaller"
     ),
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_a_folder_that_is_not_understood_is_refused_by_name(tmp_path: Path, kind: str) -> None:
-    make, match = REFUSED[kind]
-    make(tmp_path / "data")
-    message = refused(f"imagefolder:{tmp_path / 'data'}", tmp_path / "cache")
-    assert re.search(match, message), message
 
 
 def test_a_folder_too_low_is_refused_or_said(tmp_path: Path) -> None:
@@ -336,12 +320,14 @@ TABLES: dict[str, tuple[Make, tuple[str, str, str]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", TABLES)
-def test_a_table_is_told_in_three_lines(tmp_path: Path, kind: str) -> None:
-    make, lines = TABLES[kind]
+@pytest.mark.parametrize(
+    ("source", "kind"), [*(("imagefolder", kind) for kind in FOLDERS), *(("parquet", kind) for kind in TABLES)]
+)
+def test_data_are_told_in_three_lines(tmp_path: Path, source: str, kind: str) -> None:
+    make, lines = (FOLDERS if source == "imagefolder" else TABLES)[kind]
     make(tmp_path / "data")
-    source = f"parquet:{tmp_path / 'data'}"
-    assert told(source, tmp_path / "cache") == (f"{source}: {lines[0]}", *lines[1:])
+    name = f"{source}:{tmp_path / 'data'}"
+    assert told(name, tmp_path / "cache") == (f"{name}: {lines[0]}", *lines[1:])
 
 
 REFUSED_TABLES: dict[str, tuple[Make, str]] = {
@@ -372,11 +358,14 @@ REFUSED_TABLES: dict[str, tuple[Make, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", REFUSED_TABLES)
-def test_a_table_that_is_not_understood_is_refused_by_name(tmp_path: Path, kind: str) -> None:
-    make, match = REFUSED_TABLES[kind]
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [*(("imagefolder", kind) for kind in REFUSED), *(("parquet", kind) for kind in REFUSED_TABLES)],
+)
+def test_data_that_are_not_understood_are_refused_by_name(tmp_path: Path, source: str, kind: str) -> None:
+    make, match = (REFUSED if source == "imagefolder" else REFUSED_TABLES)[kind]
     make(tmp_path / "data")
-    message = refused(f"parquet:{tmp_path / 'data'}", tmp_path / "cache")
+    message = refused(f"{source}:{tmp_path / 'data'}", tmp_path / "cache")
     assert re.search(match, message), message
 
 
