@@ -8,13 +8,13 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Annotated, ParamSpec
+from typing import Annotated, ParamSpec, TextIO
 
 import typer
 
 from trainables.config import ConfigError
 
-__all__ = ["Plugins", "stop_signals", "leave_terminal", "run_verb"]
+__all__ = ["Plugins", "leave_terminal", "run_verb", "silence", "stop_signals"]
 
 P = ParamSpec("P")
 
@@ -31,11 +31,16 @@ def stop_signals() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *hang_up]
 
 
+def silence(stream: TextIO) -> None:
+    """Let what is written to a stream from now on go nowhere, also when Python ends and flushes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def leave_terminal() -> None:
     """Write no more to a terminal that was closed, where every line would be an error."""
     for stream in (sys.stdout, sys.stderr):
         if stream.isatty():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            silence(stream)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

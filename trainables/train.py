@@ -96,22 +96,21 @@ def train(
     configure_process(chosen.execution)
     folder = cache or default_cache()
     if chosen.model.is_network:
-        for line in described({request(chosen.data): prepare(chosen.data, folder)}):
+        store = prepare(chosen.data, folder)
+        for line in (*described({request(chosen.data): store}), *_weights(chosen, store.num_classes)):
             typer.echo(line)
-    for line in _weights(chosen, folder):
-        typer.echo(line)
     result = rerun(chosen, stop_epoch=stop_epoch, cache=folder, checkpoint=checkpoint)
     if not changes and recorded is not None and result.epoch == (recorded_epoch or result.epoch):
         typer.echo(compare_with_record(result, recorded))
 
 
-def _weights(config: TrialConfig, cache: Path) -> tuple[str, ...]:
+def _weights(config: TrialConfig, num_classes: int) -> tuple[str, ...]:
     """What is loaded of pretrained weights, in two lines."""
     if config.model.pretrained == "none":
         return ()
     from trainables.models.pretrained import check_pretrained  # loads torch
 
-    loaded = check_pretrained(config.model, prepare(config.data, cache).num_classes)
+    loaded = check_pretrained(config.model, num_classes)
     return () if loaded is None else loaded.lines
 
 

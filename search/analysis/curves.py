@@ -31,7 +31,6 @@ def early_ranks(result: StudyResult) -> Check:
         return Check(name, "unknown", f"when {spec.scheduler.kind} judges is not known here")
     metric, epochs = spec.objective.metric, spec.budget.epochs
     ended = [record for record in completed(result) if record.last_epoch == epochs]
-    levels = rung_levels(spec.scheduler.grace_period, spec.scheduler.reduction_factor, epochs)
     if len(ended) < FEW:
         return Check(name, "unknown", f"{len(ended)} trials reached the end; {FEW} can tell")
     last = [record.value(metric) for record in ended]

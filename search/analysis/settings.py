@@ -12,6 +12,7 @@ from search.journal.error_text import error_summary
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.result import StudyResult
 from spaces import Choice, Domain, Float, Int, Space
+from spaces.combinations import count
 from trainables.check import Check, CheckStatus
 
 __all__ = ["divergence", "edges", "enough_trials", "failures", "influence"]
@@ -82,9 +83,9 @@ def enough_trials(result: StudyResult) -> Check:
     name, spec = "number of trials", result.spec
     suggested = sum(record.recipe is None for record in result.trials)
     planned = suggested if result.finished else max(suggested, spec.budget.trials - len(spec.recipes))
-    settings, points = _dimensions(spec.parsed_space), _points(spec.parsed_space)
+    settings, points = _dimensions(spec.parsed_space), count(spec.parsed_space)
     text = f"{planned} suggested trials for {settings} searched settings"
-    if planned >= min(points, PER_SETTING * settings):
+    if planned >= PER_SETTING * settings or (points is not None and planned >= points):
         return Check(name, "ok", text)
     wanted = 3 * settings + len(spec.recipes)
     step = f"{{search}} --trials {wanted}; or search less: --set KEY=VALUE --fresh fixes a setting"
@@ -93,26 +94,13 @@ def enough_trials(result: StudyResult) -> Check:
 
 def _dimensions(space: Space) -> int:
     """The most settings that one trial can have."""
-    count = 0
+    most = 0
     for entry in space.entries:
         if isinstance(entry.domain, Choice):
-            count += 1 + max(map(_dimensions, entry.domain.branches), default=0)
+            most += 1 + max(map(_dimensions, entry.domain.branches), default=0)
         else:
-            count += isinstance(entry.domain, Float | Int)
-    return count
-
-
-def _points(space: Space) -> float:
-    """How many different trials there are."""
-    count = 1.0
-    for entry in space.entries:
-        if isinstance(entry.domain, Choice):
-            branches = entry.domain.branches
-            count *= sum(map(_points, branches)) if branches else len(entry.domain.options)
-        elif isinstance(entry.domain, Float | Int):
-            step = entry.domain.step
-            count *= math.inf if step is None else round((entry.domain.high - entry.domain.low) / step) + 1
-    return count
+            most += isinstance(entry.domain, Float | Int)
+    return most
 
 
 def divergence(result: StudyResult) -> Check:

@@ -172,9 +172,8 @@ class StudyDriver:
                 return None
             origin, tree, values = self._spec.searcher.kind, point.tree, dict(point.values)
         config = self._spec.trial_config(tree).model_dump(mode="json")
-        while any(
-            record.config == config for record in self.records.values()
-        ):  # the same numbers would say nothing new
+        seen = [record.config for record in self.records.values()]
+        while config in seen:  # the same numbers would say nothing new
             config["seed"] = (config["seed"] + 1) % 2**32
         self._write(TrialSuggested(trial=number, origin=origin, values=values, config=config, time=self._now()))
         return Leg(number, 1, config)

@@ -88,26 +88,25 @@ class TuneContext:
         leg: Leg | None = self.guarded(self.driver.next_leg)
         if leg is None:
             return None
+        record = self.driver.records[leg.trial]
         # A trial whose worker was lost may be what broke it: it must not break a shared host, too.
-        fuse = self.resources.fuse and not self.driver.records[leg.trial].worker_losses
+        fuse = self.resources.fuse and not record.worker_losses
         prepared = self.prepared.get(request(parse_config(leg.config).data)) if self.prepared else None
         return LegRequest(
-            trial=leg.trial, number=leg.number, config=dict(leg.config), reported=self._reported(leg.trial),
+            trial=leg.trial, number=leg.number, config=dict(leg.config), reported=record.last_epoch,
             cache=str(self.cache), storage=self.storage.uri, folder=leg_folder(leg.trial, leg.number),
             interrupt=interrupt_file(self.number), save_at=self.driver.rungs(leg.trial),
             save_every=self.resources.checkpoint_minutes * 60, gpus=self.resources.gpus, fuse=fuse,
             prepared=prepared, plugins=allowed_plugins(),
         )  # fmt: skip
 
-    def _reported(self, trial: int) -> int:
-        return self.driver.records[trial].last_epoch
-
     def newest_checkpoint(self, trial: int) -> str | None:
         """Where the trial would resume; while the storage is unreachable, the newest that was reported."""
+        record = self.driver.records[trial]
         try:
-            names = checkpoints(self.storage, trial, self._reported(trial))
+            names = checkpoints(self.storage, trial, record.last_epoch)
         except OSError:
-            return self.driver.records[trial].checkpoint
+            return record.checkpoint
         return self.storage.where(names[0]) if names else None
 
     def interrupt(self, trouble: str | None = None) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import ray
 from filelock import FileLock, Timeout
 
+from search.journal.error_text import required
 from search.planning.resources import cluster_address
 from search.tune.patches import ensure_private_token, environment, private_ray, ray_settings
 from trainables.config import ConfigError
@@ -58,11 +59,8 @@ def _start() -> None:
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))  # Ray lets everyone into the one below, and so to its logs
     _started.append(_lock(folder))
     _started[-1].acquire()
-    try:
+    with required("HOME", Path.home(), "must be a folder that can be written, since Ray keeps its token there"):
         ensure_private_token()
-    except OSError as error:
-        rule = f"must be a folder that can be written ({error.strerror}): Ray keeps its token there"
-        raise ConfigError.single("HOME", str(Path.home()), rule) from None
     with environment(ray_settings()), private_ray():
         ray.init(
             "local", num_cpus=available_cpus(), include_dashboard=False, log_to_driver=False,

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +123,10 @@ def possible_types() -> set[str]:
     return allowed | set(alive_nodes())
 
 
-def alive_nodes() -> Counter[str]:
-    """How many nodes of each type are alive now."""
+def alive_nodes(nodes: Iterable[Mapping[str, Any]] | None = None) -> Counter[str]:
+    """How many nodes of each type are alive now; of `nodes`, if Ray was asked for them already."""
     config = _cluster_config()
-    return Counter(sorted(node_type(node, config) for node in _alive()))
+    return Counter(sorted(node_type(node, config) for node in (_alive() if nodes is None else nodes)))
 
 
 def fastest_precision_on_nodes(trial: Mapping[str, float], device: str) -> Precision:
@@ -202,7 +202,8 @@ class NodeWatch:
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return None
         self._looked = time.monotonic()
-        nodes, self.types = _alive(), alive_nodes()
+        nodes = _alive()
+        self.types = alive_nodes(nodes)
         cpus, gpus = (sum(node["Resources"].get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
         line = f"cluster: {_many(len(nodes), 'node')} with {_many(cpus, 'CPU')} and {_many(gpus, 'GPU')} for trials"
         if missing := unpriced(self._prices, self.types):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 
 from rich.console import Console
+
+from trainables.cli import silence
 
 __all__ = ["LastingConsole", "say"]
 
@@ -15,7 +16,7 @@ class LastingConsole(Console):
     """A console whose reader may go away (`| head`): that interrupts the search as Ctrl-C does, and it falls silent."""
 
     def on_broken_pipe(self) -> None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         signal.raise_signal(signal.SIGINT)
 
 

@@ -22,6 +22,7 @@ _SCRIPT = (
     'save its weights alone where you trust it: python -c "import torch; '
     "torch.save(torch.jit.load('FILE').state_dict(), 'weights.pt')\"",
 )
+_ONNX = ("an ONNX model", f"save it from PyTorch: {STATE_DICT}")
 _KERAS, _TENSORFLOW = ("weights of Keras (HDF5)", _CONVERT), ("a TensorFlow checkpoint", _CONVERT)
 _UNPACK = "unpack it and give the file of weights in it"
 
@@ -34,7 +35,7 @@ _BEGINNINGS: tuple[tuple[str, Format], ...] = (
     (r"\x89HDF\r\n\x1a\n", _KERAS),
     (r"model_checkpoint_path", _TENSORFLOW),
     (r"\x93NUMPY", ("a NumPy array (.npy)", f"save a state dict instead: {STATE_DICT}")),
-    (r"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]", ("an ONNX model", f"save it from PyTorch: {STATE_DICT}")),
+    (r"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]", _ONNX),
     (r"(?s).{4}TFL3", ("a TensorFlow Lite model", _CONVERT)),
     (r"GGUF", ("a GGUF file", _CONVERT)),
     (r"\x1f\x8b|BZh|\xfd7zXZ\x00|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", ("a compressed archive", _UNPACK)),
@@ -42,7 +43,7 @@ _BEGINNINGS: tuple[tuple[str, Format], ...] = (
 )  # fmt: skip
 
 _NAMES: tuple[tuple[str, Format], ...] = (
-    (r"\.onnx$", _BEGINNINGS[5][1]),
+    (r"\.onnx$", _ONNX),
     (r"\.(h5|hdf5|keras)$", _KERAS),
     (r"\.(data-\d+-of-\d+|index|meta)$", _TENSORFLOW),
     (r"\.(pb|tflite)$", ("a TensorFlow model", _CONVERT)),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from trainables.checkpoints.checkpoint import is_dense
 from trainables.config import ConfigError, Model
+from trainables.data.source import listed
 from trainables.models.encoders import Encoder, Tensors, candidates, chosen, group, mappings, nearest
 from trainables.models.families import Family, family_of
 from trainables.models.looks import looks_like
@@ -108,7 +109,7 @@ def _faults(encoder: Encoder, model: nn.Module) -> list[str]:
         "of another shape": other_shapes,
         "not finite numbers": [key for key in fitting if not _is_finite(inside[key])],
     }
-    return [f"{fault}: {_first(keys)}" for fault, keys in faults.items() if keys]
+    return [f"{fault}: {listed(keys, 3)}" for fault, keys in faults.items() if keys]
 
 
 def _root(name: str) -> str:
@@ -118,11 +119,6 @@ def _root(name: str) -> str:
 
 def _is_finite(tensor: Tensor) -> bool:
     return is_dense(tensor) and tensor.dtype in _NUMBERS and bool(tensor.isfinite().all())
-
-
-def _first(keys: list[str]) -> str:
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return ", ".join(keys[:3]) + more
 
 
 def _head(encoder: Encoder, model: nn.Module, family: Family | None) -> tuple[Tensors, set[str]]:
@@ -194,12 +190,12 @@ def _dropped(encoder: Encoder, used: set[str], there: list[tuple[tuple[str, ...]
             counts[root] += 1
             matrices[root] += inside and tensor.ndim == 2
     counts.update({" / ".join(where) or "the rest": len(tensors) for where, tensors in there if where != encoder.where})
-    listed = [
+    named = [
         f"{name} ({count}{f', a head of {matrices[name]} layers' if matrices[name] > 1 else ''})"
         for name, count in list(counts.items())[:MOST_NAMED]
     ]
     more = [f"{len(counts) - MOST_NAMED} more"] if len(counts) > MOST_NAMED else []
-    return ", ".join([*listed, *more]) or "nothing"
+    return ", ".join([*named, *more]) or "nothing"
 
 
 def _ambiguous(encoders: list[Encoder], file: Path, config: Model) -> ConfigError:
