@@ -1,4 +1,4 @@
-"""What can happen in a search: the events of its journal, each a frozen record."""
+"""What can happen in a study: the events of its journal, each a frozen record."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
 
 __all__ = [
-    "RECIPE", "TOGETHER", "Action", "Cause", "CostCounted", "Decided", "EpochReported", "Event",
-    "SessionEnded", "SessionEvent", "SessionStarted", "TrialEnded", "TrialEvent", "TrialResumed", "TrialStatus",
+    "RECIPE", "TOGETHER", "Action", "Arm", "Cause", "ComparisonEnded", "ComparisonEvent", "ComparisonKind",
+    "ComparisonStarted", "CostCounted", "Decided", "EpochReported", "Event", "Role", "SessionEnded", "SessionEvent",
+    "SessionStarted", "TestOpened", "TestScored", "TrialEnded", "TrialEvent", "TrialResumed", "TrialStatus",
     "TrialSuggested", "WorkerLost",
 ]  # fmt: skip
 
@@ -32,6 +33,8 @@ def _writable(text: object) -> object:
 ErrorText = Annotated[str, BeforeValidator(_writable)]
 Cause = Literal["worker_died", "error", "timeout"]
 Action = Literal["stop", "continue", "pause", "promote"]
+ComparisonKind = Literal["refit", "explain"]
+Role = Literal["finalist", "reference", "baseline", "step", "best", "without"]
 
 
 class TrialStatus(StrEnum):
@@ -97,8 +100,8 @@ class SessionStarted(SessionEvent):
 class TrialSuggested(TrialEvent):
     """A new trial was handed to a worker.
 
-    `origin` is `recipe:NAME` or the searcher's kind; `values` are by qualified key, None if outside the space.
-    `config` is a whole TrialConfig.
+    `origin` is `recipe:NAME` or the searcher's kind, and in a comparison `refit:ARM` or `explain:ARM`; `values` are by
+    qualified key, None if outside the space. `config` is a whole TrialConfig.
     """
 
     event: Literal["trial_suggested"] = "trial_suggested"
@@ -197,9 +200,75 @@ class CostCounted(_Event):
     nodes: dict[str, Annotated[int, Field(ge=1, lt=2**31)]]
 
 
+class Arm(BaseModel):
+    """One config of a comparison, trained once for each of its seeds.
+
+    `role`: a `finalist` or `reference` of a refit; of an explanation the `baseline`, a `step` of the path from there to
+    the `best`, and `without`, the best with one change taken back. `config` is a whole TrialConfig, whose seed is not
+    used. `trial` is the trial of the search that it comes from. `change` says what a `step` or `without` is about.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    role: Role
+    config: dict[str, Any]
+    trial: Number | None = None
+    change: str | None = None
+
+
+class ComparisonEvent(_Event):
+    """Something that happened to comparison number `comparison`, counted from 1."""
+
+    comparison: Annotated[int, Field(ge=1, lt=1_000_000)]
+
+
+class ComparisonStarted(ComparisonEvent):
+    """Configs are about to be compared over fresh seeds, the same ones for all.
+
+    Run `i` of an arm, from 0 to `most_runs` - 1, has the seed `first_seed` + i; with `folds` it validates on fold i
+    modulo `folds`, of a split that each round of folds draws anew. `reference` names an arm.
+    """
+
+    event: Literal["comparison_started"] = "comparison_started"
+    kind: ComparisonKind
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
+    reference: str | None = None
+    first_seed: Number
+    most_runs: Annotated[int, Field(ge=1, lt=100_000)]
+    folds: Annotated[int, Field(ge=2, lt=100_000)] | None = None
+
+
+class ComparisonEnded(ComparisonEvent):
+    """No run will follow. `winner` names an arm of a refit, None if there is none; `reason` says why it ended."""
+
+    event: Literal["comparison_ended"] = "comparison_ended"
+    reason: str
+    winner: str | None = None
+
+
+class TestOpened(ComparisonEvent):
+    """The test split is about to be opened, to score the networks of these trials."""
+
+    __test__ = False  # for pytest
+
+    event: Literal["test_opened"] = "test_opened"
+    trials: tuple[Number, ...]
+
+
+class TestScored(ComparisonEvent):
+    """What the networks of these trials score on the test split of `images` images: metrics by trial."""
+
+    __test__ = False
+
+    event: Literal["test_scored"] = "test_scored"
+    images: Annotated[int, Field(ge=1)]
+    scores: dict[Number, dict[str, float]]
+
+
 Event = (
     SessionStarted | TrialSuggested | TrialResumed | EpochReported | Decided | WorkerLost | TrialEnded | SessionEnded
-    | CostCounted
+    | CostCounted | ComparisonStarted | ComparisonEnded | TestOpened | TestScored
 )  # fmt: skip
 _Tagged = Annotated[Event, Field(discriminator="event")]
 TOGETHER: TypeAdapter[list[Event]] = TypeAdapter(Annotated[list[_Tagged], Field(min_length=1)])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from search.journal.events import (
     RECIPE,
+    ComparisonKind,
     Decided,
     EpochReported,
     TrialEnded,
@@ -73,6 +74,12 @@ class TrialRecord:
     def recipe(self) -> str | None:
         """The name of the recipe that the trial follows; None if the searcher suggested it."""
         return self.origin.removeprefix(RECIPE) if self.origin.startswith(RECIPE) else None
+
+    @property
+    def arm(self) -> str | None:
+        """The arm of a comparison that the trial is a run of; None for a trial of the search."""
+        kind, _, name = self.origin.partition(":")
+        return name if kind in get_args(ComparisonKind) else None
 
     @property
     def last_epoch(self) -> int:

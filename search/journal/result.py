@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.journal.comparisons import Comparison
 from search.journal.cost import Spending
-from search.journal.events import Event
+from search.journal.events import ComparisonKind, Event
 from search.journal.records import Mode, TrialRecord, TrialStatus, best_of, ranked
 from search.journal.state import StudyState
 from search.journal.table import rows
@@ -30,13 +31,14 @@ class StudyResult:
 
     Attributes:
         spec: the study.
-        trials: every trial by number.
+        trials: every trial of the search by number.
         versions, git, fingerprint: packages, commit of the code and prepared images of the last session.
         spending: what the study has cost, as far as its nodes have prices.
         folder: the study's; None if it is not on disk.
         finished: whether the budget is used up and every trial has ended.
         trouble: why the search stopped early, other than an interrupt.
         weights: what the last session loaded of pretrained weights, two lines for each file.
+        comparisons: every refit and explanation in order, with its runs.
     """
 
     spec: StudySpec
@@ -49,11 +51,15 @@ class StudyResult:
     finished: bool = False
     trouble: str | None = None
     weights: tuple[str, ...] = ()
+    comparisons: list[Comparison] = field(default_factory=list)
 
     @classmethod
     def of(cls, spec: StudySpec, state: StudyState, folder: Path | None = None) -> StudyResult:
         """The result of a study in this state."""
-        found = cls(spec, state.trials, spending=state.spending, folder=folder, finished=state.is_over(spec))
+        found = cls(
+            spec, state.trials, spending=state.spending, folder=folder, finished=state.is_over(spec),
+            comparisons=state.comparisons,
+        )  # fmt: skip
         if (made := state.started) is None:
             return found
         return replace(found, versions=made.versions, git=made.git, fingerprint=made.fingerprint, weights=made.weights)
@@ -62,6 +68,10 @@ class StudyResult:
         """The best trial by `BEST_RULE`, by the study's own objective unless another is named; None without one."""
         objective = self.spec.objective
         return best_of(self.trials, metric or objective.metric, mode or objective.mode)
+
+    def latest(self, kind: ComparisonKind) -> Comparison | None:
+        """The last refit, or explanation, that has ended; None without one."""
+        return next((c for c in reversed(self.comparisons) if c.kind == kind and c.ended is not None), None)
 
     def table(self) -> pa.Table:
         """A row per trial and epoch, as `rows` describes; `.to_pandas()` makes it a data frame."""

@@ -7,8 +7,11 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from search.journal.comparisons import Comparison
 from search.journal.cost import Spending
 from search.journal.events import (
+    ComparisonEvent,
+    ComparisonStarted,
     EpochReported,
     Event,
     SessionEnded,
@@ -54,7 +57,7 @@ class StudyState:
     """A study after some of its events: the same events in the same order always give the same state.
 
     Attributes:
-        records: every trial by number, in the order of their suggestion.
+        records: every trial by number, in the order of their suggestion, runs of comparisons among them.
         sessions: every session in order.
         spending: what the study has cost.
         started: the beginning of the last session: versions, git commit and fingerprint; None before the first.
@@ -68,6 +71,7 @@ class StudyState:
     started: SessionStarted | None = None
     last_heartbeat: dict[int, float] = field(default_factory=dict)
     worker_losses: dict[int, list[WorkerLost]] = field(default_factory=dict)
+    _compared: list[tuple[Comparison, list[int]]] = field(default_factory=list)  # and the numbers of its runs
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> StudyState:
@@ -102,6 +106,17 @@ class StudyState:
                 self.records[record.number] = replace(record, status=TrialStatus.PENDING)
         elif isinstance(event, TrialEvent):
             self._apply_to_trial(event)
+        elif isinstance(event, ComparisonStarted):
+            self._compared.append((Comparison(event), []))
+        elif isinstance(event, ComparisonEvent):
+            self._apply_to_comparison(event)
+
+    def _apply_to_comparison(self, event: ComparisonEvent) -> None:
+        if not 0 < event.comparison <= len(self._compared):
+            rule = "must be started before anything else happens to it: a segment of the journal is missing"
+            raise ConfigError.single("journal", f"comparison {event.comparison}", rule)
+        comparison, runs = self._compared[event.comparison - 1]
+        self._compared[event.comparison - 1] = comparison.after(event), runs
 
     def _apply_to_trial(self, event: TrialEvent) -> None:
         record = self.records.get(event.trial)
@@ -111,6 +126,8 @@ class StudyState:
             self.records[event.trial] = TrialRecord(
                 event.trial, event.origin, event.values, event.config, TrialStatus.RUNNING, started=event.time
             )
+            if self.records[event.trial].arm is not None:
+                self._compared[-1][1].append(event.trial)
         else:
             rule = "must be suggested before anything else happens to it: a segment of the journal is missing"
             raise ConfigError.single("journal", f"trial {event.trial}", rule)
@@ -121,8 +138,13 @@ class StudyState:
 
     @property
     def trials(self) -> list[TrialRecord]:
-        """Every trial by number."""
-        return [self.records[number] for number in sorted(self.records)]
+        """Every trial of the search by number."""
+        return [self.records[number] for number in sorted(self.records) if self.records[number].arm is None]
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """Every comparison in order, with its runs as they stand."""
+        return [replace(found, runs=tuple(self.records[run] for run in runs)) for found, runs in self._compared]
 
     @property
     def open_session(self) -> SessionRecord | None:
@@ -136,12 +158,12 @@ class StudyState:
 
     def is_over(self, spec: StudySpec) -> bool:
         """Whether nothing is left to do: all trials have ended, and the budget of trials, hours or money is used up."""
-        budget = spec.budget
-        if not self.records or not all(record.status.ended for record in self.records.values()):
+        budget, trials = spec.budget, self.trials
+        if not trials or not all(record.status.ended for record in trials):
             return False
         out_of_time = budget.hours is not None and self.seconds_used >= budget.hours * 3600
         out_of_money = budget.max_cost is not None and self.spending.spent >= budget.max_cost
-        return len(self.records) >= budget.trials or out_of_time or out_of_money
+        return len(trials) >= budget.trials or out_of_time or out_of_money
 
     def check_identity(self, spec: StudySpec) -> None:
         """Refuse a study whose study.yaml was edited after its first trials: they would not fit the rest.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from search.journal.events import (
+    ComparisonEvent,
     CostCounted,
     Event,
     SessionEnded,
@@ -88,7 +89,7 @@ class RunProjection:
         """Learn of an event; nothing is written yet."""
         before = self._records.get(event.trial) if isinstance(event, TrialEvent) else None
         self._state.apply(event)
-        if isinstance(event, CostCounted):
+        if isinstance(event, CostCounted | ComparisonEvent):
             return
         if isinstance(event, SessionStarted | SessionEnded):
             self._parent_changed = True

@@ -1,0 +1,109 @@
+"""Comparisons as the journal tells them: configs of a study, trained over fresh seeds that are the same for all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from search.journal.events import (
+    Arm,
+    ComparisonEnded,
+    ComparisonEvent,
+    ComparisonKind,
+    ComparisonStarted,
+    TestOpened,
+    TestScored,
+)
+from search.journal.records import TrialRecord, TrialStatus
+
+__all__ = ["Comparison"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One comparison so far.
+
+    Attributes:
+        started: what is compared.
+        runs: its trials by number.
+        ended: how it ended; None while it is under way.
+        opened, scored: the opening of the test split for it, and what that gave.
+    """
+
+    started: ComparisonStarted
+    runs: tuple[TrialRecord, ...] = ()
+    ended: ComparisonEnded | None = None
+    opened: TestOpened | None = None
+    scored: TestScored | None = None
+
+    @property
+    def number(self) -> int:
+        """Which comparison of the study it is, counted from 1."""
+        return self.started.comparison
+
+    @property
+    def kind(self) -> ComparisonKind:
+        """`refit` or `explain`."""
+        return self.started.kind
+
+    @property
+    def winner(self) -> Arm | None:
+        """The arm that won."""
+        name = self.ended and self.ended.winner
+        return next((arm for arm in self.started.arms if arm.name == name), None)
+
+    @property
+    def reference(self) -> Arm | None:
+        """The arm that the others are measured against."""
+        return next((arm for arm in self.started.arms if arm.name == self.started.reference), None)
+
+    def config(self, arm: Arm, index: int) -> dict[str, Any]:
+        """The TrialConfig, as plain data, of an arm's run number `index`, counted from 0."""
+        config, folds = {**arm.config, "seed": self.started.first_seed + index}, self.started.folds
+        if folds is not None:
+            data = config["data"]
+            split_seed = data["split_seed"] + index // folds
+            config["data"] = {**data, "folds": folds, "fold": index % folds, "split_seed": split_seed}
+        return config
+
+    def index(self, run: TrialRecord) -> int:
+        """Which of its arm's runs a trial is, counted from 0."""
+        return int(run.config["seed"]) - self.started.first_seed
+
+    def values(self, metric: str) -> dict[str, dict[int, float]]:
+        """`metric` at the end of the runs that have ended, by arm and by index; NaN for one that failed or diverged.
+
+        Runs that the end of the budget cut off are left out.
+        """
+        found: dict[str, dict[int, float]] = {arm.name: {} for arm in self.started.arms}
+        for run in self.runs:
+            if run.status in (TrialStatus.COMPLETED, TrialStatus.DIVERGED, TrialStatus.FAILED) and run.arm is not None:
+                whole = run.status is TrialStatus.COMPLETED
+                found[run.arm][self.index(run)] = run.value(metric) if whole else math.nan
+        return found
+
+    def test_values(self, metric: str) -> dict[str, dict[int, float]]:
+        """`metric` (one of `trainables.training.evaluation.Scores`) on the test split, by arm and by index."""
+        scores: Mapping[int, Mapping[str, float]] = self.scored.scores if self.scored else {}
+        found: dict[str, dict[int, float]] = {}
+        for run in self.runs:
+            if run.number in scores and run.arm is not None:
+                found.setdefault(run.arm, {})[self.index(run)] = scores[run.number][metric]
+        return found
+
+    def after(self, event: ComparisonEvent) -> Comparison:
+        """The comparison with one more event of it applied; a repeated one changes nothing."""
+        match event:
+            case ComparisonEnded() if self.ended is None:
+                return replace(self, ended=event)
+            case TestOpened() if self.opened is None:
+                return replace(self, opened=event)
+            case TestScored() if self.scored is None:
+                return replace(self, scored=event)
+        return self
+
+    def of_arm(self, arm: str) -> Iterator[TrialRecord]:
+        """The runs of an arm, by number."""
+        return (run for run in self.runs if run.arm == arm)
