@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from rich.console import Console
 
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
+from search.engine.comparing import Comparer
 from search.engine.listeners import Listener
+from search.engine.reference import reference_arm
+from search.engine.refit import Refitting
 from search.engine.study_folder import study_folder
 from search.journal.result import StudyResult, collect
 from search.journal.study_folder import find_study, read_study
@@ -21,17 +24,22 @@ from search.storage.location import study_storage
 from search.storage.remote import VARIABLE
 from search.study.overrides import Overrides, override
 from search.study.parse import study_tree
+from search.study.resources import Refit
 from search.study.settings import InstanceSettings
 from search.study.smoke import shrink
 from search.study.spec import StudySpec
 from search.tracking.uri import check_reachable, default_uri
 from search.views.checks import checked
-from search.views.console import LastingConsole
+from search.views.console import LastingConsole, say
 from trainables.check import Check
+from trainables.config import ConfigError, validate
 from trainables.config.plugins import allow_plugins, dotted_path
 from trainables.data.store import default_cache, described
 
-__all__ = ["Plan", "check_study", "open_study", "plan_study", "read_spec", "run_study"]
+if TYPE_CHECKING:
+    from search.tune.setup import Setup
+
+__all__ = ["Plan", "check_study", "open_study", "plan_study", "read_spec", "refit_study", "run_study"]
 
 
 def read_spec(
@@ -53,6 +61,7 @@ def run_study(
     out: str | Path = "runs",
     smoke: bool = False,
     fresh: bool = False,
+    refit: bool = True,
     storage: str | None = None,
     searcher: Searcher | None = None,
     scheduler: Scheduler | None = None,
@@ -76,6 +85,7 @@ def run_study(
         out: the results folder; the study's own is below it, under its name.
         smoke: shrink the study to a few minutes on two cores.
         fresh: start anew as STUDY-2 beside a study that is there, instead of continuing it.
+        refit: False leaves out the study's last phase, in which its best trials are trained with fresh seeds.
         storage: also store the study at a path, `s3://BUCKET/FOLDER` or `gs://...`.
         searcher, scheduler: used instead of what the study names; it continues only with one of the same class.
         listeners: called with every event after it is on disk, from the thread that schedules trials.
@@ -99,14 +109,84 @@ def run_study(
     spec = read_spec(study, smoke=smoke, plugins=plugins, **_by_path(overrides, model, images))
     given = {"searcher": searcher, "scheduler": scheduler}
     spec = spec.model_copy(update={key: InstanceSettings.of(made) for key, made in given.items() if made is not None})
+    if not refit:
+        spec = spec.model_copy(update={"refit": None})
     place = study_storage(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
     spec, resumed = study_folder(spec, out, fresh, place)
     uri = tracking_uri or default_uri(out)
     if not (tracking_later or resumed):  # a study that is continued does not wait: MLflow catches up
         check_reachable(uri)
-    from search.tune.session import Objects, search_study  # loads Ray, which takes seconds
+    from search.tune.session import Goal, Objects, search_study  # loads Ray, which takes seconds
 
-    return search_study(spec, out, place, uri, Objects(searcher, scheduler, listeners), console)
+    goal = Goal(lambda setup: None if setup.spec.refit is None else Refitting(setup.spec, setup.spec.refit, setup.pool))
+    return search_study(spec, out, place, uri, Objects(searcher, scheduler, listeners), goal, console)
+
+
+def refit_study(
+    study: str | Path,
+    *,
+    top: int = 3,
+    seeds: int = 5,
+    against: str | None = None,
+    folds: int | None = None,
+    out: str | Path = "runs",
+    listeners: Sequence[Listener] = (),
+    plugins: Iterable[str] = (),
+    tracking_uri: str | None = None,
+    progress: bool = True,
+) -> StudyResult:
+    """Train the best trials of a study and a reference with fresh seeds, the same for all, and open the test split.
+
+    Seeds are added until one trial is the best beyond doubt, and who is clearly behind gets no more. Then the winner
+    and the reference are scored on the test split. `StudyResult.latest("refit")` has the runs, and `best_config.yaml`
+    becomes the winner's. An interrupted refit is continued by the same call, as it was begun.
+
+    Args:
+        study: its name below `out`, or the path of its folder; the search need not have finished.
+        top: how many trials, by the objective.
+        seeds: how many for each at most.
+        against: a recipe of the study, or the path of a YAML with a config; None: the study's first recipe.
+        folds: above 1: cross-validation with so many folds; 1: the study's own split; None: cross-validation with 5
+            folds where there are fewer than 2,000 images to train and validate on.
+        out: the results folder.
+        listeners: called with every event after it is on disk.
+        plugins: packages whose dotted paths the study may name.
+        tracking_uri, progress: as `run_study` has them.
+
+    Raises:
+        ConfigError: for bad input, before anything has started.
+        KeyboardInterrupt: at a second interrupt; the same call continues.
+
+    Example:
+        >>> result = search.refit_study("digits_resnet8", top=2, seeds=5)
+        >>> result.latest("refit").winner.name
+    """
+    result = open_study(study, out=out, plugins=plugins)
+    settings = validate(Refit, {"top": top, "seeds": seeds, "folds": folds})
+    arm, line = reference_arm(result.spec, result.trials, against, "--against", "reference")
+
+    def refitting(setup: Setup) -> Comparer:
+        return Refitting(setup.spec, settings, setup.pool, arm, again=True)
+
+    return _compare(result, refitting, line, listeners, tracking_uri, progress)
+
+
+def _compare(
+    result: StudyResult, comparer: Callable[[Setup], Comparer], line: str | None, listeners: Sequence[Listener],
+    tracking_uri: str | None, progress: bool,
+) -> StudyResult:  # fmt: skip
+    """Make a comparison of a study on disk; `line` is said first."""
+    folder, console = result.folder, LastingConsole(quiet=not progress)
+    if folder is None or folder.name != result.spec.study:
+        rule = f"must be in a folder of its name, {result.spec.study}: rename it"
+        raise ConfigError.single("STUDY", str(folder), rule)
+    if line is not None:
+        say(console, line, "yellow")
+    from search.tune.session import Goal, Objects, search_study  # loads Ray, which takes seconds
+
+    place, uri = study_storage(None, folder, False, False), tracking_uri or default_uri(folder.parent)
+    goal = Goal(comparer, searching=False)
+    return search_study(result.spec, folder.parent, place, uri, Objects(listeners=listeners), goal, console)
 
 
 def _by_path(overrides: Overrides, model: object, images: object) -> Overrides:

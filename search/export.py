@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from search.journal.study_folder import find_study, read_study
 from search.tracking.uri import check_reachable, default_uri, holds_database
 from search.views.next_commands import program, shown
 from search.views.output_files import best_config
+from search.views.refit import chosen_trial
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError
 from trainables.config.plugins import allow_plugins
@@ -33,21 +34,21 @@ def export_config(study: Path, uri: str, trial: int | None = None) -> tuple[str,
     spec, events = read_study(study)
     state = StudyState.of(events)
     result = StudyResult.of(spec, state)
-    record, chosen = _chosen(result, trial)
+    record, chosen, refit = _chosen(result, trial)
     run_id = _run_id(uri, spec.study, state.sessions[0].started, record.number)
-    return best_config(result, record, chosen=chosen, mlflow_run_id=run_id), record
+    return best_config(result, record, chosen=chosen, refit=refit, mlflow_run_id=run_id), record
 
 
-def _chosen(result: StudyResult, trial: int | None) -> tuple[TrialRecord, str | None]:
-    best = result.best()
+def _chosen(result: StudyResult, trial: int | None) -> tuple[TrialRecord, str | None, dict[str, Any] | None]:
+    found = chosen_trial(result)
     if trial is None:
-        if best is None:
+        if found is None:
             rule = "must have a completed trial to have a best one; --trial N exports any that has started"
             raise ConfigError.single("STUDY", result.spec.study, rule)
-        return best, None
-    for record in result.trials:
+        return found
+    for record in [*result.trials, *(run for comparison in result.comparisons for run in comparison.runs)]:
         if record.number == trial:
-            return record, None if record is best else "by hand, with --trial"
+            return found if found and record is found[0] else (record, "by hand, with --trial", None)
     numbers = [record.number for record in result.trials]
     there = f"0 to {max(numbers)}" if numbers else "none yet"
     raise ConfigError.single("--trial", trial, f"must be a trial of {result.spec.study}: {there}")

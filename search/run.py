@@ -41,6 +41,7 @@ def run(
     plugin: Plugins = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="a few minutes on 2 cores, with the same model")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start anew as STUDY-2, instead of continuing")] = False,
+    no_refit: Annotated[bool, typer.Option("--no-refit", help="leave out the last phase, fresh seeds")] = False,
     tracking_later: Annotated[
         bool, typer.Option("--tracking-later", help="start though MLflow is unreachable")
     ] = False,
@@ -72,7 +73,7 @@ def run(
         print_plan(plan_study(study, smoke=smoke, plugins=plugin or (), **overrides), console)
         return
     result = run_study(
-        study, out=out, smoke=smoke, fresh=fresh, storage=storage, plugins=plugin or (),
+        study, out=out, smoke=smoke, fresh=fresh, refit=not no_refit, storage=storage, plugins=plugin or (),
         tracking_later=tracking_later, **overrides,
     )  # fmt: skip
     sys.exit(print_outcome(result, out, console))

@@ -1,10 +1,12 @@
-"""`python -m trainables.evaluate CONFIG_OR_CHECKPOINT --data SRC --split val|test`: a score that can be trusted.
+"""`python -m trainables.evaluate CONFIG_OR_CHECKPOINT... --split val|test`: scores that can be trusted.
 
 The test split is opened here and nowhere in the search: use it once, after the choice is made.
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,6 +32,7 @@ from trainables.config.plugins import allow_plugins
 from trainables.data.held_out import open_test, open_test_alone
 from trainables.data.images import Images, load_splits
 from trainables.data.store import PreparedData, default_cache, prepare
+from trainables.files import write_text
 from trainables.models import build_model
 from trainables.models.networks import build_network
 from trainables.models.pretrained import load_pretrained
@@ -91,35 +94,66 @@ def score_images(
 
 
 def evaluate(
-    subject: Annotated[Path, typer.Argument(help="a checkpoint, or a config whose model has pretrained weights")],
+    subjects: Annotated[
+        list[Path],
+        typer.Argument(help="checkpoints, or configs with pretrained weights"),
+    ],
     data: Annotated[str | None, typer.Option(help="images to score on; default: the config's own source")] = None,
     split: Annotated[Literal["val", "test"], typer.Option(help="which split")] = "val",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,
+    to: Annotated[Path | None, typer.Option(help="also write the scores to this file, as a JSON list")] = None,
     plugin: Plugins = None,
 ) -> None:
-    """Score a trained model on the validation or the held-out test split."""
+    """Score trained models on the validation or the held-out test split."""
     allow_plugins(plugin or ())
+    rows = []
+    for subject in subjects:
+        scored = _scored(subject, data, split, device, cache or default_cache())
+        if len(subjects) > 1:
+            typer.echo(f"{subject}:")
+        _print(scored)
+        rows.append({"subject": str(subject), "images": scored.images, **asdict(scored.scores)})
+    if to is not None:
+        write_text(to, json.dumps(rows, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Scores on so many images; `what` says which, `notes` what a reader has to know."""
+
+    what: str
+    images: int
+    scores: Scores
+    notes: tuple[str, ...]
+
+
+def _scored(subject: Path, data: str | None, split: str, device: str, cache: Path) -> _Scored:
     config, state = _subject(subject)
     changes: dict[str, Any] = {"execution": {"device": device}}
     is_other = data is not None and canonical_source(data) != canonical_source(config.data.source)
     if data is not None:
         changes["data"] = {"source": data}
     config = parse_config(merge(config.model_dump(mode="json"), changes))
-    folder, what = cache or default_cache(), f"{split} split"
+    what = f"{split} split"
     trained_on = None if state is None else state.get("fingerprint")
-    alone = open_test_alone(config.data, folder, trained_on) if split == "test" and is_other else None
+    alone = open_test_alone(config.data, cache, trained_on) if split == "test" and is_other else None
     if alone is not None:
         images, store = alone
         what = "all images, which have no training split,"
     else:
-        store = prepare(config.data, folder)
-        images = open_test(config.data, folder) if split == "test" else load_splits(config.data, folder, store).val
+        store = prepare(config.data, cache)
+        images = open_test(config.data, cache) if split == "test" else load_splits(config.data, cache, store).val
     scores, notes = score_images(config, state, images, store)
-    for line in notes:
+    return _Scored(f"{what} of {config.data.source}", len(images), scores, notes)
+
+
+def _print(scored: _Scored) -> None:
+    for line in scored.notes:
         typer.echo(line)
-    interval = binomtest(round(scores.accuracy * len(images)), len(images)).proportion_ci(method="wilson")
-    typer.echo(f"{what} of {config.data.source}: {len(images):,} images")
+    scores, images = scored.scores, scored.images
+    interval = binomtest(round(scores.accuracy * images), images).proportion_ci(method="wilson")
+    typer.echo(f"{scored.what}: {images:,} images")
     typer.echo(f"accuracy   {scores.accuracy:.4f}  (95 % interval {interval.low:.4f} to {interval.high:.4f}, Wilson)")
     typer.echo(f"loss       {scores.loss:.4f}")
     typer.echo(f"precision  {scores.precision:.4f}  recall {scores.recall:.4f}  F1 {scores.f1:.4f}  (macro averages)")

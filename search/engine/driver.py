@@ -7,17 +7,21 @@ state of the driver that wrote it.
 A trial is trained in legs, each by one worker: a new leg begins where an interruption, a lost worker or a pause at a
 rung left the trial. Ray Tune's own pause is not used: a paused trial keeps its place in Tune's queues, counts as live
 and deadlocks a search that waits for it.
+
+When the search is over, a comparison may follow. Its runs are trials, too, but not of the search.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from search.algorithms.schedulers.base import Scheduler
+from search.algorithms.schedulers.base import Decision, Scheduler
 from search.algorithms.searchers.base import Searcher
+from search.engine.budget import limit_reached
+from search.engine.comparing import Comparer, begun, ended, next_run
+from search.engine.recorder import Recorder
 from search.journal.cost import cost_due, final_cost
 from search.journal.events import (
     RECIPE,
@@ -27,17 +31,17 @@ from search.journal.events import (
     EpochReported,
     Event,
     SessionEnded,
-    SessionEvent,
     SessionStarted,
+    TestOpened,
+    TestScored,
     TrialEnded,
-    TrialEvent,
     TrialResumed,
     TrialSuggested,
     WorkerLost,
 )
 from search.journal.log import Journal
 from search.journal.records import TrialRecord, TrialStatus, diverged
-from search.journal.state import StudyState
+from search.journal.state import SEARCH_SHARE, StudyState
 from search.study.spec import StudySpec
 
 __all__ = ["MAX_WORKER_LOSSES", "Leg", "StudyDriver"]
@@ -63,23 +67,24 @@ class StudyDriver:
         state: empty; filled here, and read by whoever shows it.
         listeners: called with every event after it is on disk, in order (MLflow, progress).
         now: seconds since 1970; the time budget counts from the construction of the driver.
+        comparer: decides the comparison that follows the search, if one does.
+        searching: False leaves the search as it is and makes the comparison at once.
 
     Attributes:
-        finished: true once every trial has ended and no new one will come (budget or space used up).
+        finished: true once nothing more is to be trained (budget or space used up, comparison ended).
         interrupted: whether the session is to end early; `trouble` says why, unless the user wants it.
     """
 
     def __init__(
         self, spec: StudySpec, journal: Journal, searcher: Searcher, scheduler: Scheduler, state: StudyState,
         listeners: Iterable[Callable[[Event], None]] = (), now: Callable[[], float] = time.time,
+        comparer: Comparer | None = None, searching: bool = True,
     ) -> None:  # fmt: skip
-        self._spec, self._journal = spec, journal
-        self._searcher, self._scheduler = searcher, scheduler
-        self._listeners, self._now = tuple(listeners), now
         self._recipes, self._metric = list(spec.recipes.items()), spec.objective.metric
-        hours = spec.budget.hours
-        self._deadline = math.inf if hours is None else now() + hours * 3600
-        self._active: set[int] = set()  # trials that have a worker, or are about to
+        self._log = Recorder(journal, searcher, scheduler, self._metric, state, listeners)
+        self._spec, self._searcher, self._scheduler, self._now = spec, searcher, scheduler, now
+        self._comparer, self._searching, self._budgeted = comparer, searching, searching
+        self._began = now()  # or earlier, by the time that earlier sessions took
         self._lost: dict[int, Cause] = {}  # why a trial lost its worker last, in this session
         self.state = state
         self.finished = self.interrupted = False
@@ -93,26 +98,27 @@ class StudyDriver:
     @property
     def running(self) -> int:
         """How many trials have a worker, or are about to."""
-        return len(self._active)
+        return len(self._log.active)
 
     def rungs(self, trial: int) -> tuple[int, ...]:
         """The epochs at which the trial may be paused, and so must have a checkpoint."""
-        return self._scheduler.rungs(trial) if self._scheduler.pauses else ()
+        pauses = self._scheduler.pauses and self.records[trial].arm is None
+        return self._scheduler.rungs(trial) if pauses else ()
 
     def replay(self, events: Iterable[Event]) -> None:
         """Apply what happened in earlier sessions: nothing is written, and no listener is called."""
         for event in events:
-            self._apply(event)
-        self._deadline -= self.state.seconds_used
+            self._log.apply(event)
+        self._began -= self.state.seconds_used
 
-    def record(self, event: SessionStarted | SessionEnded) -> None:
-        """Record that a session begins or ends; whatever was running then has no worker anymore."""
+    def record(self, event: SessionStarted | SessionEnded | TestOpened | TestScored) -> None:
+        """Record what no trial did: after a session's beginning or end no trial has a worker."""
         before = final_cost(self.state.spending, event.time) if isinstance(event, SessionEnded) else []
-        self._write(*before, event)
+        self._log.write(*before, event)
 
     def on_nodes(self, nodes: Mapping[str, int]) -> None:
         """These nodes are alive now, by type; call it often: what they cost is recorded once a minute."""
-        self._write(*cost_due(self.state.spending, self._spec.resources.prices, nodes, self._now()))
+        self._log.write(*cost_due(self.state.spending, self._spec.resources.prices, nodes, self._now()))
 
     def interrupt(self, trouble: str | None = None) -> None:
         """Hand out nothing more; what is running may report or be released."""
@@ -123,30 +129,61 @@ class StudyDriver:
 
         Trials that have lost their worker come first, then promotions, then new trials. When nothing runs and nothing
         new will come, each rung that holds paused trials promotes its best, so that some trial is trained to the end;
-        what stays paused then is stopped.
+        what stays paused then is stopped. Then come the runs of the comparison.
         """
         if self.interrupted or self.finished:
             return None
         if limit := self._limit_reached():
             self._stop_waiting(limit)
-            self.finished = not self.running
+        elif leg := self._resume_waiting() or (self._next_trial() if self._searching else self._next_run()):
+            return leg
+        if self.running:
             return None
-        waiting = next((r for r in self.records.values() if r.status is TrialStatus.PENDING), None)
-        if waiting:
-            cause = self._lost.get(waiting.number)
-            return self._resume(waiting, f"worker lost: {cause}" if cause else "interrupted")
-        return self._promote() or self._new_trial() or self._last_promotion()
+        if self._searching and self._comparer is not None:
+            self._searching = False  # what is left of the budget is the comparison's
+            return self.next_leg()
+        if self._comparer is not None and (end := ended(self._comparer, self.state, limit, self._now())):
+            self._log.write(end)
+        self.finished = True
+        return None
+
+    def _is_due(self, record: TrialRecord) -> bool:
+        """Whether the trial belongs to what is going on: the search, or the comparison that follows."""
+        if self._searching or self._comparer is None:
+            return record.arm is None
+        return record.arm is not None and record.origin.startswith(self._comparer.kind)
+
+    def _resume_waiting(self) -> Leg | None:
+        waiting = (r for r in self.records.values() if r.status is TrialStatus.PENDING and self._is_due(r))
+        if (record := next(waiting, None)) is None:
+            return None
+        cause = self._lost.get(record.number)
+        return self._resume(record, f"worker lost: {cause}" if cause else "interrupted")
 
     def _limit_reached(self) -> str | None:
-        """The key of the budget that is used up."""
-        now, max_cost = self._now(), self._spec.budget.max_cost
-        if now >= self._deadline:
-            return "hours"
-        return "max_cost" if max_cost is not None and self.state.spending.at(now) >= max_cost else None
+        """The key of the budget that is used up. A comparison that does not follow a search here has no budget."""
+        if not self._budgeted:
+            return None
+        share = SEARCH_SHARE if self._searching and self._comparer is not None else 1.0
+        now = self._now()
+        return limit_reached(self._spec.budget, share, (now - self._began) / 3600, self.state, now)
+
+    def _next_trial(self) -> Leg | None:
+        return self._promote() or self._new_trial() or self._last_promotion()
+
+    def _next_run(self) -> Leg | None:
+        """The next run of the comparison, which is begun if it is not."""
+        if self._comparer is None:
+            return None
+        if started := begun(self._comparer, self.state, self._now()):
+            self._log.write(started)
+        if (run := next_run(self._comparer, self.state, self._now())) is None:
+            return None
+        self._log.write(run)
+        return Leg(run.trial, 1, self._spec.at_source(run.config))
 
     def _promote(self, final: bool = False) -> Leg | None:
-        promotion = self._scheduler.promotion(final=final)
-        if promotion is None:
+        if (promotion := self._scheduler.promotion(final=final)) is None:
             return None
         trial, rung = promotion.trial, promotion.rung
         decided = self._decided(trial, rung, "promote", rung, promotion.cutoff)
@@ -155,44 +192,41 @@ class StudyDriver:
     def _resume(self, record: TrialRecord, reason: str, *before: Event) -> Leg:
         trial, leg = record.number, record.leg + 1
         resumed = TrialResumed(trial=trial, leg=leg, reason=reason, checkpoint=record.checkpoint, time=self._now())
-        self._write(*before, resumed)
+        self._log.write(*before, resumed)
         return Leg(trial, leg, self._spec.at_source(record.config))
 
     def _new_trial(self) -> Leg | None:
-        number = len(self.records)
-        if number >= self._spec.budget.trials:
+        number, searched = len(self.records), len(self.state.trials)
+        if searched >= self._spec.budget.trials:
             return None
-        if number < len(self._recipes):
-            name, recipe = self._recipes[number]
+        if searched < len(self._recipes):
+            name, recipe = self._recipes[searched]
             origin, tree = f"{RECIPE}{name}", recipe.config
             values = self._spec.locate(tree)
         else:
-            point = self._searcher.suggest(number)
-            if point is None:
+            if (point := self._searcher.suggest(number)) is None:
                 return None
             origin, tree, values = self._spec.searcher.kind, point.tree, dict(point.values)
         config = self._spec.trial_config(tree).model_dump(mode="json")
         seen = [record.config for record in self.records.values()]
         while config in seen:  # the same numbers would say nothing new
             config["seed"] = (config["seed"] + 1) % 2**32
-        self._write(TrialSuggested(trial=number, origin=origin, values=values, config=config, time=self._now()))
+        self._log.write(TrialSuggested(trial=number, origin=origin, values=values, config=config, time=self._now()))
         return Leg(number, 1, config)
 
     def _last_promotion(self) -> Leg | None:
         if self.running:
             return None  # whatever runs may still change which trial is promoted
-        leg = self._promote(final=True)
-        if leg is None:
+        if (leg := self._promote(final=True)) is None:
             self._stop_waiting()
-            self.finished = True
         return leg
 
     def _stop_waiting(self, reason: str | None = None) -> None:
         """Stop what waits, for `reason` or else at the rung where it is paused."""
         for record in list(self.records.values()):
-            if record.status in (TrialStatus.PENDING, TrialStatus.PAUSED):
+            if record.status in (TrialStatus.PENDING, TrialStatus.PAUSED) and self._is_due(record):
                 why = reason or f"rung {record.last_epoch}"
-                self._write(self._ending(record.number, TrialStatus.STOPPED, why))
+                self._log.write(self._ending(record.number, TrialStatus.STOPPED, why))
 
     def on_result(
         self, trial: int, epoch: int, metrics: Mapping[str, float], last: bool = False, stop_reason: str | None = None,
@@ -213,9 +247,11 @@ class StudyDriver:
             checkpoint=checkpoint, time=self._now(),
         )  # fmt: skip
         if diverged(reported, self._metric):
-            self._write(reported, self._ending(trial, TrialStatus.DIVERGED, "diverged"))
+            self._log.write(reported, self._ending(trial, TrialStatus.DIVERGED, "diverged"))
             return True
-        decision = self._scheduler.on_result(trial, epoch, metrics[self._metric])
+        decision = Decision()
+        if record.arm is None:
+            decision = self._scheduler.on_result(trial, epoch, metrics[self._metric])
         action = "continue" if last else decision.action
         events: list[Event] = [reported]
         if decision.rung is not None:
@@ -226,7 +262,7 @@ class StudyDriver:
             events.append(self._ending(trial, TrialStatus.STOPPED, f"rung {decision.rung}"))
         elif limit := self._limit_reached():
             events.append(self._ending(trial, TrialStatus.STOPPED, limit))
-        self._write(*events)
+        self._log.write(*events)
         return self.records[trial].status is not TrialStatus.RUNNING
 
     def on_worker_lost(self, trial: int, cause: Cause, error: str, checkpoint: str | None) -> None:
@@ -243,55 +279,22 @@ class StudyDriver:
             count = f"{MAX_WORKER_LOSSES} times in a row without a newer checkpoint"
             text = f"lost its worker {count}, the last time: {error}"
             events.append(self._ending(trial, TrialStatus.FAILED, cause, text))
-        self._write(*events)
+        self._log.write(*events)
 
     def release(self, trial: int) -> None:
         """The trial's worker stopped because the search was interrupted; the next session resumes the trial."""
-        self._active.discard(trial)
+        self._log.active.discard(trial)
 
     def should_abandon(self, trial: int) -> bool:
         """Whether a trial that still waits for its worker need not wait anymore, because the search is at its end."""
         if self.interrupted:
             self.release(trial)
         elif limit := self._limit_reached():
-            self._write(self._ending(trial, TrialStatus.STOPPED, limit))
-        return trial not in self._active
+            self._log.write(self._ending(trial, TrialStatus.STOPPED, limit))
+        return trial not in self._log.active
 
     def _decided(self, trial: int, epoch: int, action: Action, rung: int, cutoff: float | None) -> Decided:
         return Decided(trial=trial, epoch=epoch, action=action, rung=rung, cutoff=cutoff, time=self._now())
 
     def _ending(self, trial: int, status: TrialStatus, reason: str, error: str | None = None) -> TrialEnded:
         return TrialEnded(trial=trial, status=status, stop_reason=reason, error=error, time=self._now())
-
-    def _write(self, *events: Event) -> None:
-        self._journal.append(*events)  # together: all of them or none, and the disk is waited for once
-        for event in events:
-            self._apply(event)
-            for listener in self._listeners:
-                listener(event)
-
-    def _apply(self, event: Event) -> None:
-        """Everything that an event changes, when it happens and when it is replayed."""
-        self.state.apply(event)
-        if not isinstance(event, TrialEvent):
-            if isinstance(event, SessionEvent):
-                self._active.clear()
-            return
-        record = self.records[event.trial]
-        if record.status is TrialStatus.RUNNING:
-            self._active.add(event.trial)
-        else:
-            self._active.discard(event.trial)
-        match event:
-            case TrialSuggested():
-                self._searcher.tell(record)
-            case EpochReported() if not diverged(event, self._metric):
-                self._scheduler.on_result(event.trial, event.epoch, event.metrics[self._metric])
-            case Decided(action="pause"):
-                self._searcher.tell(record)
-            case Decided(rung=int(rung)):  # what the journal says counts, whatever the scheduler would say today
-                self._scheduler.leave(event.trial, rung)
-            case TrialEnded():
-                self._searcher.tell(record)
-                if record.history:
-                    self._scheduler.leave(event.trial, record.last_epoch)

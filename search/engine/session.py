@@ -11,6 +11,7 @@ from pathlib import Path
 from search.algorithms.optuna_export import optuna_study
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
+from search.engine.comparing import Comparer
 from search.engine.driver import StudyDriver
 from search.engine.listeners import Listener
 from search.journal.error_text import first_line
@@ -23,6 +24,7 @@ from search.storage.mirror import Mirror
 from search.study.spec import StudySpec
 from search.tracking.tracker import MLflowTracker
 from search.views.output_files import best_config, write_optuna, write_trials
+from search.views.refit import chosen_trial
 from trainables.config import ConfigError
 from trainables.files import write_text
 
@@ -32,7 +34,7 @@ __all__ = ["conclude", "open_session", "resumption", "session_start"]
 @contextmanager
 def open_session(
     spec: StudySpec, folder: Path, past: Sequence[Event], searcher: Searcher, scheduler: Scheduler, state: StudyState,
-    listeners: Sequence[Listener], started: SessionStarted,
+    listeners: Sequence[Listener], started: SessionStarted, comparer: Comparer | None = None, searching: bool = True,
 ) -> Iterator[StudyDriver]:  # fmt: skip
     """The driver of a study, where its journal ends; on exit the journal says how the session ended.
 
@@ -44,9 +46,10 @@ def open_session(
         state: empty; the driver fills it, and listeners may read it.
         listeners: called with every event after it is on disk.
         started: the event that begins the session.
+        comparer, searching: see `StudyDriver`.
     """
     journal = Journal(folder / "journal", started.session)
-    driver = StudyDriver(spec, journal, searcher, scheduler, state, listeners)
+    driver = StudyDriver(spec, journal, searcher, scheduler, state, listeners, comparer=comparer, searching=searching)
     driver.replay(past)
     driver.record(started)
     try:
@@ -107,9 +110,9 @@ def _write_outputs(result: StudyResult, tracker: MLflowTracker) -> Path | None:
         raise ValueError("a study that is not on disk has no files")
     write_trials(result.trials, folder / "trials.parquet")
     write_optuna(optuna_study(result.spec, result.trials), folder / "optuna_journal.log")
-    best = result.best()
-    if best is None:
+    if (found := chosen_trial(result)) is None:
         return None
-    path = folder / "best_config.yaml"
-    write_text(path, best_config(result, best, mlflow_run_id=tracker.run_id(best.number)))
+    record, chosen, refit = found
+    path, run_id = folder / "best_config.yaml", tracker.run_id(record.number)
+    write_text(path, best_config(result, record, chosen=chosen, refit=refit, mlflow_run_id=run_id))
     return path

@@ -17,8 +17,14 @@ from search.journal.events import (
     TestScored,
 )
 from search.journal.records import TrialRecord, TrialStatus
+from trainables.config import parse_config
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "has_test"]
+
+
+def has_test(arm: Arm) -> bool:
+    """Whether there is a test split for the arm: a synthetic curve has none."""
+    return parse_config(arm.config).model.is_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,12 @@ class Comparison:
     def reference(self) -> Arm | None:
         """The arm that the others are measured against."""
         return next((arm for arm in self.started.arms if arm.name == self.started.reference), None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do: the winner of a refit has been scored on the test split, too."""
+        winner = self.winner
+        return self.ended is not None and (winner is None or self.scored is not None or not has_test(winner))
 
     def config(self, arm: Arm, index: int) -> dict[str, Any]:
         """The TrialConfig, as plain data, of an arm's run number `index`, counted from 0."""

@@ -12,6 +12,7 @@ __all__ = ["error_summary", "first_line", "required"]
 
 ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 DEATH = "The actor died"  # the worker's particulars follow, indented, and then what is known
+IN_SETUP = "in its creation task"  # its traceback follows
 LOW_MEMORY = "running low on memory"
 
 
@@ -26,7 +27,7 @@ def error_summary(error: str) -> str:
         if LOW_MEMORY in line:
             chosen = line
             break
-        if line.startswith(DEATH):
+        if line.startswith(DEATH) and IN_SETUP not in line:
             chosen = next((line for line in lines[number + 1 :] if not line.startswith("\t")), line)
             break
     return "".join(mark if mark.isprintable() else " " for mark in chosen).strip()

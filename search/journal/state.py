@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -24,11 +25,13 @@ from search.journal.events import (
     WorkerLost,
 )
 from search.journal.provenance import versions
-from search.journal.records import TrialRecord
+from search.journal.records import TrialRecord, best_of
 from search.study.spec import StudySpec
 from trainables.config import ConfigError
 
-__all__ = ["SessionRecord", "StudyState", "identity_checksum"]
+__all__ = ["SEARCH_SHARE", "SessionRecord", "StudyState", "identity_checksum"]
+
+SEARCH_SHARE = 0.8  # of hours and money; the rest is the refit's, if one follows
 
 
 def identity_checksum(spec: StudySpec) -> str:
@@ -157,13 +160,29 @@ class StudyState:
         return sum(session.latest - session.started for session in self.sessions)
 
     def is_over(self, spec: StudySpec) -> bool:
-        """Whether nothing is left to do: all trials have ended, and the budget of trials, hours or money is used up."""
+        """Whether nothing is left to do: the budget is used up, all trials have ended, and the refit is over."""
         budget, trials = spec.budget, self.trials
         if not trials or not all(record.status.ended for record in trials):
             return False
-        out_of_time = budget.hours is not None and self.seconds_used >= budget.hours * 3600
-        out_of_money = budget.max_cost is not None and self.spending.spent >= budget.max_cost
-        return len(trials) >= budget.trials or out_of_time or out_of_money
+        hours = math.inf if budget.hours is None else budget.hours
+        money = math.inf if budget.max_cost is None else budget.max_cost
+        used = max(self.seconds_used / 3600 / hours, self.spending.spent / money)
+        searched = len(trials) >= budget.trials or used >= (SEARCH_SHARE if spec.refit else 1)
+        return searched and (used >= 1 or not self.refit_is_due(spec))
+
+    def refit_is_due(self, spec: StudySpec) -> bool:
+        """Whether the study's refit is still to be made, or finished, once its search is over."""
+        objective = spec.objective
+        if spec.refit is None or best_of(self.trials, objective.metric, objective.mode) is None:
+            return False
+        refit = self.refit_of_search
+        return refit is None or not refit.is_over
+
+    @property
+    def refit_of_search(self) -> Comparison | None:
+        """The first refit of the search as it stands; None if trials have run since the last one, or run now."""
+        latest = max((record.ended or math.inf for record in self.trials), default=math.inf)
+        return next((c for c in self.comparisons if c.kind == "refit" and c.started.time >= latest), None)
 
     def check_identity(self, spec: StudySpec) -> None:
         """Refuse a study whose study.yaml was edited after its first trials: they would not fit the rest.

@@ -9,12 +9,13 @@ to the study's folder, which may be on this machine or in a storage that all mac
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from search.journal.events import EpochReported, Event, TrialEnded, TrialStatus
+from search.journal.comparisons import Comparison
+from search.journal.events import ComparisonEnded, EpochReported, Event, TestScored, TrialEnded, TrialStatus
 from search.journal.records import TrialRecord
+from search.journal.state import StudyState
 from trainables.result import Mode
 
 if TYPE_CHECKING:
@@ -90,16 +91,17 @@ class Retention:
 
     Of a trial that is not over or was completed, the last and the best (by the objective, among those that were
     written) are retained. A trial that was stopped or diverged retains none; one that failed retains what it has, to
-    find out why. Both methods raise OSError if the storage cannot be reached, and may be called again then.
+    find out why. Of a comparison's runs the winner's are retained, and until the test split was scored the reference's.
+    Both methods raise OSError if the storage cannot be reached, and may be called again then.
 
     Args:
         study: the study's folder.
-        records: the driver's, read only.
+        state: the driver's, read only.
         metric, mode: the objective.
     """
 
-    def __init__(self, study: RemoteFolder, records: Mapping[int, TrialRecord], metric: str, mode: Mode) -> None:
-        self._study, self._records = study, records
+    def __init__(self, study: RemoteFolder, state: StudyState, metric: str, mode: Mode) -> None:
+        self._study, self._state = study, state
         self._metric, self._sign = metric, 1 if mode == "max" else -1
         self._newest: dict[int, str] = {}
 
@@ -108,16 +110,21 @@ class Retention:
         if isinstance(event, TrialEnded) and event.status in (TrialStatus.STOPPED, TrialStatus.DIVERGED):
             self._study.delete_folder(_trial_folder(event.trial))
             self._newest.pop(event.trial, None)
+        elif isinstance(event, ComparisonEnded | TestScored):
+            for run in superfluous(self._state.comparisons[event.comparison - 1]):
+                self._study.delete_folder(_trial_folder(run.number))
         elif isinstance(event, EpochReported) and event.checkpoint not in (None, self._newest.get(event.trial)):
-            self._prune(self._records[event.trial], self._study.name_of(event.checkpoint))
+            self._prune(self._state.records[event.trial], self._study.name_of(event.checkpoint))
             self._newest[event.trial] = event.checkpoint
 
     def sweep(self) -> None:
         """Delete what trials have left that were stopped or diverged while the storage was away, or no driver ran."""
         left = {file.name.partition("/")[0] for file in self._study.list(CHECKPOINTS)}
-        for record in list(self._records.values()):  # a copy: the driver may be adding to them
-            folder = _trial_folder(record.number)
-            if record.status in (TrialStatus.STOPPED, TrialStatus.DIVERGED) and folder.rpartition("/")[2] in left:
+        records = list(self._state.records.values())  # a copy: the driver may be adding to them
+        over = [record for record in records if record.status in (TrialStatus.STOPPED, TrialStatus.DIVERGED)]
+        over += [run for comparison in self._state.comparisons for run in superfluous(comparison)]
+        for folder in {_trial_folder(record.number) for record in over}:
+            if folder.rpartition("/")[2] in left:
                 self._study.delete_folder(folder)
 
     def _prune(self, record: TrialRecord, newest: str) -> None:
@@ -131,6 +138,14 @@ class Retention:
         for name in files[files.index(newest) + 1 :]:
             if name != best:
                 self._study.delete(name)
+
+
+def superfluous(comparison: Comparison) -> list[TrialRecord]:
+    """The runs of a comparison that has ended whose networks are of no use anymore."""
+    if comparison.ended is None:
+        return []
+    names = {comparison.ended.winner} if comparison.is_over else {comparison.ended.winner, comparison.started.reference}
+    return [run for run in comparison.runs if run.arm not in names and run.status is TrialStatus.COMPLETED]
 
 
 def _epoch(name: str) -> int:

@@ -116,6 +116,8 @@ def _laid_over(tree: object, changes: Mapping[str, Any], fixed: Mapping[str, Any
         return tree
     defaults = {name: StudySpec.model_fields[name].default.model_dump() for name in ("searcher", "scheduler")}
     sections = {"fixed": {}, "objective": {}, **defaults, **tree}
+    if sections.get("refit", {}) is None:
+        del sections["refit"]
     if not all(isinstance(sections.get(name, {}), Mapping) for name in (*SECTIONS, "trial", "fixed")):
         return tree
     if "objective.metric" in changes and "objective.mode" not in changes:

@@ -6,16 +6,16 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
-from trainables.config.part import Count, Part, Positive
+from trainables.config.part import Count, Part
 from trainables.config.plugins import PluginKind, is_dotted_path, load_plugin, plugin_names, plugin_settings
 from trainables.result import DIRECTIONS, METRICS, Mode
 
 __all__ = [
-    "ASHAPromoteSettings", "ASHASettings", "Budget", "GridSettings", "HalvingSettings", "HyperbandSettings",
+    "ASHAPromoteSettings", "ASHASettings", "GridSettings", "HalvingSettings", "HyperbandSettings",
     "InstanceSettings", "ListenerPlugin", "NoSchedulerSettings", "Objective", "PluginSettings",
-    "RandomSettings", "Recipe", "Resources", "SchedulerSettings", "SearcherSettings", "TPESettings",
+    "RandomSettings", "Recipe", "SchedulerSettings", "SearcherSettings", "TPESettings",
 ]  # fmt: skip
 
 
@@ -217,75 +217,3 @@ class ListenerPlugin(PluginSettings):
 
     plugin = "listener"
     known = ()
-
-
-class Budget(Section):
-    """`trials` counts recipes; `epochs` is the longest a trial runs, and its schedule's length.
-
-    `hours` and `max_cost` end the search; the latter is in the currency of `resources.prices`, which it needs.
-    """
-
-    trials: Count
-    epochs: Count
-    hours: Positive | None = None
-    max_cost: Positive | None = None
-
-
-Price = Annotated[float, Field(ge=0, le=1e9)]
-# One price for each node, or one a node type. Distinguished by hand, so that a mistake is reported once, where it is.
-Prices = Annotated[
-    Annotated[Price, Tag("each")] | Annotated[dict[str, Price], Field(min_length=1), Tag("by type")],
-    Discriminator(lambda prices: "by type" if isinstance(prices, dict) else "each"),
-]
-
-
-def _auto(text: str) -> str:
-    if text != "auto":
-        raise ValueError("must be a number, 0 for none, or auto")
-    return text
-
-
-GPUs = Annotated[
-    Annotated[Annotated[float, Field(ge=0, allow_inf_nan=False)], Tag("number")]
-    | Annotated[Literal["auto"], BeforeValidator(_auto), Tag("measured")],
-    Discriminator(lambda gpus: "measured" if isinstance(gpus, str) else "number"),
-]
-
-
-class Resources(Section):
-    """What trials run on: null means as many at once as fit, and a GPU each where there are GPUs.
-
-    A fraction of a GPU lets several trials share one; `auto` is measured, so that as many share it as fit. CPUs and
-    GPUs above 1 are whole numbers, as Ray wants them. With `fuse` the trials of a GPU take their steps together, as one
-    network, where they have the same architecture and batch.
-    A trial that raised an error is tried again `max_failures` times; one that reported neither an epoch nor a
-    checkpoint for `timeout_minutes` has timed out, and gets another worker; within a long epoch a checkpoint is written
-    every `checkpoint_minutes`. `prices` are those of a node an hour, in any currency: one for each node, or by node
-    type, as the cluster's file names them.
-    """
-
-    concurrent: Count | None = None
-    cpus_per_trial: Positive = 1.0
-    gpus_per_trial: GPUs | None = None
-    fuse: bool = False
-    max_failures: Annotated[int, Field(ge=0)] = 1
-    timeout_minutes: Positive = 60.0
-    checkpoint_minutes: Positive = 10.0
-    prices: Prices | None = None
-
-    @property
-    def of_a_trial(self) -> dict[str, float]:
-        """What one trial asks Ray for."""
-        return {"CPU": self.cpus_per_trial, "GPU": self.gpus}
-
-    @property
-    def gpus(self) -> float:
-        """GPUs of one trial; none before that is decided, and a whole one before it is measured."""
-        return 1.0 if self.gpus_per_trial == "auto" else self.gpus_per_trial or 0.0
-
-    @field_validator("cpus_per_trial", "gpus_per_trial")
-    @classmethod
-    def _whole_above_one(cls, amount: float | Literal["auto"] | None) -> float | Literal["auto"] | None:
-        if isinstance(amount, float) and amount > 1 and amount != int(amount):
-            raise ValueError("must be a whole number above 1")
-        return amount

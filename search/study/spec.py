@@ -9,13 +9,12 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from pydantic import field_validator
 
+from search.study.resources import Budget, Refit, Resources
 from search.study.settings import (
     ASHASettings,
-    Budget,
     ListenerPlugin,
     Objective,
     Recipe,
-    Resources,
     SchedulerSettings,
     SearcherSettings,
     Section,
@@ -59,6 +58,7 @@ class StudySpec(Section):
     searcher: SearcherSettings = TPESettings()
     scheduler: SchedulerSettings = ASHASettings()
     budget: Budget
+    refit: Refit | None = None
     resources: Resources = Resources()
     listeners: list[ListenerPlugin] = []  # noqa: RUF012
     seed: int = 0
@@ -127,7 +127,7 @@ class StudySpec(Section):
 
     def identity(self) -> dict[str, Any]:
         """What a study is, as plain data: it may not change under the study's name."""
-        tree = self.model_dump(exclude={"study", "description", "budget", "resources", "listeners"})
+        tree = self.model_dump(exclude={"study", "description", "budget", "refit", "resources", "listeners"})
         for recipe in tree["recipes"].values():
             del recipe["description"], recipe["source"]
         data = tree["trial"]["data"]

@@ -27,7 +27,7 @@ from search.planning.resources import cluster_address
 from search.storage.checkpoints import checkpoints, interrupt_file, last_written, leg_folder
 from search.storage.mirror import Mirror
 from search.storage.remote import RemoteFolder
-from search.study.settings import Resources
+from search.study.resources import Resources
 from search.tune.fusion_host import end_hosts
 from search.tune.leg import LegReport, LegRequest
 from search.tune.nodes import NodeWatch

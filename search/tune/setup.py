@@ -53,6 +53,12 @@ class Setup:
     reserve: int
 
     @property
+    def pool(self) -> int | None:
+        """How many images there are to train and validate on, caps aside; None if the study has none."""
+        counts = [images.counts["train"] + images.counts["val"] for images in self.images.values()]
+        return counts[-1] if counts else None
+
+    @property
     def fingerprint(self) -> str | None:
         """That of the trial defaults' images; None if the study has none."""
         return next((images.fingerprint for images in reversed(self.images.values())), None)

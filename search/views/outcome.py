@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from search.analysis.finalists import refit_outcome
 from search.journal.cost import spent_of
 from search.journal.records import TrialStatus
 from search.journal.result import StudyResult
@@ -15,6 +16,7 @@ from search.views.checks import print_alarms
 from search.views.console import say
 from search.views.leaderboard import print_leaderboard
 from search.views.next_commands import SUBMITTED_BY, after_search, open_mlflow, resume, shown
+from search.views.refit import show_refit
 
 __all__ = ["print_outcome"]
 
@@ -31,6 +33,8 @@ def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
     failed = result.finished and FAILURES.issuperset(trial.status for trial in result.trials)
     submitted = SUBMITTED_BY in os.environ
     print_leaderboard(spec, result.trials, console)
+    if (refit := result.latest("refit")) is not None:
+        show_refit(refit_outcome(result, refit), console)
     if best is None:
         what = "every trial failed or diverged" if failed else "no trial ran to its end"
         say(console, f"{what}, so there is no best config; every result is in {shown(folder)}")

@@ -6,7 +6,7 @@ All of them are views of the journal. Each is written whole or not at all: an er
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,12 +37,14 @@ def write_trials(records: Iterable[TrialRecord], path: Path) -> None:
 
 
 def best_config(
-    result: StudyResult, record: TrialRecord, *, chosen: str | None = None, mlflow_run_id: str | None = None
-) -> str:
+    result: StudyResult, record: TrialRecord, *, chosen: str | None = None, refit: Mapping[str, Any] | None = None,
+    mlflow_run_id: str | None = None,
+) -> str:  # fmt: skip
     """The text of `best_config.yaml`: `config`, the whole TrialConfig, and `provenance`, where it comes from.
 
     `provenance.metrics` are those of the last epoch, to the last digit, and `stop_epoch` is that epoch:
     `trainables.train` trains until there and compares. `chosen` says in words why this trial; None: it is the best.
+    `refit` has the numbers of the refit that it won.
 
     Raises:
         ConfigError: if the recorded config is no valid TrialConfig (for example one of a newer version).
@@ -72,6 +74,7 @@ def best_config(
         "data_fingerprint": result.fingerprint,
         **({"weights": list(result.weights)} if result.weights else {}),
         "mlflow_run_id": mlflow_run_id,
+        **({"refit": dict(refit)} if refit else {}),
     }
     config = dict(result.spec.at_source(parse_config(record.config).model_dump(mode="json")))
     return dump_yaml({"config": config, "provenance": provenance})

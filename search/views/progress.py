@@ -98,7 +98,9 @@ class Progress:
     def _say(self, what: str) -> None:
         self._last_line = time.monotonic()
         records = self._state.trials
-        parts = [what, "  ".join(counted(records)), self._best(records), self._cost(), self._left(records)]
+        parts = [what, self._compared()]
+        if not parts[1]:
+            parts = [what, "  ".join(counted(records)), self._best(records), self._cost(), self._left(records)]
         line = f"[{duration(self._last_line - self._started):>6}] " + " | ".join(part for part in parts if part)
         say(self._console, line)
 
@@ -124,6 +126,14 @@ class Progress:
         spending = self._state.spending
         spent = spent_of(spending.at(time.time()), self._spec.budget.max_cost)
         return f"cost {spent}" if spending.counted else ""
+
+    def _compared(self) -> str:
+        """How far the comparison under way is; empty if there is none."""
+        comparison = next(reversed(self._state.comparisons), None)
+        if comparison is None or comparison.ended is not None:
+            return ""
+        ended, started = sum(run.status.ended for run in comparison.runs), comparison.started
+        return f"{comparison.kind}: {ended} of at most {len(started.arms) * started.most_runs} runs"
 
     def _left(self, records: list[TrialRecord]) -> str:
         total, trained = self._spec.budget.trials, sum(len(record.history) for record in records)
@@ -162,9 +172,10 @@ class Progress:
                     f"{last.metrics.get('lr', math.nan):.2e}" if last else "-",
                 )  # fmt: skip
         elapsed = duration(time.monotonic() - self._started)
-        header = Text.assemble((self._spec.study, "bold"), f"   {elapsed}   {self._left(records)}")
-        states = Text("  ".join(counted(records)) or "starting workers")
-        lines = [header, states, Text(self._best(records), style="green")]
+        searched = self._state.trials
+        header = Text.assemble((self._spec.study, "bold"), f"   {elapsed}   {self._compared() or self._left(searched)}")
+        states = Text("  ".join(counted(searched)) or "starting workers")
+        lines = [header, states, Text(self._best(searched), style="green")]
         if cost := self._cost():
             lines.append(Text(cost))
         return Group(*lines, running) if running.row_count else Group(*lines)

@@ -60,7 +60,7 @@ def checkpoint(folder: Path) -> Path:
 def scored(checkpoint: Path, images: Path | None, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     data = None if images is None else f"imagefolder:{images}"
-    evaluate(checkpoint, data=data, split="test", cache=checkpoint.parent / "cache")
+    evaluate([checkpoint], data=data, split="test", cache=checkpoint.parent / "cache")
     return capsys.readouterr().out
 
 
@@ -101,7 +101,7 @@ def test_a_table_of_test_images_alone(
     (tmp_path / "table").mkdir()
     pq.write_table(table, tmp_path / "table" / name)
     for path in (tmp_path / "table", tmp_path / "table" / name):
-        evaluate(checkpoint, data=f"parquet:{path}", split="test", cache=tmp_path / "cache")
+        evaluate([checkpoint], data=f"parquet:{path}", split="test", cache=tmp_path / "cache")
         assert "12 images\naccuracy   1.0000" in capsys.readouterr().out
 
 
@@ -132,7 +132,7 @@ def test_unknown_classes_are_refused_and_named(names: dict[str, str], checkpoint
     write(tmp_path, names)
     unknown = ", ".join(repr(name) for name in names if name not in COLORS)
     with pytest.raises(ConfigError, match=f"knows 'blue', 'green', 'red': rename {unknown} or leave it out"):
-        evaluate(checkpoint, data=f"imagefolder:{tmp_path}", split="test", cache=checkpoint.parent / "cache")
+        evaluate([checkpoint], data=f"imagefolder:{tmp_path}", split="test", cache=checkpoint.parent / "cache")
 
 
 def test_classes_in_another_order_are_those_of_their_names(
@@ -145,7 +145,7 @@ def test_classes_in_another_order_are_those_of_their_names(
     head = {key: state["model"][key][turned] for key in ("fc.weight", "fc.bias")}
     save_checkpoint({**state, "class_names": names, "model": {**state["model"], **head}}, tmp_path / "c.pt")
     write(tmp_path / "images", OWN, seed=3)
-    evaluate(tmp_path / "c.pt", data=f"imagefolder:{tmp_path / 'images'}", split="test", cache=tmp_path / "cache")
+    evaluate([tmp_path / "c.pt"], data=f"imagefolder:{tmp_path / 'images'}", split="test", cache=tmp_path / "cache")
     assert "accuracy   1.0000" in capsys.readouterr().out
 
 
@@ -167,7 +167,7 @@ def test_pretrained_weights_are_scored_by_their_names_and_never_with_a_new_head(
 
     def score() -> None:
         evaluate(
-            tmp_path / "config.yaml", data=f"imagefolder:{tmp_path / 'images'}", split="test", cache=tmp_path / "c"
+            [tmp_path / "config.yaml"], data=f"imagefolder:{tmp_path / 'images'}", split="test", cache=tmp_path / "c"
         )
 
     score()

@@ -151,7 +151,7 @@ def test_entry_points_need_no_permission(
     path.write_text(dump_config(config))
     assert load_config(path) == config
     train(path, cache=cache, checkpoint=checkpoint)
-    evaluate(checkpoint, cache=cache, split="test")
+    evaluate([checkpoint], cache=cache, split="test")
     assert "test split of stripes:3: 30 images" in capsys.readouterr().out
 
 
@@ -166,7 +166,7 @@ def test_verbs_allow_packages_by_name(tmp_path: Path, cache: Path, monkeypatch: 
         with pytest.raises(ConfigError, match=r"model\.kind: names code of .*--plugin birds, got 'birds:Tiny'"):
             verb(path, cache=cache)
     with pytest.raises(ConfigError, match="must name weights"):  # the config was read
-        evaluate(path, cache=cache, plugin=["birds"])
+        evaluate([path], cache=cache, plugin=["birds"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""What a refit or an explanation starts from: a recipe of the study, or a config of the user's own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from search.journal.events import Arm, Role
+from search.journal.records import TrialRecord
+from search.study.spec import StudySpec
+from search.study.trial_tree import comparability_rule
+from trainables.config import ConfigError, flatten, load_config, load_yaml, parse_config
+
+__all__ = ["arm_of", "reference_arm"]
+
+
+def arm_of(record: TrialRecord, role: Role) -> Arm:
+    """A trial as an arm of a comparison."""
+    name = record.recipe or f"trial-{record.number}"
+    return Arm(name=name, role=role, config=dict(record.config), trial=record.number)
+
+
+def reference_arm(
+    spec: StudySpec, trials: Iterable[TrialRecord], given: str | None, option: str, role: Role
+) -> tuple[Arm | None, str | None]:
+    """The arm to compare with, and a line for the user about what of it is the study's.
+
+    Args:
+        spec: the study.
+        trials: its trials so far.
+        given: a recipe's name, or the path of a YAML; None: the study's first recipe, the published one.
+        option: how the user gave it.
+        role: in the comparison.
+
+    Raises:
+        ConfigError: if there is no such recipe, or the file holds no valid config.
+    """
+    if given is not None and (given.endswith((".yaml", ".yml")) or "/" in given):
+        return _from_file(spec, Path(given).expanduser(), role)
+    name = given if given is not None else next(iter(spec.recipes), None)
+    if name is None:
+        return None, None
+    if name not in spec.recipes:
+        close = difflib.get_close_matches(name, spec.recipes, n=1)
+        hint = f"did you mean `{close[0]}`? " if close else ""
+        there = f"there are {', '.join(spec.recipes)}" if spec.recipes else "it has none"
+        rule = f"must be a recipe of {spec.study} ({hint}{there}) or the path of a YAML file"
+        raise ConfigError.single(option, name, rule)
+    for record in trials:
+        if record.recipe == name:
+            return arm_of(record, role), None
+    config = spec.trial_config(spec.recipes[name].config).model_dump(mode="json")
+    return Arm(name=name, role=role, config=config), None
+
+
+def _from_file(spec: StudySpec, path: Path, role: Role) -> tuple[Arm, str | None]:
+    """A config of the user's own, made comparable: images, epochs and execution are the study's."""
+    own, study = load_config(path).model_dump(mode="json"), spec.trial_config({}).model_dump(mode="json")
+    config = {**own, **{key: study[key] for key in ("data", "epochs", "seed", "execution")}}
+    tree = load_yaml(path)
+    written: dict[str, Any] = flatten(tree.get("config", tree))
+    theirs = flatten(study)
+    changed = [
+        f"{key} {theirs[key]} instead of {value}"
+        for key, value in written.items()
+        if (comparability_rule(key) or key.startswith("data.")) and key in theirs and theirs[key] != value
+        and key.split(".")[0] not in ("seed", "execution")
+    ]  # fmt: skip
+    name = path.stem if path.stem not in spec.recipes else f"{path.stem}.yaml"
+    arm = Arm(name=name, role=role, config=parse_config(config).model_dump(mode="json"))
+    return arm, f"{path.name}: {', '.join(changed)}, as the study has it" if changed else None

@@ -1,0 +1,170 @@
+"""What a refit has found: as lines, and as plain data for best_config.yaml."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from search.algorithms.intervals import Interval
+from search.analysis.finalists import RefitOutcome, refit_outcome
+from search.analysis.measures import SHARES
+from search.journal.records import TrialRecord
+from search.journal.result import StudyResult
+from search.views.console import say
+from search.views.next_commands import shown
+
+__all__ = ["chosen_trial", "print_refit", "refit_provenance", "refit_sentences", "show_refit"]
+
+
+def print_refit(result: StudyResult, console: Console) -> int:
+    """Print the last refit and what to do next.
+
+    Returns:
+        The exit code: 0; 1 without a winner or if it could not continue, 130 if it was interrupted.
+    """
+    refits = [comparison for comparison in result.comparisons if comparison.kind == "refit"]
+    outcome = refit_outcome(result, refits[-1])
+    show_refit(outcome, console)
+    if result.folder is not None and outcome.winner is not None:
+        say(console, f"\nbest config: {shown(result.folder / 'best_config.yaml')}")
+    if refits[-1].is_over:
+        return int(outcome.winner is None)
+    if result.folder is not None:
+        say(console, f"{result.trouble or 'interrupted'}: finished runs are saved. The same command continues.")
+    return 1 if result.trouble else 130
+
+
+def show_refit(outcome: RefitOutcome, console: Console) -> None:
+    """The arms of a refit as a table, and what follows in sentences."""
+    folds = outcome.comparison.started.folds
+    over = f"{folds} folds" if folds else "fresh seeds"
+    title = f"refit over {over}: {outcome.metric} with 95 % intervals"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for head in ("config", "in the search", "mean", "95 %", "runs", ""):
+        table.add_column(head, no_wrap=head != "")
+    for one in outcome.finalists:
+        mean, interval = "-", "-"
+        if one.interval is not None:
+            mean, interval = f"{one.interval.mean:.4f}", f"{one.interval.low:.4f} to {one.interval.high:.4f}"
+        name = one.arm.name + (" (reference)" if one.arm.name == outcome.comparison.started.reference else "")
+        searched = "-" if one.searched is None else f"{one.searched:.4f}"
+        table.add_row(name, searched, mean, interval, str(len(one.values)), Text(one.verdict))
+    console.print(table)
+    for line in refit_sentences(outcome):
+        say(console, line)
+
+
+def refit_sentences(outcome: RefitOutcome) -> Iterator[str]:
+    """Who won, how much of it was luck, and what the test split says."""
+    winner = outcome.winner
+    if winner is None:
+        if outcome.decision != "open":
+            yield "no config was trained to its end with every seed, so there is no winner"
+        return
+    name, metric = winner.arm.name, outcome.metric
+    reference = outcome.comparison.started.reference
+    if outcome.decision == "decided":
+        yield f"{name} wins: better than every other beyond doubt"
+    else:
+        tied = [one.arm.name for one in outcome.finalists if one.verdict.startswith("tie")]
+        yield (
+            f"{name} is the best, but no different beyond doubt from {_listed(tied)}"
+            if tied
+            else (f"{name} is the best, but not beyond doubt")
+        )
+    if winner.searched is not None and winner.interval is not None and outcome.luck is not None:
+        half = (winner.interval.high - winner.interval.low) / 2
+        amount = _amount(abs(outcome.luck), metric)
+        what = f"{amount} of it luck" if outcome.luck > 0 else f"{amount} of bad luck"
+        yield (
+            f"{name}: {winner.searched:.4f} in the search, {winner.interval.mean:.4f} ± {half:.4f} over "
+            f"{len(winner.values)} seeds: {what}"
+        )
+    if outcome.gain is not None:
+        yield f"against {reference}: {_difference(outcome.gain)} on validation"
+    if outcome.test is not None:
+        yield from _on_test(outcome, outcome.test)
+    if outcome.comparison.opened is not None and outcome.opened_before:
+        times = "once" if outcome.opened_before == 1 else f"{outcome.opened_before} times"
+        yield (
+            f"warning: the test split was opened {times} before for this study: what is chosen by it is no longer "
+            "tested by it"
+        )
+
+
+def _on_test(outcome: RefitOutcome, test: Interval) -> Iterator[str]:
+    line = f"test split, {outcome.test_images:,} images: {test.mean:.4f} [{test.low:.4f}, {test.high:.4f}]"
+    if outcome.test_gain is not None:
+        line += f", {_difference(outcome.test_gain)} against {outcome.comparison.started.reference}"
+    yield line
+    if outcome.metric == "val_accuracy" and outcome.test_images:
+        from scipy.stats import binomtest  # takes a second to load
+
+        right = binomtest(round(test.mean * outcome.test_images), outcome.test_images)
+        other = right.proportion_ci(method="wilson")
+        yield f"on other images like these: {other.low:.4f} to {other.high:.4f} (Wilson, 95 %)"
+
+
+def chosen_trial(result: StudyResult) -> tuple[TrialRecord, str | None, dict[str, Any] | None] | None:
+    """The trial for best_config.yaml, why it was chosen if not as the best of the search, and the refit's numbers.
+
+    The winner of a refit is chosen unless the search has been continued since. None if no trial was trained to its end.
+    """
+    refit, best = result.latest("refit"), result.best()
+    current = refit is not None and all((record.ended or math.inf) <= refit.started.time for record in result.trials)
+    if refit is None or refit.winner is None or not current:
+        return None if best is None else (best, None, None)
+    outcome, arm = refit_outcome(result, refit), refit.winner
+    record = next((r for r in result.trials if r.number == arm.trial), None) or next(refit.of_arm(arm.name))
+    return record, "the winner of the refit over fresh seeds, see `refit`", refit_provenance(outcome)
+
+
+def refit_provenance(outcome: RefitOutcome) -> dict[str, Any]:
+    """The refit in best_config.yaml."""
+    winner, started, opened = outcome.winner, outcome.comparison.started, outcome.comparison.opened
+    when = None if opened is None else datetime.fromtimestamp(opened.time, UTC).isoformat(timespec="seconds")
+    return {
+        "winner": winner and winner.arm.name,
+        "decision": outcome.decision,
+        "metric": outcome.metric,
+        "runs": len(winner.values) if winner else 0,
+        "first_seed": started.first_seed,
+        "folds": started.folds,
+        "in_search": winner and winner.searched,
+        "mean": _as_dict(winner.interval if winner else None),
+        "luck": outcome.luck,
+        "reference": started.reference,
+        "gain": _as_dict(outcome.gain),
+        "test": _as_dict(outcome.test),
+        "test_gain": _as_dict(outcome.test_gain),
+        "test_images": outcome.test_images,
+        "test_opened": when,
+        "test_opened_before": outcome.opened_before,
+    }
+
+
+def _as_dict(interval: Interval | None) -> dict[str, float] | None:
+    return None if interval is None else {"mean": interval.mean, "low": interval.low, "high": interval.high}
+
+
+def _difference(interval: Interval) -> str:
+    return f"{interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+
+
+def _amount(value: float, metric: str) -> str:
+    """A difference in points where the metric is a share."""
+    if metric not in SHARES:
+        return f"{value:.4g}"
+    points = f"{100 * value:.1f}"
+    return f"{points} point{'s' * (points != '1.0')}"
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
