@@ -83,7 +83,8 @@ def resolution(result: StudyResult) -> Check:
     ties = sum(abs(value - values[0]) < 0.5 / images for value in values)
     apart = (values[0] - values[2]) * images
     text = f"one of {images:,} validation images is {1 / images:.2g}"
-    share = result.spec.trial["data"]["val_fraction"]
+    data = result.spec.trial["data"]
+    share = 1 if data.get("folds") else data["val_fraction"]
     more = (
         f"more validation images: {{search}} --set data.val_fraction={2 * share:g} --fresh; or " if share <= 0.2 else ""
     )

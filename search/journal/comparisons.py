@@ -75,9 +75,7 @@ class Comparison:
         """The TrialConfig, as plain data, of an arm's run number `index`, counted from 0."""
         config, folds = {**arm.config, "seed": self.started.first_seed + index}, self.started.folds
         if folds is not None:
-            data = config["data"]
-            split_seed = data["split_seed"] + index // folds
-            config["data"] = {**data, "folds": folds, "fold": index % folds, "split_seed": split_seed}
+            config["data"] = {**config["data"], "folds": folds, "fold": index % folds, "repeat": index // folds}
         return config
 
     def index(self, run: TrialRecord) -> int:

@@ -227,7 +227,7 @@ class ComparisonStarted(ComparisonEvent):
     """Configs are about to be compared over fresh seeds, the same ones for all.
 
     Run `i` of an arm, from 0 to `most_runs` - 1, has the seed `first_seed` + i; with `folds` it validates on fold i
-    modulo `folds`, of a split that each round of folds draws anew. `reference` names an arm.
+    modulo `folds`, of a partition that each round of folds draws anew. `reference` names an arm.
     """
 
     event: Literal["comparison_started"] = "comparison_started"

@@ -42,6 +42,16 @@ def test_a_trained_checkpoint_scores_what_training_said(tmp_path: Path, config: 
     assert "Wilson" in held_out.stdout
 
 
+def test_a_fold_is_trained_and_evaluated(tmp_path: Path, config: Path, typed: Typed) -> None:
+    tree = yaml.safe_load(config.read_text())
+    tree["data"] |= {"folds": 3, "fold": 2, "val_samples": None}
+    config.write_text(yaml.safe_dump(tree))
+    trained = typed(train, str(config), "--checkpoint", "trial.pt")
+    assert trained.returncode == 0, trained.stderr
+    assert "train 1,019 (the other folds), val 509 (fold 3 of 3), test 269 (15 % of all)" in trained.stdout
+    assert "test split of digits: 269 images" in typed(evaluate, "trial.pt", "--split", "test").stdout
+
+
 def test_a_record_that_was_not_met_is_reported_with_its_difference(tmp_path: Path, config: Path, typed: Typed) -> None:
     tree = {"config": yaml.safe_load(config.read_text()), "provenance": {"stop_epoch": 1, "metrics": {"val_loss": 0.5}}}
     (tmp_path / "best_config.yaml").write_text(yaml.safe_dump(tree))

@@ -45,6 +45,7 @@ OTHER_WORDS: Mapping[str, str] = {
     "num_layers": "model.depth", "layers": "model.depth", "dataset": "data.source", "data_dir": "data.source",
     "data_path": "data.source", "image_size": "data.resolution", "img_size": "data.resolution",
     "imgsz": "data.resolution", "input_size": "data.resolution", "crop_size": "data.resolution",
+    "n_splits": "data.folds", "num_folds": "data.folds", "n_folds": "data.folds", "cv": "data.folds",
     "val_split": "data.val_fraction", "validation_split": "data.val_fraction", "test_split": "data.test_fraction",
     "mixup_alpha": "augment.mixup", "cutmix_alpha": "augment.cutmix", "random_erasing": "augment.cutout",
     "hflip": "augment.flip", "horizontal_flip": "augment.flip", "randaug": "augment.policy",

@@ -103,10 +103,13 @@ class Data(Part):
     those of a Parquet source that are not found by themselves. `resolution` (pixels) resizes to a square; null keeps
     the images' own size where all are alike and takes 224 otherwise. `train_samples` and `val_samples` cap the splits,
     stratified. `train_eval_samples` training images, unaugmented, give train_accuracy.
+
+    With `folds`, whatever is not test is split into so many stratified folds, and the trial validates on number `fold`,
+    counted from 0; `repeat` draws other folds. The test split is the same with and without them.
     """
 
     source: str = "cifar10"
-    # Left out of dumps unless it is set: what a study is has not changed since it was added.
+    # Keys that were added later are left out of dumps unless they are set: what a study is has not changed since.
     columns: Annotated[Columns, Field(exclude_if=lambda columns: columns == Columns())] = Columns()
     resolution: Annotated[int, Field(ge=8, le=1024)] | None = None
     train_samples: Count | None = None
@@ -115,6 +118,9 @@ class Data(Part):
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
     split_seed: Whole = 0
+    folds: Annotated[int | None, Field(ge=2, le=100, exclude_if=lambda folds: folds is None)] = None
+    fold: Annotated[Whole, Field(exclude_if=lambda fold: fold == 0)] = 0
+    repeat: Annotated[Whole, Field(exclude_if=lambda repeat: repeat == 0)] = 0
     normalize: Literal["auto", "dataset"] | Normalization = "auto"
     on_corrupt: Literal["error", "skip"] = "error"
 
@@ -144,6 +150,17 @@ class Data(Part):
         if columns != Columns() and split_source(info.data.get("source", ""))[0] != "parquet":
             raise ValueError("must be left out unless the source is parquet:PATH")
         return columns
+
+    @field_validator("fold", "repeat")
+    @classmethod
+    def _one_of_the_folds(cls, number: int, info: ValidationInfo) -> int:
+        if "folds" in info.data:  # else it is refused itself
+            folds = info.data["folds"]
+            if folds is None and number:
+                raise ValueError("must be 0 unless `data.folds` is set")
+            if folds is not None and info.field_name == "fold" and number >= folds:
+                raise ValueError(f"must be below `data.folds`, {folds}: folds are counted from 0")
+        return number
 
 
 class Augment(Part):

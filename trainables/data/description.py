@@ -38,7 +38,9 @@ def _classes(names: Sequence[str], total: NDArray[np.int64]) -> str:
 
 
 def _split(split: Split, contents: Contents, data: Data, counts: NDArray[np.int64], declared: Collection[Split]) -> str:
-    if split == "train" or split in declared:
+    if split != "test" and data.folds is not None:
+        origin = _fold(split, data, declared)
+    elif split == "train" or split in declared:
         origin = contents.origins.get(
             split, "the rest" if split == "train" and not declared else "as the source has it"
         )
@@ -51,6 +53,14 @@ def _split(split: Split, contents: Contents, data: Data, counts: NDArray[np.int6
     missing = [name for name, count in zip(contents.class_names, counts.tolist(), strict=True) if not count]
     lacking = f", none of {listed(missing, 3)}" if missing else ""
     return f"{split} {counts.sum():,} ({origin}{lacking})"
+
+
+def _fold(split: Split, data: Data, declared: Collection[Split]) -> str:
+    if split == "train":
+        return "the other folds"
+    pooled = " of train and val" if "val" in declared else ""
+    repeat = f", repeat {data.repeat + 1}" if data.repeat else ""
+    return f"fold {data.fold + 1} of {data.folds}{pooled}{repeat}"
 
 
 def sizes_and_modes(

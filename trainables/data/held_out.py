@@ -46,6 +46,7 @@ def open_test_alone(data: Data, cache: Path, trained_on: str | None) -> tuple[Im
     source = _alone(data)
     if source is None or (trained_on is not None and trained_on == _fingerprint(data, cache)):
         return None
+    data = data.model_copy(update={"folds": None, "fold": 0, "repeat": 0})  # there is nothing to cross-validate on
     store = prepare(data, cache, _AllTest(source))
     return _test_of(store, data), store
 

@@ -7,7 +7,8 @@ library's random stream, the number of threads, or the place of a file. Identica
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,10 @@ def _interleave(classes: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     return np.array([row for _, _, row in sorted(places)], dtype=np.int64)
 
 
+def _ranks(key: str, digests: Sequence[bytes]) -> list[bytes]:
+    return [hashlib.blake2b(f"{key}:".encode() + digest, digest_size=16).digest() for digest in digests]
+
+
 def split_rows(
     labels: Sequence[int],
     digests: Sequence[bytes],
@@ -39,12 +44,13 @@ def split_rows(
     """Row numbers of each split in stored order.
 
     Splits that the source has stay as they are (`own` per row; `declared`: all it has). A missing test split, then a
-    missing validation split, takes its fraction of each class of train, at least one row and never the last one.
+    missing validation split, takes its fraction of each class of train, at least one row and never the last one. With
+    `data.folds`, one fold of all that is not test becomes the validation split, and the others train.
 
     Raises:
         ConfigError: naming the classes with too few images.
     """
-    ranks = [hashlib.blake2b(f"{data.split_seed}:".encode() + d, digest_size=16).digest() for d in digests]
+    ranks = _ranks(str(data.split_seed), digests)
     members: dict[Split, list[list[int]]] = {split: [[] for _ in class_names] for split in SPLITS}
     for row in sorted(range(len(labels)), key=lambda row: (ranks[row], row)):
         members[own[row]][labels[row]].append(row)
@@ -74,4 +80,49 @@ def split_rows(
             take = min(max(1, round(len(rest) * fraction)), spare + 1)
             members[split][label], rest, spare = rest[:take], rest[take:], spare - (take - 1)
         members["train"][label] = rest
+    if data.folds is not None:
+        pooled = [train + val for train, val in zip(members["train"], members["val"], strict=True)]
+        members["train"], members["val"] = _fold(pooled, digests, class_names, data, data.folds)
     return {split: _interleave(members[split]) for split in SPLITS}
+
+
+def _fold(
+    pooled: Iterable[Sequence[int]], digests: Sequence[bytes], class_names: Sequence[str], data: Data, folds: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The rows outside and inside fold number `data.fold`, by class.
+
+    Identical images of a class are in one fold, and each goes where the class has the fewest so far, then where the
+    fewest images are: what scikit-learn's StratifiedGroupKFold does, without its random stream.
+    """
+    ranks = _ranks(f"{data.split_seed}:repeat:{data.repeat}", digests)
+    classes = [
+        [list(same) for _, same in groupby(sorted(rows, key=lambda row: (ranks[row], row)), key=digests.__getitem__)]
+        for rows in pooled
+    ]
+    _check_folds(classes, class_names, data, folds)
+    outside: list[list[int]] = [[] for _ in classes]
+    inside: list[list[int]] = [[] for _ in classes]
+    total = [0] * folds
+    for label, images in enumerate(classes):
+        count = [0] * folds
+        for rows in images:
+            fold = min(range(folds), key=lambda fold: (count[fold], total[fold], fold))
+            count[fold] += len(rows)
+            total[fold] += len(rows)
+            (inside if fold == data.fold else outside)[label] += rows
+    return outside, inside
+
+
+def _check_folds(
+    classes: Sequence[Sequence[Sequence[int]]], class_names: Sequence[str], data: Data, folds: int
+) -> None:
+    few = [f"{n} ({len(images)})" for n, images in zip(class_names, classes, strict=True) if len(images) < 2]
+    if few:  # such a class would be missing where its only image validates
+        rule = (
+            "must have at least 2 different images a class that are not test for cross-validation, too few have "
+            f"{listed(few)}: add some or remove the class"
+        )
+        raise ConfigError.single("data.source", data.source, rule)
+    if (images := sum(map(len, classes))) < folds:
+        rule = f"must be at most the {images} different images that are not test"
+        raise ConfigError.single("data.folds", str(folds), rule)

@@ -36,7 +36,7 @@ __all__ = ["RECORD", "Request", "PreparedData", "default_cache", "described", "o
 
 log = logging.getLogger(__name__)
 
-Request = tuple[str, float, float, int, str, str | None, str | None]
+Request = tuple[str | float | None, ...]
 
 RECORD = "meta.json"
 _KEYS = 2  # raise it when sources must be read anew, because some are understood or converted in another way
@@ -120,9 +120,10 @@ def open_store(cache: Path, fingerprint: str) -> PreparedData | None:
 
 def request(data: Data) -> Request:
     """The part of `data` that decides what its store holds: equal ones of a search have the same store."""
+    folds = () if data.folds is None else (data.folds, data.fold, data.repeat)
     return (
         canonical_source(data.source), data.val_fraction, data.test_fraction, data.split_seed, data.on_corrupt,
-        data.columns.image, data.columns.label,
+        data.columns.image, data.columns.label, *folds,
     )  # fmt: skip
 
 

@@ -60,6 +60,11 @@ def test_every_mistake_is_reported_at_once() -> None:
         ({"data": {"source": "digits"}, "augment": {"flip": True}}, "augment", "mirrored digit"),
         ({"data": {"source": "parquet"}}, "data.source", "parquet:PATH"),
         ({"data": {"normalize": {"mean": [0, 0, 0], "std": [1, 0, 1]}}}, "data.normalize.std.1", "greater than 0"),
+        ({"data": {"folds": 1}}, "data.folds", "greater than or equal to 2"),
+        ({"data": {"folds": 5, "fold": 5}}, "data.fold", "below `data.folds`, 5: folds are counted from 0"),
+        ({"data": {"fold": 1}}, "data.fold", "must be 0 unless `data.folds` is set"),
+        ({"data": {"repeat": 1}}, "data.repeat", "must be 0 unless `data.folds` is set"),
+        ({"data": {"n_splits": 5}}, "data.n_splits", "did you mean `data.folds`?"),
         ({"augment": {"pad_crop": 0.1, "resized_crop": 0.5}}, "augment.resized_crop", "one of the two crops"),
         ({"optimizer": {"kind": "sgd", "lr": float("nan")}}, "optimizer.lr", "finite"),
         ({"optimizer": {"kind": "sgd", "lr": "0.1"}}, "optimizer.lr", "number"),
@@ -94,6 +99,14 @@ def test_what_belongs_to_another_optimizer_is_replaced() -> None:
     config = parse_config(merge(base, {"optimizer": {"kind": "adamw", "lr": 1e-3}}))
     assert config.optimizer.kind == "adamw"
     assert "optimizer.momentum" not in flatten(config.model_dump())
+
+
+def test_keys_that_were_added_later_are_dumped_where_they_are_set() -> None:
+    folds = {"folds": 5, "fold": 2, "repeat": 1}
+    assert not folds.keys() & parse_config({}).model_dump(mode="json")["data"].keys()
+    dumped = parse_config({"data": folds}).model_dump(mode="json")
+    assert folds.items() <= dumped["data"].items()
+    assert parse_config(dumped) == parse_config({"data": folds})
 
 
 @pytest.mark.parametrize("depth", [8, 20, 110, 1202])

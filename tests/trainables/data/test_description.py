@@ -384,6 +384,13 @@ def test_columns_are_found_and_said_or_asked_for(tmp_path: Path) -> None:
     assert "columns" not in validate(Data, {"source": one}).model_dump()
 
 
+def test_folds_are_said(tmp_path: Path) -> None:
+    folders("train/cat", "train/dog", "val/cat", "val/dog", count=10)(tmp_path / "data")
+    lines = told(f"imagefolder:{tmp_path}/data", tmp_path / "cache", folds=6, fold=1, repeat=2)
+    test = "test 4 (15 % of train)"
+    assert lines[1] == f"splits: train 30 (the other folds), val 6 (fold 2 of 6 of train and val, repeat 3), {test}"
+
+
 def test_images_that_a_table_names_are_read_anew_when_they_change(tmp_path: Path) -> None:
     both(pictures, table(image=PATHS))(tmp_path / "data")
     data = Data(source=f"parquet:{tmp_path}/data")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from trainables.config import ConfigError, Data
@@ -109,6 +110,95 @@ def test_a_class_too_small_to_be_split_is_named_with_its_count() -> None:
     own: list[Split] = ["val", "train", "train", "train", "train", "train"]
     with pytest.raises(ConfigError, match=r"at least 2 .* train and test.*class 1 \(1\)"):
         split_rows(labels, digests, own, {"val"}, NAMES[:2], Data())
+
+
+def folds_of(
+    labels: Sequence[int], digests: Sequence[bytes], folds: int, own: Sequence[Split] = (),
+    declared: Collection[Split] = (), **more: int,
+) -> list[dict[Split, list[int]]]:  # fmt: skip
+    """What each fold's trial gets; that it leaves the test split alone is checked here."""
+    own, names = own or ["train"] * len(labels), NAMES[: max(labels) + 1]
+    plain = split_rows(labels, digests, own, declared, names, Data())
+    found = []
+    for fold in range(folds):
+        data = Data.model_validate({"folds": folds, "fold": fold, **more})
+        rows = split_rows(labels, digests, own, declared, names, data)
+        assert rows["test"].tolist() == plain["test"].tolist()
+        found.append({split: rows[split].tolist() for split in rows})
+    return found
+
+
+class TestFolds:
+    @given(COUNTS, st.integers(2, 6), st.integers(0, 3))
+    def test_each_image_that_is_not_test_validates_in_one_fold(
+        self, counts: list[int], folds: int, repeat: int
+    ) -> None:
+        labels, digests = rows_of(counts)
+        assume(len(labels) - len(split(counts, Data())["test"]) >= folds)
+        found = folds_of(labels, digests, folds, repeat=repeat)
+        rest = sorted(row for split in ("train", "val") for row in found[0][split])
+        assert sorted(rest + found[0]["test"]) == list(range(len(labels)))
+        assert sorted(row for fold in found for row in fold["val"]) == rest
+        for fold in found:
+            assert sorted(fold["train"] + fold["val"]) == rest
+            assert {labels[row] for row in fold["train"]} == set(labels)
+        sizes = [len(fold["val"]) for fold in found]
+        assert min(sizes) >= 1
+        assert max(sizes) - min(sizes) <= 1
+        for label in set(labels):
+            shares = [sum(labels[row] == label for row in fold["val"]) for fold in found]
+            assert max(shares) - min(shares) <= 1
+
+    def test_the_order_of_the_source_does_not_matter(self) -> None:
+        labels, digests = rows_of([20, 12, 9])
+        here = folds_of(labels, digests, 4)
+        there = folds_of(labels[::-1], digests[::-1], 4)
+        for one, other in zip(here, there, strict=True):
+            assert {split: [len(labels) - 1 - row for row in rows] for split, rows in other.items()} == one
+
+    def test_a_repeat_draws_other_folds(self) -> None:
+        labels, digests = rows_of([20, 20])
+        drawn = [folds_of(labels, digests, 4, repeat=repeat) for repeat in range(3)]
+        assert len({tuple(sorted(found[0]["val"])) for found in drawn}) == 3
+        assert drawn[0] == folds_of(labels, digests, 4)
+
+    def test_a_declared_validation_split_is_pooled_and_a_declared_test_split_is_not(self) -> None:
+        labels, digests = rows_of([20, 20])
+        own: list[Split] = ["val" if i % 4 == 0 else "train" for i in range(40)]
+        found = folds_of(labels, digests, 4, own, {"val"})
+        assert sum(len(fold["val"]) for fold in found) == 40 - len(found[0]["test"]) == 36
+        assert all({own[row] for row in fold["val"]} == {"train", "val"} for fold in found)
+        own = ["test" if i % 4 == 0 else "train" for i in range(40)]
+        for fold in folds_of(labels, digests, 4, own, {"test"}):
+            assert sorted(fold["test"]) == list(range(0, 40, 4))
+
+    def test_identical_images_are_in_one_fold(self) -> None:
+        labels = [0] * 40 + [1] * 40
+        digests = [hashlib.sha256(str(i // 3).encode()).digest() for i in range(80)]  # every image three times
+        for fold in folds_of(labels, digests, 5, repeat=1):
+            train, val = ({(labels[row], digests[row]) for row in fold[split]} for split in ("train", "val"))
+            assert not train & val
+            assert Counter(labels[row] for row in fold["val"]).keys() == {0, 1}
+
+    def test_every_prefix_is_stratified(self) -> None:
+        labels, digests = rows_of([40] * 5)
+        rows = folds_of(labels, digests, 4)[2]["train"]
+        for cap in range(5, len(rows) + 1, 5):
+            assert set(Counter(labels[row] for row in rows[:cap]).values()) == {cap // 5}
+
+    def test_a_class_with_fewer_images_than_folds_is_still_in_every_training_split(self) -> None:
+        labels, digests = rows_of([30, 3])
+        found = folds_of(labels, digests, 10)  # one of the three is test
+        assert [sum(labels[row] for row in fold["val"]) for fold in found].count(1) == 2
+        assert all(1 in {labels[row] for row in fold["train"]} for fold in found)
+
+    def test_what_cannot_be_split_is_refused_by_name(self) -> None:
+        labels, digests = rows_of([10, 4])
+        same = [*digests[:10], *[digests[10]] * 4]
+        with pytest.raises(ConfigError, match=r"at least 2 different images a class .*too few have class 1 \(1\)"):
+            folds_of(labels, same, 3)
+        with pytest.raises(ConfigError, match=r"data.folds: must be at most the 11 different images .*got '?20"):
+            folds_of(labels, digests, 20)
 
 
 def test_a_declared_split_without_readable_rows_is_an_error() -> None:

@@ -16,7 +16,7 @@ import pytest
 from tests.trainables.image_files import picture, python
 from trainables.config import ConfigError, Data
 from trainables.data.arrow import read_pixels
-from trainables.data.store import PreparedData, default_cache, prepare
+from trainables.data.store import PreparedData, default_cache, prepare, request
 
 PREPARE = """
 import logging, sys
@@ -116,6 +116,20 @@ def test_only_what_changes_the_split_changes_the_fingerprint(pets: str, tmp_path
         assert prepare(Data.model_validate({"source": pets, **change}), tmp_path).fingerprint != base
     for same in ({"resolution": 64}, {"train_samples": 10}, {"val_samples": 4}, {"on_corrupt": "skip"}):
         assert prepare(Data.model_validate({"source": pets, **same}), tmp_path).fingerprint == base
+
+
+def test_folds_have_stores_of_their_own_and_the_same_test_split(pets: str, tmp_path: Path) -> None:
+    plain = prepare(Data(source=pets), tmp_path)
+    asked: list[dict[str, int]] = [{"folds": 3}, {"folds": 3, "fold": 2}, {"folds": 3, "repeat": 1}, {"folds": 4}]
+    stores = [prepare(Data.model_validate({"source": pets, **folds}), tmp_path) for folds in asked]
+    assert len({store.fingerprint for store in (plain, *stores)}) == 5
+    held_out = {(store.directory / "test.arrow").read_bytes() for store in (plain, *stores)}
+    assert len(held_out) == 1
+    assert prepare(Data(source=pets), tmp_path) == plain
+
+
+def test_requests_of_earlier_studies_are_the_same() -> None:
+    assert request(Data(source="digits")) == ("digits", 0.1, 0.15, 0, "error", None, None)
 
 
 def test_processes_and_cores_do_not_change_the_store(snaps: str, tmp_path: Path) -> None:
