@@ -1,50 +1,45 @@
-"""The Python API: start a study, continue it, open it. `search.run` and the other verbs are options around it."""
+"""The Python API: start a study, continue it, open it, and what `search.answers` makes of it.
+
+`search.run` and the other verbs are options around it.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 from rich.console import Console
 
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
-from search.engine.comparing import Comparer
+from search.answers import check_study, explain_study, open_study, refit_study
 from search.engine.listeners import Listener
-from search.engine.reference import reference_arm
 from search.engine.refit import Refitting
 from search.engine.study_folder import study_folder
-from search.journal.result import StudyResult, collect
-from search.journal.study_folder import find_study, read_study
+from search.journal.result import StudyResult
 from search.planning.calibration import Plan, calibrate
 from search.planning.preflight import check_inputs, check_weights
 from search.storage.location import study_storage
 from search.storage.remote import VARIABLE
 from search.study.overrides import Overrides, override
 from search.study.parse import study_tree
-from search.study.resources import Refit
 from search.study.settings import InstanceSettings
 from search.study.smoke import shrink
 from search.study.spec import StudySpec
 from search.tracking.uri import check_reachable, default_uri
-from search.views.checks import checked
-from search.views.console import LastingConsole, say
-from trainables.check import Check
-from trainables.config import ConfigError, validate
+from search.views.console import LastingConsole
 from trainables.config.plugins import allow_plugins, dotted_path
 from trainables.data.store import default_cache, described
 
-if TYPE_CHECKING:
-    from search.tune.setup import Setup
-
-__all__ = ["Plan", "check_study", "open_study", "plan_study", "read_spec", "refit_study", "run_study"]
+__all__ = ["Plan", "check_study", "explain_study", "open_study", "plan_study", "read_spec", "refit_study", "run_study"]
 
 
 def read_spec(
-    study: str | Path | StudySpec, *, smoke: bool = False, plugins: Iterable[str] = (), **overrides: Unpack[Overrides]
-) -> StudySpec:
+    study: str | Path | StudySpec, *, smoke: bool = False, refit: bool = True, plugins: Iterable[str] = (),
+    **overrides: Unpack[Overrides],
+) -> StudySpec:  # fmt: skip
     """The study that `run_study` would run: read, with the overrides laid over it, shrunk if `smoke`.
 
     Raises:
@@ -52,7 +47,8 @@ def read_spec(
     """
     allow_plugins(plugins)
     spec = override(study if isinstance(study, StudySpec) else study_tree(str(study)), **overrides)
-    return shrink(spec) if smoke else spec
+    spec = shrink(spec) if smoke else spec
+    return spec if refit else spec.model_copy(update={"refit": None})
 
 
 def run_study(
@@ -106,11 +102,9 @@ def run_study(
         >>> search.run_study("digits_resnet8", trials=8).best().config["optimizer"]
     """
     console, out = LastingConsole(quiet=not progress), Path(out).absolute()
-    spec = read_spec(study, smoke=smoke, plugins=plugins, **_by_path(overrides, model, images))
+    spec = read_spec(study, smoke=smoke, refit=refit, plugins=plugins, **_by_path(overrides, model, images))
     given = {"searcher": searcher, "scheduler": scheduler}
     spec = spec.model_copy(update={key: InstanceSettings.of(made) for key, made in given.items() if made is not None})
-    if not refit:
-        spec = spec.model_copy(update={"refit": None})
     place = study_storage(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
     spec, resumed = study_folder(spec, out, fresh, place)
     uri = tracking_uri or default_uri(out)
@@ -120,73 +114,6 @@ def run_study(
 
     goal = Goal(lambda setup: None if setup.spec.refit is None else Refitting(setup.spec, setup.spec.refit, setup.pool))
     return search_study(spec, out, place, uri, Objects(searcher, scheduler, listeners), goal, console)
-
-
-def refit_study(
-    study: str | Path,
-    *,
-    top: int = 3,
-    seeds: int = 5,
-    against: str | None = None,
-    folds: int | None = None,
-    out: str | Path = "runs",
-    listeners: Sequence[Listener] = (),
-    plugins: Iterable[str] = (),
-    tracking_uri: str | None = None,
-    progress: bool = True,
-) -> StudyResult:
-    """Train the best trials of a study and a reference with fresh seeds, the same for all, and open the test split.
-
-    Seeds are added until one trial is the best beyond doubt, and who is clearly behind gets no more. Then the winner
-    and the reference are scored on the test split. `StudyResult.latest("refit")` has the runs, and `best_config.yaml`
-    becomes the winner's. An interrupted refit is continued by the same call, as it was begun.
-
-    Args:
-        study: its name below `out`, or the path of its folder; the search need not have finished.
-        top: how many trials, by the objective.
-        seeds: how many for each at most.
-        against: a recipe of the study, or the path of a YAML with a config; None: the study's first recipe.
-        folds: above 1: cross-validation with so many folds; 1: the study's own split; None: cross-validation with 5
-            folds where there are fewer than 2,000 images to train and validate on.
-        out: the results folder.
-        listeners: called with every event after it is on disk.
-        plugins: packages whose dotted paths the study may name.
-        tracking_uri, progress: as `run_study` has them.
-
-    Raises:
-        ConfigError: for bad input, before anything has started.
-        KeyboardInterrupt: at a second interrupt; the same call continues.
-
-    Example:
-        >>> result = search.refit_study("digits_resnet8", top=2, seeds=5)
-        >>> result.latest("refit").winner.name
-    """
-    result = open_study(study, out=out, plugins=plugins)
-    settings = validate(Refit, {"top": top, "seeds": seeds, "folds": folds})
-    arm, line = reference_arm(result.spec, result.trials, against, "--against", "reference")
-
-    def refitting(setup: Setup) -> Comparer:
-        return Refitting(setup.spec, settings, setup.pool, arm, again=True)
-
-    return _compare(result, refitting, line, listeners, tracking_uri, progress)
-
-
-def _compare(
-    result: StudyResult, comparer: Callable[[Setup], Comparer], line: str | None, listeners: Sequence[Listener],
-    tracking_uri: str | None, progress: bool,
-) -> StudyResult:  # fmt: skip
-    """Make a comparison of a study on disk; `line` is said first."""
-    folder, console = result.folder, LastingConsole(quiet=not progress)
-    if folder is None or folder.name != result.spec.study:
-        rule = f"must be in a folder of its name, {result.spec.study}: rename it"
-        raise ConfigError.single("STUDY", str(folder), rule)
-    if line is not None:
-        say(console, line, "yellow")
-    from search.tune.session import Goal, Objects, search_study  # loads Ray, which takes seconds
-
-    place, uri = study_storage(None, folder, False, False), tracking_uri or default_uri(folder.parent)
-    goal = Goal(comparer, searching=False)
-    return search_study(result.spec, folder.parent, place, uri, Objects(listeners=listeners), goal, console)
 
 
 def _by_path(overrides: Overrides, model: object, images: object) -> Overrides:
@@ -199,14 +126,15 @@ def _by_path(overrides: Overrides, model: object, images: object) -> Overrides:
 
 
 def plan_study(
-    study: str | Path | StudySpec, *, smoke: bool = False, plugins: Iterable[str] = (), **overrides: Unpack[Overrides]
-) -> Plan:
+    study: str | Path | StudySpec, *, smoke: bool = False, refit: bool = True, plugins: Iterable[str] = (),
+    **overrides: Unpack[Overrides],
+) -> Plan:  # fmt: skip
     """What `run_study` would do (`--dry-run`): check everything that it checks, and time a few steps.
 
     Raises:
         ConfigError: as `run_study`.
     """
-    spec = read_spec(study, smoke=smoke, plugins=plugins, **overrides)
+    spec = read_spec(study, smoke=smoke, refit=refit, plugins=plugins, **overrides)
     from search.tune.setup import nodes_now, resolve  # loads Ray, which takes seconds
 
     spec, concurrent = resolve(spec, Console(quiet=True))
@@ -215,35 +143,3 @@ def plan_study(
     calibration = calibrate(spec.trial_config({}), default_cache())
     nodes = nodes_now() if spec.resources.prices is not None else {}
     return Plan(spec, concurrent, calibration, nodes, described(images), weights)
-
-
-def open_study(study: str | Path, *, out: str | Path = "runs", plugins: Iterable[str] = ()) -> StudyResult:
-    """The result of a study so far: also while it runs, and of one that was interrupted or killed.
-
-    Args:
-        study: its name below `out`, or the path of its folder.
-        out: the results folder.
-        plugins: packages whose dotted paths the study may name.
-
-    Raises:
-        ConfigError: if there is no such study, or its journal is damaged.
-    """
-    allow_plugins(plugins)
-    folder = find_study(str(study), Path(out))
-    return collect(*read_study(folder), folder)
-
-
-def check_study(result: StudyResult) -> list[Check]:
-    """The search's own doctor: can this result be trusted, and what should be done next? Also while the search runs.
-
-    The checks, each with a status, its evidence in one line and the next step: failures, divergence, networks that
-    predict one class, the best against the recipes, the resolution of the objective, ranges that end too early,
-    settings without influence, too few trials, when the best was found, the length of training, whether early ranks
-    predict the last ones, and what other stopping rules would have done on the same curves. docs/results.md says what
-    each looks at.
-
-    Example:
-        >>> result = search.open_study("digits_resnet8")
-        >>> [check for check in search.check_study(result) if check.status == "warning"]
-    """
-    return checked(result)

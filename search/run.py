@@ -67,10 +67,10 @@ def run(
     if cluster is not None:
         from search.cluster.submit import search_on
 
-        spec = read_spec(study, smoke=smoke, plugins=plugin or (), **overrides)
+        spec = read_spec(study, smoke=smoke, refit=not no_refit, plugins=plugin or (), **overrides)
         sys.exit(search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, storage=storage))
     if dry_run:
-        print_plan(plan_study(study, smoke=smoke, plugins=plugin or (), **overrides), console)
+        print_plan(plan_study(study, smoke=smoke, refit=not no_refit, plugins=plugin or (), **overrides), console)
         return
     result = run_study(
         study, out=out, smoke=smoke, fresh=fresh, refit=not no_refit, storage=storage, plugins=plugin or (),

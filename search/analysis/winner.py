@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
+from search.analysis.finalists import refit_outcome
 from search.analysis.measures import SHARES, completed, noise, side, validation_images
+from search.journal.comparisons import Comparison
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.result import StudyResult
 from trainables.check import Check
@@ -18,8 +20,13 @@ COARSE = 3  # images between the best trials, fewer than which the order is chan
 
 
 def against_recipes(result: StudyResult) -> Check:
-    """Whether the best trial beats the best recipe by more than noise, the best of so many being lucky."""
+    """Whether the best trial beats the best recipe by more than noise, the best of so many being lucky.
+
+    A refit knows better than the search's single seeds.
+    """
     name, metric, ended = "against recipes", result.spec.objective.metric, completed(result)
+    if (refit := result.latest("refit")) is not None and (found := _as_refit(result, refit, name)) is not None:
+        return found
     recipe = next((record for record in ended if record.recipe is not None), None)
     suggested = [record for record in ended if record.recipe is None]
     if recipe is None:
@@ -41,14 +48,26 @@ def against_recipes(result: StudyResult) -> Check:
             name, "ok", f"{text}: better by {gain:.4f}, of which luck explains up to {luck:.4f}; seeds add more"
         )
     text += f": {gain:.4f} better is within the noise, which explains up to {luck:.4f} for the best of {len(suggested)}"
-    return Check(name, "warning", text, _comparison(result, recipe))
+    return Check(name, "warning", text, f"python -m search.refit {{study}} --against {recipe.recipe}{{plugins}}")
 
 
-def _comparison(result: StudyResult, recipe: TrialRecord) -> str:
-    metric = result.spec.objective.metric
-    option = "" if metric == "val_accuracy" else f" --metric {metric}"
-    export = f"python -m search.export {{study}} --trial {recipe.number} --to recipe.yaml{{plugins}}"
-    return f"{export} && python -m trainables.compare {{best_config}} recipe.yaml --seeds 5{option}{{plugins}}"
+def _as_refit(result: StudyResult, refit: Comparison, name: str) -> Check | None:
+    """What a refit says; None if it did not compare with a reference, or trials have run since."""
+    outcome = refit_outcome(result, refit)
+    winner, reference, gain = outcome.winner, refit.reference, outcome.gain
+    if winner is None or reference is None or any((r.ended or math.inf) > refit.started.time for r in result.trials):
+        return None
+    if winner.arm.name == reference.name:
+        step = "use the recipe, or search further"
+        return Check(name, "warning", f"the refit's winner is {reference.name} itself", step)
+    if gain is None:
+        return None
+    over = f"{winner.arm.name} over {len(winner.values)} fresh seeds"
+    text = f"{over}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] against {reference.name}"
+    if gain.low > 0:
+        return Check(name, "ok", text)
+    step = f"python -m search.refit {{study}} --seeds {2 * refit.started.most_runs}{{plugins}}"
+    return Check(name, "warning", f"not better beyond doubt: {text}", step)
 
 
 def last_improvement(result: StudyResult) -> Check:

@@ -101,6 +101,8 @@ def contenders_line(comparer: Comparer, state: StudyState) -> str:
         raise ConfigError.single("STUDY", comparer.kind, "needs a trial that was trained to its end: search first")
     names = [arm.name for arm in found.arms]
     what = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    if comparer.kind == "explain":
+        what = f"{len(names)} configs, from the {names[0]} to the best,"
     folds = f", cross-validated on {found.folds} folds" if found.folds else ""
     again = "continuing its" if under_way is not None else ""
     return f"{again} {comparer.kind} of {what} over at most {found.most_runs} seeds{folds}".strip()

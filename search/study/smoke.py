@@ -61,6 +61,8 @@ def shrink(spec: StudySpec) -> StudySpec:
     tree["budget"] |= {"trials": trials, "epochs": epochs}
     fits = max(1, int(available_cpus() / spec.resources.cpus_per_trial))
     tree["resources"] |= {"concurrent": min(spec.resources.concurrent or CONCURRENT, CONCURRENT, fits)}
+    if spec.refit is not None:
+        tree["refit"] |= {"top": 1, "seeds": 2, "folds": 1}
     if isinstance(spec.searcher, TPESettings):
         tree["searcher"]["startup_trials"] = min(spec.searcher.startup_trials, STARTUP_TRIALS)
     if isinstance(spec.scheduler, HalvingSettings):

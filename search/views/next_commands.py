@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from search.journal.result import StudyResult
-from search.storage.checkpoints import checkpoint_at
 from search.tracking.uri import experiment_page, redacted
-from trainables.config import parse_config
 from trainables.config.plugins import allowed_plugins
 
 __all__ = [
@@ -76,10 +74,10 @@ def after_search(result: StudyResult, folder: Path, compare: str, where: str = "
     python, best = program("python"), result.best()
     if best is not None:
         yield f"{python} -m trainables.train {shown(folder / 'best_config.yaml')}   # the same trial again{where}"
-        checkpoint = folder / checkpoint_at(best.checkpoint) if best.checkpoint else None
-        if checkpoint is not None and checkpoint.exists() and parse_config(best.config).model.is_network:
-            test = f"{python} -m trainables.evaluate {shown(checkpoint)} --split test"
-            yield f"{test}   # once, when the choice is made"
-        export = f"{python} -m search.export {folder.name} --trial N{elsewhere(folder.parent)}"
-        yield f"{export}   # any other trial's config"
+        study, where = shlex.quote(folder.name), f"{elsewhere(folder.parent)}{plugins()}"
+        if result.latest("refit") is None:
+            yield f"{python} -m search.refit {study}{where}   # was it luck? fresh seeds, then the test split"
+        else:
+            yield f"{python} -m search.explain {study}{where}   # which change bought how much"
+        yield f"{python} -m search.export {study} --trial N{where}   # any other trial's config"
     yield f"{compare}   # compare the trials"

@@ -66,7 +66,7 @@ FIRES: dict[str, tuple[Any, Curve, dict[str, Any], str, str, str]] = {
     ),
     "one class": (spec_of(), lambda c, d: [0.1] * EPOCHS, ONE_OF_TEN, "problem", "40 of 40 networks", "labels"),
     "against recipes": (
-        spec_of(**SETTLED), lambda c, d: rising(0.9, d), {}, "warning", "within the noise", "--seeds 5",
+        spec_of(**SETTLED), lambda c, d: rising(0.9, d), {}, "warning", "within the noise", "search.refit",
     ),
     "resolution": (
         spec_of(), lambda c, d: [round(v * 50) / 50 for v in healthy(c, d)], {},

@@ -1,0 +1,174 @@
+"""The Python API after a search: is the winner real, what bought what, can it be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.engine.comparing import Comparer
+from search.engine.explain import explaining
+from search.engine.listeners import Listener
+from search.engine.reference import reference_arm
+from search.engine.refit import Refitting
+from search.journal.result import StudyResult, collect
+from search.journal.study_folder import find_study, read_study
+from search.storage.location import study_storage
+from search.study.resources import Refit
+from search.tracking.uri import default_uri
+from search.views.checks import checked
+from search.views.console import LastingConsole, say
+from trainables.check import Check
+from trainables.config import ConfigError, validate
+from trainables.config.plugins import allow_plugins
+
+if TYPE_CHECKING:
+    from search.tune.setup import Setup
+
+__all__ = ["check_study", "explain_study", "open_study", "refit_study"]
+
+
+def open_study(study: str | Path, *, out: str | Path = "runs", plugins: Iterable[str] = ()) -> StudyResult:
+    """The result of a study so far: also while it runs, and of one that was interrupted or killed.
+
+    Args:
+        study: its name below `out`, or the path of its folder.
+        out: the results folder.
+        plugins: packages whose dotted paths the study may name.
+
+    Raises:
+        ConfigError: if there is no such study, or its journal is damaged.
+    """
+    allow_plugins(plugins)
+    folder = find_study(str(study), Path(out))
+    return collect(*read_study(folder), folder)
+
+
+def check_study(result: StudyResult) -> list[Check]:
+    """The search's own doctor: can this result be trusted, and what should be done next? Also while the search runs.
+
+    The checks, each with a status, its evidence in one line and the next step: failures, divergence, networks that
+    predict one class, the best against the recipes, the resolution of the objective, ranges that end too early,
+    settings without influence, too few trials, when the best was found, the length of training, whether early ranks
+    predict the last ones, and what other stopping rules would have done on the same curves. docs/results.md says what
+    each looks at.
+
+    Example:
+        >>> result = search.open_study("digits_resnet8")
+        >>> [check for check in search.check_study(result) if check.status == "warning"]
+    """
+    return checked(result)
+
+
+def refit_study(
+    study: str | Path,
+    *,
+    top: int = 3,
+    seeds: int = 5,
+    against: str | None = None,
+    folds: int | None = None,
+    out: str | Path = "runs",
+    listeners: Sequence[Listener] = (),
+    plugins: Iterable[str] = (),
+    tracking_uri: str | None = None,
+    progress: bool = True,
+) -> StudyResult:
+    """Train the best trials of a study and a reference with fresh seeds, the same for all, and open the test split.
+
+    Seeds are added until one trial is the best beyond doubt, and who is clearly behind gets no more. Then the winner
+    and the reference are scored on the test split. `StudyResult.latest("refit")` has the runs, and `best_config.yaml`
+    becomes the winner's. An interrupted refit is continued by the same call, as it was begun.
+
+    Args:
+        study: its name below `out`, or the path of its folder; the search need not have finished.
+        top: how many trials, by the objective.
+        seeds: how many for each at most.
+        against: a recipe of the study, or the path of a YAML with a config; None: the study's first recipe.
+        folds: above 1: cross-validation with so many folds; 1: the study's own split; None: cross-validation with 5
+            folds where there are fewer than 2,000 images to train and validate on.
+        out: the results folder.
+        listeners: called with every event after it is on disk.
+        plugins: packages whose dotted paths the study may name.
+        tracking_uri, progress: as `run_study` has them.
+
+    Raises:
+        ConfigError: for bad input, before anything has started.
+        KeyboardInterrupt: at a second interrupt; the same call continues.
+
+    Example:
+        >>> result = search.refit_study("digits_resnet8", top=2, seeds=5)
+        >>> result.latest("refit").winner.name
+    """
+    result = open_study(study, out=out, plugins=plugins)
+    settings = validate(Refit, {"top": top, "seeds": seeds, "folds": folds})
+    arm, line = reference_arm(result.spec, result.trials, against, "--against", "reference")
+
+    def refitting(setup: Setup) -> Comparer:
+        return Refitting(setup.spec, settings, setup.pool, arm, again=True)
+
+    return _compare(result, refitting, line, listeners, tracking_uri, progress)
+
+
+def explain_study(
+    study: str | Path,
+    *,
+    baseline: str | None = None,
+    seeds: int = 3,
+    out: str | Path = "runs",
+    listeners: Sequence[Listener] = (),
+    plugins: Iterable[str] = (),
+    tracking_uri: str | None = None,
+    progress: bool = True,
+) -> StudyResult:
+    """Find out what bought what: train the way from a baseline to the best config, one change at a time.
+
+    An ablation analysis (Fawcett and Hoos 2016). The changes are ordered by what a model of the study's trials
+    predicts of them, the most valuable first; then every config on the way, and the best one without each change, is
+    trained with the same fresh seeds. `StudyResult.latest("explain")` has the runs,
+    `search.analysis.explanation.explained` what they say. An interrupted explanation is continued by the same call, as
+    it was begun.
+
+    Args:
+        study: its name below `out`, or the path of its folder.
+        baseline: a recipe of the study, or the path of a YAML with a config; None: the study's first recipe.
+        seeds: how many for each config.
+        out: the results folder.
+        listeners: called with every event after it is on disk.
+        plugins: packages whose dotted paths the study may name.
+        tracking_uri, progress: as `run_study` has them.
+
+    Raises:
+        ConfigError: for bad input, before anything has started.
+        KeyboardInterrupt: at a second interrupt; the same call continues.
+
+    Example:
+        >>> result = search.explain_study("cifar10_resnet20", baseline="naive")
+    """
+    result = open_study(study, out=out, plugins=plugins)
+    start, line = reference_arm(result.spec, result.trials, baseline, "--from", "baseline")
+    if start is None:
+        rule = f"must name a config as YAML: {result.spec.study} has no recipe to start from"
+        raise ConfigError.single("--from", None, rule)
+    if seeds < 2:
+        raise ConfigError.single("--seeds", seeds, "must be at least 2, or nothing is known of the noise")
+    comparer, lines = explaining(result, start, seeds)
+    said = [*([] if line is None else [line]), *lines]
+    return _compare(result, lambda setup: comparer, "\n".join(said), listeners, tracking_uri, progress)
+
+
+def _compare(
+    result: StudyResult, comparer: Callable[[Setup], Comparer], said: str | None, listeners: Sequence[Listener],
+    tracking_uri: str | None, progress: bool,
+) -> StudyResult:  # fmt: skip
+    """Make a comparison of a study on disk; `said` comes first."""
+    folder, console = result.folder, LastingConsole(quiet=not progress)
+    if folder is None or folder.name != result.spec.study:
+        rule = f"must be in a folder of its name, {result.spec.study}: rename it"
+        raise ConfigError.single("STUDY", str(folder), rule)
+    if said:
+        say(console, said, "yellow")
+    from search.tune.session import Goal, Objects, search_study  # loads Ray, which takes seconds
+
+    place, uri = study_storage(None, folder, False, False), tracking_uri or default_uri(folder.parent)
+    goal = Goal(comparer, searching=False)
+    return search_study(result.spec, folder.parent, place, uri, Objects(listeners=listeners), goal, console)

@@ -1,0 +1,71 @@
+"""What an explanation has found: which change bought how much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from search.analysis.additive import Estimate
+from search.analysis.explanation import Explanation, explained
+from search.analysis.untried import untried
+from search.journal.comparisons import Comparison
+from search.journal.result import StudyResult
+from search.views.console import say
+
+__all__ = ["explanation_sentences", "print_explanation", "show_explanation"]
+
+
+def print_explanation(result: StudyResult, console: Console) -> int:
+    """Print the last explanation.
+
+    Returns:
+        The exit code: 0; 1 if it could not continue, 130 if it was interrupted.
+    """
+    comparison = next(found for found in reversed(result.comparisons) if found.kind == "explain")
+    found = explained(comparison, result.spec.objective.metric, result.spec.objective.mode)
+    show_explanation(found, comparison, console)
+    for line in untried(result):
+        say(console, line)
+    if comparison.is_over:
+        return 0
+    say(console, f"{result.trouble or 'interrupted'}: finished runs are saved. The same command continues.")
+    return 1 if result.trouble else 130
+
+
+def show_explanation(found: Explanation, comparison: Comparison, console: Console) -> None:
+    """The path as a table, and what follows in sentences."""
+    title = f"what bought what: {found.metric} over {found.seeds} seeds, 95 % intervals that hold together"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for head in ("change", "gain", "95 %", "without it", ""):
+        table.add_column(head, no_wrap=head in ("gain", "95 %", "without it"), overflow="fold")
+    for row in found.rows:
+        costs = [step for step in found.steps if step.change in row.changes]
+        cost = f"{-costs[0].cost.value:+.4f}" if len(costs) == 1 and math.isfinite(costs[0].cost.value) else ""
+        verdict = "within the noise" if row.gain.within_noise else costs[0].verdict if len(costs) == 1 else ""
+        table.add_row(Text(", ".join(row.changes)), f"{row.gain.value:+.4f}", _limits(row.gain), cost, Text(verdict))
+    console.print(table)
+    for line in explanation_sentences(found, comparison):
+        say(console, line)
+
+
+def explanation_sentences(found: Explanation, comparison: Comparison) -> Iterator[str]:
+    """From where to where, and what else must be said."""
+    name = comparison.started.arms[0].name.removeprefix("baseline ")
+    yield (
+        f"from {name} {found.start:.4f} to {found.end:.4f}: {found.total.value:+.4f} {_limits(found.total)}, "
+        f"a run's own noise is {found.noise:.4f}"
+    )
+    noise = [change for row in found.rows if row.gain.within_noise for change in row.changes]
+    for step in found.steps:
+        if step.verdict and step.change not in noise:
+            yield f"{step.change}: {step.verdict}"
+    yield from found.notes
+
+
+def _limits(estimate: Estimate) -> str:
+    return f"[{estimate.low:+.4f}, {estimate.high:+.4f}]"
