@@ -11,7 +11,7 @@ import numpy as np
 
 from trainables.result import Mode
 
-__all__ = ["Interval", "best_interval", "mean_interval", "paired_interval", "quantile", "standard_error"]
+__all__ = ["MISSED", "Interval", "best_interval", "mean_interval", "paired_interval", "quantile", "standard_error"]
 
 MISSED = 0.05  # of the intervals do not hold the truth
 
@@ -43,9 +43,9 @@ def paired_interval(a: Mapping[int, float], b: Mapping[int, float], test_share: 
 def best_interval(values: Mapping[int, float], of: int, mode: Mode, test_share: float = 0.0) -> Interval | None:
     """`mean_interval` for the arm whose mean over these very runs is the best of `of` that no test could tell apart.
 
-    The best of several is more often lucky than unlucky. If all are equally good, its mean misses the truth on the lucky
-    side up to `of` times as often as one that was named beforehand, and hardly ever on the other. So the limit on the
-    worse side takes the 5 % for itself and divides them by `of` (Bonferroni), and the better limit stays as it is.
+    The best of several is more often lucky than unlucky. If all are equally good, its mean misses the truth on the
+    lucky side up to `of` times as often as one that was named beforehand, and hardly ever on the other. So the limit on
+    the worse side takes 5 % for itself, divided by `of` (Bonferroni), and the limit on the better side stays as it is.
     """
     worse, better = (MISSED / max(of, 2), MISSED / 2)
     below, above = (worse, better) if mode == "max" else (better, worse)

@@ -54,10 +54,9 @@ class Race:
     def level(self) -> float:
         """The error probability of a single one-sided test: 5 % over all looks and all rivals of an arm.
 
-        A false winner beats an arm that is truly the best, and so that arm loses a test to one of its rivals at one of the
-        looks; tests between other arms do not matter (Hsu 1984, Constrained simultaneous confidence intervals for
-        multiple comparisons with the best). Bonferroni's inequality adds up these tests, however they depend on each
-        other.
+        For a false winner, an arm that is truly the best has to lose a test to one of its rivals at one of the looks;
+        tests between other arms do not matter (Hsu 1984, Constrained simultaneous confidence intervals for multiple
+        comparisons with the best). Bonferroni's inequality adds these up, however they depend on each other.
         """
         return MISSED / (max(len(self.arms) - 1, 1) * len(self.looks))
 
@@ -87,10 +86,11 @@ class Standing:
 def standing(race: Race, values: Values) -> Standing:
     """How a race stands, after the runs that have ended.
 
-    All looks are replayed, each on complete rounds alone, so that neither the order in which runs end nor an interruption
-    changes what is decided. At a look, an arm that is clearly worse than the leader is beaten, by a paired t-test at
-    `Race.level`; the race ends when all others are beaten or shown to be within `material`, by the same limits. An arm
-    with a run that diverged or failed is out, and so is what it decided: arms that only it had beaten race on.
+    All looks are replayed, each on complete rounds alone, so that neither the order in which runs end nor an
+    interruption changes what is decided. At a look, an arm that is clearly worse than the leader is beaten, by a paired
+    t-test at `Race.level`; the race ends when all others are beaten or shown to be within `material`, by the same
+    limits. An arm with a run that diverged or failed is out, and so is what it decided: arms that only it had beaten
+    race on.
 
     Args:
         race: what is raced.
