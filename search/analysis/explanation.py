@@ -32,7 +32,7 @@ class Step:
         gain: over the config before it on the path.
         cost: what taking it back from the best config loses.
         interaction: cost minus gain: above 0 it is worth more together with later changes, below 0 less.
-        verdict: what the interaction means, in words; empty if it is within the noise.
+        verdict: what cost and interaction mean, in words; empty if there is nothing beyond noise to say.
     """
 
     change: str
@@ -186,6 +186,8 @@ def _with_verdicts(steps: Sequence[Step], lost: Sequence[str]) -> tuple[Step, ..
         verdict = ""
         if math.isnan(step.cost.value) and gone:
             verdict = f"without it {gone}"
+        elif step.cost.high < 0:
+            verdict = "the best config is better without it"
         elif step.interaction.low > 0:
             verdict = f"{'better' if step.gain.low > 0 else 'works only'} together with {needed}"
         elif step.interaction.high < 0:

@@ -48,7 +48,7 @@ class Importances:
         settings: those that vary.
         epoch: at which the trials are compared.
         trials: how many.
-        extended: how many of them ended before it (see `Fidelity`).
+        extended: how many of them were stopped before it (see `Fidelity`).
         guess: there are fewer than 20.
     """
 
@@ -79,13 +79,11 @@ def importances(result: StudyResult) -> Importances | None:
         for i, key in enumerate(features.columns)
     ]
     found.sort(key=lambda one: -one.share)
-    cut = sum(record.values is not None and record.last_epoch < at.epoch for record in at.trials)
+    cut = sum(record.values is not None and record.number in at.extended for record in at.trials)
     return Importances(tuple(found), at.epoch, len(rows), cut, guess=len(rows) < ENOUGH)
 
 
-def _shares(
-    features: Features, rows: Sequence[Mapping[str, Any]], values: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _shares(features: Features, rows: Sequence[Mapping[str, Any]], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """By bootstrap sample and setting."""
     matrix, draws = features.matrix(rows), np.random.default_rng(0)
     has = {key: np.array([key in row for row in rows]) for key in features.columns}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.analysis.changes import Change, apply
-from search.analysis.measures import side
+from search.analysis.measures import side, values_of
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.result import StudyResult
 from search.study.trial_tree import comparability_rule
@@ -30,16 +30,17 @@ TREES = 100
 class Fidelity:
     """Trials at the same epoch.
 
-    `values` are their objectives there, more being better: negative ones where less is. A trial that ended before, of
-    which there are `extended`, is taken to have risen as the median of the others: without it only those that passed a
-    rung were compared, among which no setting shows that decides on passing. Diverged trials have the worst value, as
-    have those below the lower fence of Tukey's box plot (1977), so that a few far off do not outweigh all others.
+    `values` are their objectives there, more being better: negative ones where less is. A trial that was stopped
+    before, one of `extended`, by number, is taken to have risen as the median of the others did from there: among
+    those alone that passed a rung, a setting that decides on passing would seem to have no effect. One that completed
+    before keeps its last value. Diverged trials have the worst value, as have those below the lower fence of Tukey's
+    box plot (1977), so that a few far off do not outweigh all others.
     """
 
     epoch: int
     trials: tuple[TrialRecord, ...]
     values: Array
-    extended: int = 0
+    extended: frozenset[int] = frozenset()
 
 
 def common_fidelity(result: StudyResult) -> Fidelity:
@@ -47,28 +48,34 @@ def common_fidelity(result: StudyResult) -> Fidelity:
 
     Recipes count; trials that failed, or have not reported yet, are left out.
     """
-    metric, sign = result.spec.objective.metric, side(result)
+    metric, last = result.spec.objective.metric, result.spec.budget.epochs
     trials = [r for r in result.trials if r.status is not TrialStatus.FAILED and r.history]
-    curves = {
-        r.number: [sign * e.metrics.get(metric, math.nan) for e in r.history]
-        for r in trials if r.status is not TrialStatus.DIVERGED
-    }  # fmt: skip
-    lengths = sorted((len(curve) for curve in curves.values() if all(map(math.isfinite, curve))), reverse=True)
-    if not lengths:
+    curves = {r.number: side(result) * np.array(values_of(r, metric)) for r in trials if not _diverged(r, metric)}
+    for record in trials:
+        if record.status is TrialStatus.COMPLETED and record.number in curves:
+            curve = curves[record.number]
+            curves[record.number] = np.pad(curve, (0, last - len(curve)), mode="edge")
+    if not curves:
         return Fidelity(0, (), np.zeros(0))
+    lengths = sorted(map(len, curves.values()), reverse=True)
     epoch = lengths[min(ENOUGH, math.ceil(len(lengths) / 2)) - 1]
     whole = np.array([curve[:epoch] for curve in curves.values() if len(curve) >= epoch])
-    rise = np.nanmedian(whole[:, -1:] - whole, axis=0)
-    values = np.array([_at(curves.get(r.number, []), epoch, rise) for r in trials])
-    finite = values[np.isfinite(values)]
-    low, high = np.quantile(finite, [0.25, 0.75])
-    worst = max(float(finite.min()), low - 1.5 * (high - low))
-    values = np.maximum(np.where(np.isfinite(values), values, worst), worst)
-    return Fidelity(epoch, tuple(trials), values, sum(len(curve) < epoch for curve in curves.values()))
+    rise = np.median(whole[:, -1:] - whole, axis=0)
+    reached = {number: _at(curve, rise) for number, curve in curves.items()}
+    low, high = np.quantile(list(reached.values()), [0.25, 0.75])
+    worst = max(min(reached.values()), float(low - 1.5 * (high - low)))
+    values = np.array([max(reached.get(record.number, worst), worst) for record in trials])
+    extended = frozenset(number for number, curve in curves.items() if len(curve) < epoch)
+    return Fidelity(epoch, tuple(trials), values, extended)
 
 
-def _at(curve: Sequence[float], epoch: int, rise: Array) -> float:
-    return curve[epoch - 1] if len(curve) >= epoch else curve[-1] + float(rise[len(curve) - 1]) if curve else math.nan
+def _at(curve: Array, rise: Array) -> float:
+    place = min(len(curve), len(rise)) - 1
+    return float(curve[place] + rise[place])
+
+
+def _diverged(record: TrialRecord, metric: str) -> bool:
+    return record.status is TrialStatus.DIVERGED or not all(map(math.isfinite, values_of(record, metric)))
 
 
 class Features:
@@ -110,15 +117,15 @@ def _is_number(value: Any) -> bool:
 
 
 def boosted_trees(seed: int = 0) -> Any:
-    """Boosted trees of two splits each (Friedman 2001), not fitted yet.
+    """Boosted trees with two splits from root to leaf (Friedman 2001), not fitted yet.
 
-    Of 20 planted studies of 40 trials they order the changes right in 18 and a random forest in 15: effects that add
-    up need sums of small trees.
+    Effects that add up need sums of small trees: of planted studies of 40 trials they order more changes right than a
+    random forest does (`tests/search/analysis/planted.py`).
     """
     from sklearn.ensemble import GradientBoostingRegressor  # slow to load
 
     return GradientBoostingRegressor(
-        n_estimators=TREES, learning_rate=0.1, max_depth=2, subsample=0.7, random_state=seed
+        n_estimators=TREES, learning_rate=0.1, max_depth=2, min_samples_leaf=2, subsample=0.7, random_state=seed
     )
 
 
@@ -168,7 +175,7 @@ def order(result: StudyResult, baseline: Mapping[str, Any], found: Sequence[Chan
         made.append(left.pop(best))
     metric = result.spec.objective.metric
     text = f"by boosted trees fitted to {metric} of {len(rows)} trials at epoch {at.epoch}"
-    text += f", {at.extended} of them extended to it" if at.extended else ""
+    text += f", {len(at.extended)} of them extended to it" if at.extended else ""
     return Order(tuple(made), tuple(gains), text, unknown)
 
 
