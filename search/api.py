@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from rich.console import Console
 
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
 from search.answers import check_study, explain_study, open_study, refit_study
+from search.engine.comparing import Comparer
 from search.engine.listeners import Listener
 from search.engine.refit import Refitting
 from search.engine.study_folder import study_folder
@@ -32,6 +33,9 @@ from search.tracking.uri import check_reachable, default_uri
 from search.views.console import LastingConsole
 from trainables.config.plugins import allow_plugins, dotted_path
 from trainables.data.store import default_cache, described
+
+if TYPE_CHECKING:
+    from search.tune.setup import Setup
 
 __all__ = ["Plan", "check_study", "explain_study", "open_study", "plan_study", "read_spec", "refit_study", "run_study"]
 
@@ -81,7 +85,7 @@ def run_study(
         out: the results folder; the study's own is below it, under its name.
         smoke: shrink the study to a few minutes on two cores.
         fresh: start anew as STUDY-2 beside a study that is there, instead of continuing it.
-        refit: False leaves out the study's last phase, in which its best trials are trained with fresh seeds.
+        refit: False leaves out the study's last phase, in which its best trials get fresh seeds.
         storage: also store the study at a path, `s3://BUCKET/FOLDER` or `gs://...`.
         searcher, scheduler: used instead of what the study names; it continues only with one of the same class.
         listeners: called with every event after it is on disk, from the thread that schedules trials.
@@ -103,8 +107,7 @@ def run_study(
     """
     console, out = LastingConsole(quiet=not progress), Path(out).absolute()
     spec = read_spec(study, smoke=smoke, refit=refit, plugins=plugins, **_by_path(overrides, model, images))
-    given = {"searcher": searcher, "scheduler": scheduler}
-    spec = spec.model_copy(update={key: InstanceSettings.of(made) for key, made in given.items() if made is not None})
+    spec = _with_objects(spec, searcher=searcher, scheduler=scheduler)
     place = study_storage(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
     spec, resumed = study_folder(spec, out, fresh, place)
     uri = tracking_uri or default_uri(out)
@@ -112,8 +115,18 @@ def run_study(
         check_reachable(uri)
     from search.tune.session import Goal, Objects, search_study  # loads Ray, which takes seconds
 
-    goal = Goal(lambda setup: None if setup.spec.refit is None else Refitting(setup.spec, setup.spec.refit, setup.pool))
-    return search_study(spec, out, place, uri, Objects(searcher, scheduler, listeners), goal, console)
+    return search_study(spec, out, place, uri, Objects(searcher, scheduler, listeners), Goal(_refitting), console)
+
+
+def _refitting(setup: Setup) -> Comparer | None:
+    """What decides the refit at a search's end, if the study has one."""
+    settings = setup.spec.refit
+    return None if settings is None else Refitting(setup.spec, settings, setup.pool)
+
+
+def _with_objects(spec: StudySpec, **given: Searcher | Scheduler | None) -> StudySpec:
+    """The study with the classes of searcher and scheduler that were passed as objects."""
+    return spec.model_copy(update={key: InstanceSettings.of(made) for key, made in given.items() if made is not None})
 
 
 def _by_path(overrides: Overrides, model: object, images: object) -> Overrides:

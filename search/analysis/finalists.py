@@ -91,6 +91,9 @@ def refit_outcome(result: StudyResult, comparison: Comparison) -> RefitOutcome:
     values, found = comparison.values(metric), standing(race, comparison.values(metric))
     searched = {record.number: record.value(metric) for record in result.trials}
     ended = comparison.ended is not None
+    tied = found.tied
+    if found.decision == "open":  # cut off by the budget, or not over: nothing is told apart yet
+        tied = tuple(arm for arm in race.arms if arm not in found.dropped and arm != found.leader)
 
     def finalist(arm: Arm) -> Finalist:
         runs = {index: value for index, value in values[arm.name].items() if math.isfinite(value)}
@@ -101,11 +104,11 @@ def refit_outcome(result: StudyResult, comparison: Comparison) -> RefitOutcome:
         elif arm.name == found.leader:
             verdict = "winner" if found.decision == "decided" else "best, not beyond doubt"
         else:
-            verdict = "tie with the best" if arm.name in found.tied else "behind"
+            verdict = "tie with the best" if arm.name in tied else "behind"
         before = None if arm.trial is None else searched.get(arm.trial)
         interval = mean_interval(runs, race.test_share)
         if arm.name == found.leader:
-            interval = best_interval(runs, 1 + len(found.tied), race.mode, race.test_share)
+            interval = best_interval(runs, 1 + len(tied), race.mode, race.test_share)
         return Finalist(arm, before, tuple(runs.values()), _bounded(interval, metric), verdict)
 
     def merit(one: Finalist) -> tuple[bool, float]:

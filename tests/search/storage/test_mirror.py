@@ -16,6 +16,7 @@ from search.api import run_study
 from search.journal.log import Journal, segments
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.result import StudyResult
+from search.journal.state import StudyState
 from search.storage.checkpoints import Retention, checkpoint_name, leg_folder
 from search.storage.lease import Lease
 from search.storage.location import fetch_study, has_study, study_storage
@@ -104,8 +105,8 @@ def test_what_a_stopped_trial_has_left_is_swept_up(tmp_path: Path) -> None:
     statuses = (TrialStatus.STOPPED, TrialStatus.COMPLETED, TrialStatus.DIVERGED, TrialStatus.PAUSED)
     for trial in range(len(statuses)):
         study.write(f"{leg_folder(trial, 1)}/{checkpoint_name(1)}", b"x")
-    records = {n: TrialRecord(n, "random", {}, {}, status) for n, status in enumerate(statuses)}
-    Retention(study, records, "val_accuracy", "max").sweep()
+    state = StudyState({n: TrialRecord(n, "random", {}, {}, status) for n, status in enumerate(statuses)})
+    Retention(study, state, "val_accuracy", "max").sweep()
     assert [file.name[:10] for file in study.list("checkpoints")] == ["trial-0001", "trial-0003"]
 
 
