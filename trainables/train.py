@@ -10,7 +10,7 @@ import typer
 
 from trainables.checkpoints.checkpoint import save_checkpoint
 from trainables.cli import Plugins, run_verb
-from trainables.config import ConfigError, TrialConfig, load_config, load_yaml, merge, parse_config
+from trainables.config import ConfigError, TrialConfig, checksum, load_config, load_yaml, merge, parse_config
 from trainables.config.plugins import allow_plugins
 from trainables.data.store import default_cache, described, prepare, request
 from trainables.result import EpochResult
@@ -79,10 +79,12 @@ def train(
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,
     plugin: Plugins = None,
 ) -> None:
-    """Train one config again and say whether it gives the recorded numbers."""
+    """Train one config again and say whether it gives the recorded numbers; one that was edited, as it is written."""
     allow_plugins(plugin or ())
     chosen = load_config(config)
-    recorded_epoch, recorded = _record(load_yaml(config), chosen.epochs)
+    tree = load_yaml(config)
+    edited = _is_edited(tree, chosen.epochs)
+    recorded_epoch, recorded = (None, None) if edited else _record(tree, chosen.epochs)
     changes: dict[str, Any] = {}
     if data is not None:
         changes["data"] = {"source": data}
@@ -99,6 +101,10 @@ def train(
         store = prepare(chosen.data, folder)
         for line in (*described({request(chosen.data): store}), *_weights(chosen, store.num_classes)):
             typer.echo(line)
+    if edited:
+        typer.echo(f"{config} was edited since the search wrote it: trained as written, not compared with the record")
+    elif stop_epoch is not None and stop_epoch < chosen.epochs:
+        typer.echo(f"ends after epoch {stop_epoch} of {chosen.epochs}, as the trial did; --full trains them all")
     result = rerun(chosen, stop_epoch=stop_epoch, cache=folder, checkpoint=checkpoint)
     if not changes and recorded is not None and result.epoch == (recorded_epoch or result.epoch):
         typer.echo(compare_with_record(result, recorded))
@@ -112,6 +118,17 @@ def _weights(config: TrialConfig, num_classes: int) -> tuple[str, ...]:
 
     loaded = check_pretrained(config.model, num_classes)
     return () if loaded is None else loaded.lines
+
+
+def _is_edited(tree: Any, epochs: int) -> bool:
+    """Whether the config of a best_config.yaml is not that of its record: another checksum, or another length."""
+    provenance = tree.get("provenance")
+    if not isinstance(provenance, dict):
+        return False
+    if "config_checksum" in provenance:
+        return bool(provenance["config_checksum"] != checksum(tree.get("config")))
+    # Older files have no checksum; but a trial that trained all its epochs says how many these were.
+    return provenance.get("stop_reason") == "epochs" and provenance.get("stop_epoch") != epochs
 
 
 def _record(tree: Any, epochs: int) -> tuple[int | None, dict[str, float] | None]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from search.journal.records import BEST_RULE, TrialRecord
 from search.journal.result import StudyResult
 from search.journal.table import rows
-from trainables.config import dump_yaml, parse_config
+from trainables.config import checksum, dump_yaml, parse_config
 from trainables.files import replaced
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def best_config(
     """The text of `best_config.yaml`: `config`, the whole TrialConfig, and `provenance`, where it comes from.
 
     `provenance.metrics` are those of the last epoch, to the last digit, and `stop_epoch` is that epoch:
-    `trainables.train` trains until there and compares. `chosen` says in words why this trial; None: it is the best.
-    `refit` has the numbers of the refit that it won.
+    `trainables.train` trains until there and compares, unless the config is no longer that of `config_checksum`.
+    `chosen` says in words why this trial; None: it is the best. `refit` has the numbers of the refit that it won.
 
     Raises:
         ConfigError: if the recorded config is no valid TrialConfig (for example one of a newer version).
@@ -54,6 +54,7 @@ def best_config(
         chosen = BEST_RULE.format(mode={"max": "highest", "min": "lowest"}[objective.mode], metric=objective.metric)
     last = record.history[-1] if record.history else None
     value = record.value(objective.metric)
+    config = dict(result.spec.at_source(parse_config(record.config).model_dump(mode="json")))
     provenance: dict[str, Any] = {
         "study": result.spec.study,
         "trial": record.number,
@@ -64,6 +65,7 @@ def best_config(
         "mode": objective.mode,
         "value": None if last is None else value,
         "chosen": chosen,
+        "config_checksum": checksum(config),
         "epochs": len(record.history),
         "stop_epoch": last.epoch if last else None,
         "metrics": dict(last.metrics) if last else {},
@@ -76,7 +78,6 @@ def best_config(
         "mlflow_run_id": mlflow_run_id,
         **({"refit": dict(refit)} if refit else {}),
     }
-    config = dict(result.spec.at_source(parse_config(record.config).model_dump(mode="json")))
     return dump_yaml({"config": config, "provenance": provenance})
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from tests.conftest import Typed
-from trainables.config import dump_config, parse_config
+from trainables.config import checksum, dump_config, parse_config
 from trainables.evaluate import evaluate
 from trainables.train import train
 
@@ -61,6 +61,33 @@ def test_a_record_that_was_not_met_is_reported_with_its_difference(tmp_path: Pat
     full = typed(train, "best_config.yaml", "--full")
     assert "epoch   2/2" in full.stdout
     assert "differs" not in full.stdout
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_an_edited_config_is_trained_as_it_is_written(tmp_path: Path, typed: Typed, checked: bool) -> None:
+    """With a checksum any change counts; a file of before there was one shows a changed length of training."""
+    config = parse_config({"model": {"kind": "synthetic"}, "epochs": 4}).model_dump(mode="json")
+    record = {"stop_epoch": 4, "stop_reason": "epochs", "metrics": {"val_loss": 0.5}}
+    if checked:
+        record = {"stop_epoch": 2, "stop_reason": "rung 2", "metrics": {"val_loss": 0.5}, "config_checksum": ""}
+        record["config_checksum"] = checksum(config)
+
+    def trained(**changes: Any) -> str:
+        tree = {"provenance": record, "config": {**config, **changes}}
+        (tmp_path / "best_config.yaml").write_text(yaml.safe_dump(tree))  # which sorts the keys
+        return typed(train, "best_config.yaml").stdout
+
+    unedited = trained()
+    assert "edited" not in unedited
+    assert ("ends after epoch 2 of 4, as the trial did; --full trains them all" in unedited) == checked
+    assert "differs from the record" in unedited
+    for epochs in (6, 2):
+        edited = trained(epochs=epochs)
+        assert "was edited since the search wrote it: trained as written" in edited
+        assert f"epoch   {epochs}/{epochs}" in edited
+        assert "the record of" not in edited
+    if checked:
+        assert "epoch   4/4" in trained(batch_size=7)
 
 
 @pytest.mark.parametrize(

@@ -24,13 +24,13 @@ from trainables.config.optimization import (
 from trainables.config.part import Part
 from trainables.config.plain_yaml import dump_yaml, load_yaml, parse_yaml
 from trainables.config.problems import ConfigError, Problem, validate
-from trainables.config.tree import flatten, merge, unflatten
+from trainables.config.tree import checksum, flatten, merge, unflatten
 from trainables.config.trial import Execution, Regularization, TrialConfig, dump_config, load_config, parse_config
 
 __all__ = [
     "SGD", "Adam", "AdamW", "Augment", "CifarResNet", "ConfigError", "Constant", "Cosine", "Cyclic", "Data",
     "Execution", "Model", "Normalization", "OneCycle", "Optimizer", "Part", "Plateau", "PluginModel", "Problem",
-    "RMSprop", "Regularization", "Schedule", "Step", "SyntheticCurve", "TorchvisionResNet", "TrialConfig",
+    "RMSprop", "Regularization", "Schedule", "Step", "SyntheticCurve", "TorchvisionResNet", "TrialConfig", "checksum",
     "dump_config", "dump_yaml", "flatten", "load_config", "load_yaml", "merge", "parse_config", "parse_yaml",
     "unflatten", "validate",
 ]  # fmt: skip

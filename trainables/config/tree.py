@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["flatten", "merge", "unflatten"]
+__all__ = ["checksum", "flatten", "merge", "unflatten"]
 
 
 def merge(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,3 +58,8 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, list | tuple) else value
     return flat
+
+
+def checksum(tree: object) -> str:
+    """A short text that changes with any value of a tree of plain data; the order of its keys does not count."""
+    return f"{zlib.crc32(json.dumps(tree, sort_keys=True, default=str).encode()):08x}"

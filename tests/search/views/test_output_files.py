@@ -17,7 +17,7 @@ from search.algorithms.optuna_export import optuna_study
 from search.journal.result import StudyResult, collect
 from search.views.output_files import best_config, write_optuna, write_trials
 from tests.search.sample_study import EPOCHS, LR, metrics, sample_events, sample_spec
-from trainables.config import ConfigError, load_config, load_yaml, parse_config
+from trainables.config import ConfigError, checksum, load_config, load_yaml, parse_config
 from trainables.files import replaced, write_text
 
 
@@ -51,6 +51,7 @@ def test_the_best_config_is_a_trial_config_with_its_provenance(tmp_path: Path, r
         "value": metrics(4, EPOCHS)["val_accuracy"], "mlflow_run_id": "0af",
     }  # fmt: skip
     assert (provenance["epochs"], provenance["stop_epoch"]) == (EPOCHS, EPOCHS)
+    assert provenance["config_checksum"] == checksum(load_yaml(path)["config"])
     assert provenance["chosen"].startswith("highest val_accuracy at the last epoch")
     assert (provenance["git"], provenance["data_fingerprint"]) == ("abc123", "f00d")
     assert provenance["weights"] == ["weights: 44 of 44"]
