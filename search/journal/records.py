@@ -44,7 +44,8 @@ class TrialRecord:
     `history` holds each epoch once, in order. `checkpoint` is the path of the newest reported one that still exists.
     `leg` counts how often the trial was handed to a worker. `worker_losses` counts the workers it lost in a row without
     a newer checkpoint; `worker_lost_at` is the newest one at the last of them. `failures` counts the errors it raised.
-    `started` and `ended` are in seconds since 1970.
+    `started` and `ended` are in seconds since 1970. `cutoff` is what the objective was compared with when the scheduler
+    stopped or paused the trial; None where nothing was compared, or since it was promoted.
 
     Raises:
         ValueError: if the trial FAILED and no error says why.
@@ -65,6 +66,7 @@ class TrialRecord:
     worker_losses: int = 0
     worker_lost_at: str | None = None
     failures: int = 0
+    cutoff: float | None = None
 
     def __post_init__(self) -> None:
         if self.status is TrialStatus.FAILED and not self.error:
@@ -107,10 +109,12 @@ class TrialRecord:
                     history=(*self.history, Epoch(event.epoch, event.metrics, event.time)),
                     checkpoint=event.checkpoint or self.checkpoint,
                 )
+            case Decided(action="stop"):
+                return replace(self, cutoff=event.cutoff)
             case Decided(action="pause"):
-                return replace(self, status=TrialStatus.PAUSED)
+                return replace(self, status=TrialStatus.PAUSED, cutoff=event.cutoff)
             case Decided(action="promote"):
-                return replace(self, status=TrialStatus.PENDING)
+                return replace(self, status=TrialStatus.PENDING, cutoff=None)
             case TrialResumed():
                 return replace(self, status=TrialStatus.RUNNING, leg=event.leg)
             case WorkerLost():

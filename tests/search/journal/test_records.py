@@ -12,7 +12,7 @@ from search.journal.events import EpochReported, TrialEnded, TrialStatus
 from search.journal.records import Epoch, TrialRecord, best_of, ranked
 from search.journal.state import StudyState
 from search.journal.table import rows
-from tests.search.sample_study import EPOCHS, LR, metrics, sample_events, sample_spec, suggested
+from tests.search.sample_study import EPOCHS, LR, metrics, sample_events, sample_spec, suggested, troubled_events
 from trainables.result import METRICS
 
 SPEC = sample_spec()
@@ -93,3 +93,14 @@ def test_columns_have_one_type_though_optimizers_differ() -> None:
     assert table["config.z"].to_pylist() == [None, None, True, None, None]
     assert table["config.w"].to_pylist()[4] == "[1, 2]"
     assert table[f"config.{LR}"].type == pa.float64()
+
+
+def test_a_stopped_trial_keeps_the_cutoff_it_was_compared_with() -> None:
+    events = troubled_events(sample_spec())
+    promoted = StudyState.of(events[:12]).records[1]
+    assert (promoted.status, promoted.cutoff) == (TrialStatus.PAUSED, 0.5)
+    after = StudyState.of(events).records
+    assert (after[1].status, after[1].cutoff) == (TrialStatus.COMPLETED, None)
+    assert (after[2].status, after[2].cutoff) == (TrialStatus.STOPPED, 0.5)
+    stopped = StudyState.of(sample_events(sample_spec())).records[1]
+    assert (stopped.status, stopped.stop_reason, stopped.cutoff) == (TrialStatus.STOPPED, "rung 2", 0.7)
