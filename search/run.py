@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,10 @@ import typer
 from trainables.cli import Plugins, run_verb
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from search.study.overrides import Overrides
+    from search.study.spec import StudySpec
 
 __all__ = ["run"]
 
@@ -49,11 +53,12 @@ def run(
         str | None,
         typer.Option(help="also store it at a path, s3://BUCKET/FOLDER, gs://... [default: $RESNET_SEARCH_STORAGE]"),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be done and what it costs")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print how long it would take and what it costs")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="with --dry-run: the whole study and its space")] = False,
     cluster: Annotated[Path | None, typer.Option(help="search on the cluster that `ray up` made of this file")] = None,
 ) -> None:
     """Search hyperparameters: recipes first, then suggestions, bad trials stopped early by ASHA."""
-    from search.api import plan_study, read_spec, run_study  # not above: `--help` and signals are answered at once
+    from search.api import plan_study, run_study  # not above: `--help` and signals are answered at once
     from search.views.console import LastingConsole
     from search.views.outcome import print_outcome
     from search.views.plan import print_plan
@@ -64,19 +69,32 @@ def run(
         "seed": seed, "sets": sets or [],
     }  # fmt: skip
     out, console = (out or Path("runs", "smoke" if smoke else "")).absolute(), LastingConsole()
+    spec = _read(study, overrides, console, smoke=smoke, refit=not no_refit, plugins=plugin or ())
     if cluster is not None:
         from search.cluster.submit import search_on
 
-        spec = read_spec(study, smoke=smoke, refit=not no_refit, plugins=plugin or (), **overrides)
         sys.exit(search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, storage=storage))
     if dry_run:
-        print_plan(plan_study(study, smoke=smoke, refit=not no_refit, plugins=plugin or (), **overrides), console)
+        print_plan(plan_study(spec), console, verbose=verbose)
         return
-    result = run_study(
-        study, out=out, smoke=smoke, fresh=fresh, refit=not no_refit, storage=storage, plugins=plugin or (),
-        tracking_later=tracking_later, **overrides,
-    )  # fmt: skip
+    result = run_study(spec, out=out, smoke=smoke, fresh=fresh, storage=storage, tracking_later=tracking_later)
     sys.exit(print_outcome(result, out, console))
+
+
+def _read(
+    study: str, overrides: Overrides, console: Console, *, smoke: bool, refit: bool, plugins: Iterable[str]
+) -> StudySpec:
+    """The study that is meant; says what an option has changed beside what it names."""
+    from search.api import read_spec
+    from search.study.parse import study_tree
+    from search.views.console import say
+    from search.views.plan import grace_line
+
+    spec = read_spec(study, smoke=smoke, refit=refit, plugins=plugins, **overrides)
+    line = None if smoke else grace_line(study_tree(study), spec)
+    if line is not None:
+        say(console, line)
+    return spec
 
 
 def _gpus(text: str | None) -> float | str | None:

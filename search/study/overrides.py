@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from search.study.parse import SECTIONS, parse_study
-from search.study.settings import ASHAPromoteSettings, ASHASettings, HyperbandSettings
+from search.study.settings import ASHAPromoteSettings, ASHASettings, HalvingSettings, HyperbandSettings
 from search.study.spec import StudySpec
 from search.study.trial_tree import comparability_rule
 from search.study.words import SET_WORDS
@@ -17,7 +17,7 @@ from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_ya
 from trainables.config.hints import suggestion
 from trainables.config.keys import paths_of, types_at
 
-__all__ = ["Overrides", "override"]
+__all__ = ["Overrides", "override", "shortened_grace"]
 
 
 class Overrides(TypedDict, total=False):
@@ -56,7 +56,8 @@ def override(study: object, **overrides: Unpack[Overrides]) -> StudySpec:
     """The study with what the command line says laid over it.
 
     A path of the trial in `sets` wins over space and recipes, too, and is searched no more; a path may also lie below
-    `searcher`, `scheduler`, `budget`, `objective` or `resources`.
+    `searcher`, `scheduler`, `budget`, `objective` or `resources`. With fewer epochs than the study's own the grace
+    period shrinks with them where rungs would be lost, unless `sets` names it.
 
     Args:
         study: a StudySpec; or what `study_tree` read, so that options may mend what would be refused in the file.
@@ -125,7 +126,49 @@ def _laid_over(tree: object, changes: Mapping[str, Any], fixed: Mapping[str, Any
     kind, scheduler = changes.get("scheduler.kind"), sections["scheduler"]
     if scheduler.get("kind") in HALVING and kind in HALVING:
         sections["scheduler"] = {**scheduler, "kind": kind}  # its rungs stay: they mean the same to all variants
-    return {**merge(sections, unflatten(changes)), "fixed": {**sections["fixed"], **fixed}}
+    laid = {**merge(sections, unflatten(changes)), "fixed": {**sections["fixed"], **fixed}}
+    return laid if "scheduler.grace_period" in changes else _shortened(laid, _epochs_of(tree))
+
+
+def shortened_grace(study: object, spec: StudySpec) -> tuple[int, int] | None:
+    """A study's own grace period, and the shorter one that fewer epochs have given it in `spec`; None if it stays.
+
+    Args:
+        study: as for `override`, which returned `spec`.
+        spec: the study that is run.
+    """
+    tree = study.model_dump() if isinstance(study, StudySpec) else study
+    before, own = _section_of(tree, "scheduler").get("grace_period", 1), _epochs_of(tree)
+    if not isinstance(spec.scheduler, HalvingSettings) or type(before) is not int or own is None:
+        return None
+    now = spec.scheduler.grace_period
+    return (before, now) if spec.budget.epochs < own and now < before else None
+
+
+def _shortened(sections: dict[str, Any], own: int | None) -> dict[str, Any]:
+    """The sections with a grace period that leaves as many rungs as there are in the study's `own` epochs."""
+    scheduler, epochs = _section_of(sections, "scheduler"), _epochs_of(sections)
+    grace, factor = scheduler.get("grace_period", 1), scheduler.get("reduction_factor", 3)
+    valid = type(grace) is int and grace > 0 and type(factor) is int and factor > 1  # else it is reported later
+    if scheduler.get("kind") not in HALVING or epochs is None or own is None or epochs >= own or not valid:
+        return sections
+    if _rungs(grace, factor, epochs) >= _rungs(grace, factor, own):
+        return sections
+    return {**sections, "scheduler": {**scheduler, "grace_period": max(1, grace * epochs // own)}}
+
+
+def _rungs(grace: int, factor: int, epochs: int) -> int:
+    return sum(grace * factor**k < epochs for k in range(epochs.bit_length()))
+
+
+def _section_of(tree: object, name: str) -> Mapping[str, Any]:
+    section = tree.get(name) if isinstance(tree, Mapping) else None
+    return section if isinstance(section, Mapping) else {}
+
+
+def _epochs_of(tree: object) -> int | None:
+    epochs = _section_of(tree, "budget").get("epochs")
+    return epochs if type(epochs) is int else None
 
 
 def _prices(texts: Sequence[str], problems: list[Problem]) -> float | dict[str, float]:

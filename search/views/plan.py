@@ -13,12 +13,13 @@ from search.algorithms.searchers.registry import combinations
 from search.journal.cost import amount, hourly
 from search.planning.calibration import Plan
 from search.planning.disk import needed_bytes
+from search.study.overrides import shortened_grace
 from search.study.spec import StudySpec
 from search.views.console import say
 from search.views.progress import duration
 from spaces import space_rows
 
-__all__ = ["combinations_line", "print_plan"]
+__all__ = ["combinations_line", "grace_line", "print_plan"]
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -58,6 +59,16 @@ def print_plan(plan: Plan, console: Console) -> None:
         console.print("GPUs a trial: measured when the search starts; planned here with a whole one")
     if spec.resources.prices is not None:
         say(console, cost_line(spec, seconds, plan.nodes))
+
+
+def grace_line(study: object, spec: StudySpec) -> str | None:
+    """That fewer epochs have shortened the grace period of `study`, as it was read; None if they have not."""
+    change = shortened_grace(study, spec)
+    if change is None:
+        return None
+    before, now = change
+    epochs = f"{spec.budget.epochs} epoch{'s' * (spec.budget.epochs > 1)}"
+    return f"grace period: {now} instead of {before}, for trials of {epochs}; --set scheduler.grace_period=N sets another"
 
 
 def combinations_line(spec: StudySpec) -> str | None:

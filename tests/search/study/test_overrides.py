@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from search.study.overrides import override
+from search.study.overrides import override, shortened_grace
 from search.study.parse import load_study, parse_study, study_tree
-from search.study.settings import HyperbandSettings, NoSchedulerSettings, RandomSettings, TPESettings
+from search.study.settings import ASHASettings, HyperbandSettings, NoSchedulerSettings, RandomSettings, TPESettings
 from spaces import path_of, study_names
 from spaces.space import value_at
 from trainables.config import SGD, ConfigError, Step, merge, parse_yaml
@@ -238,6 +238,35 @@ def test_a_mistake_is_named_by_its_option(options: dict[str, Any], path: str, ru
 def test_a_value_means_what_its_key_says(text: str, path: str, value: object) -> None:
     found = value_at(override(DIGITS, sets=[text]).trial_config({}).model_dump(mode="json"), path)
     assert (type(found), found) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "grace"), [(81, 9), (200, 9), (40, 9), (28, 9), (27, 3), (20, 2), (9, 1), (4, 1), (2, 1)]
+)
+def test_fewer_epochs_shorten_a_grace_period_that_would_cost_rungs(epochs: int, grace: int) -> None:
+    """81 epochs have rungs at 9 and 27; the study that is written down continues as it is."""
+    tree = study_tree("cifar10_resnet110")
+    spec = override(tree, epochs=epochs)
+    assert isinstance(spec.scheduler, ASHASettings)
+    assert spec.scheduler.grace_period == grace
+    assert shortened_grace(tree, spec) == (None if grace == 9 else (9, grace))
+    assert override(tree, sets=[f"budget.epochs={epochs}"]) == spec
+    again = override(parse_yaml(spec.dump(), "study.yaml"), epochs=epochs)
+    assert again == override(spec) == spec
+    assert shortened_grace(spec, again) is None
+
+
+def test_a_grace_period_that_is_set_stays() -> None:
+    tree = study_tree("cifar10_resnet110")
+    spec = override(tree, epochs=12, sets=["scheduler.grace_period=4"])
+    assert isinstance(spec.scheduler, ASHASettings)
+    assert spec.scheduler.grace_period == 4
+    with pytest.raises(ConfigError, match=r"grace_period: must be below budget.epochs \(9\)"):
+        override(tree, epochs=9, sets=["scheduler.grace_period=9"])
+    unstopped = override(tree, epochs=3, sets=["scheduler.kind=none"])
+    assert unstopped.scheduler == NoSchedulerSettings()
+    assert shortened_grace(tree, unstopped) is None
+    assert override(tree, epochs=27, sets=["scheduler.kind=hyperband"]).scheduler == HyperbandSettings(grace_period=3)
 
 
 def test_none_is_a_sections_word_too() -> None:
