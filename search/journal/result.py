@@ -36,6 +36,7 @@ class StudyResult:
         spending: what the study has cost, as far as its nodes have prices.
         folder: the study's; None if it is not on disk.
         finished: whether the budget is used up and every trial has ended.
+        finished_before: whether that was so before this call, which then trained nothing.
         trouble: why the search stopped early, other than an interrupt.
         weights: what the last session loaded of pretrained weights, two lines for each file.
         comparisons: every refit and explanation in order, with its runs.
@@ -49,6 +50,7 @@ class StudyResult:
     spending: Spending = field(default_factory=Spending)
     folder: Path | None = None
     finished: bool = False
+    finished_before: bool = False
     trouble: str | None = None
     weights: tuple[str, ...] = ()
     comparisons: list[Comparison] = field(default_factory=list)

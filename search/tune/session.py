@@ -129,7 +129,7 @@ class _Session:
         for event in past:
             tracker(event)
         if self.goal.searching and before.finished:
-            return conclude(before, tracker, mirror)
+            return conclude(replace(before, finished_before=True), tracker, mirror)
         self._announce(spec, earlier, comparer)
         write_text(folder / "study.yaml", spec.dump())
         if mirror is not None:

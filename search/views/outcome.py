@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from search.journal.result import StudyResult
 from search.tracking.uri import default_uri
 from search.views.checks import print_alarms
 from search.views.console import say
-from search.views.leaderboard import print_leaderboard
+from search.views.leaderboard import against_reference, print_leaderboard
 from search.views.next_commands import SUBMITTED_BY, after_search, open_mlflow, resume, shown
 from search.views.refit import show_refit
 
@@ -32,6 +33,8 @@ def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
     spec, folder, best = result.spec, out / result.spec.study, result.best()
     failed = result.finished and FAILURES.issuperset(trial.status for trial in result.trials)
     submitted = SUBMITTED_BY in os.environ
+    if result.finished_before:
+        say(console, f"{spec.study} is finished, and nothing was trained now: {_found(result)}", "bold")
     print_leaderboard(spec, result.trials, console)
     if (refit := result.latest("refit")) is not None:
         show_refit(refit_outcome(result, refit), console)
@@ -45,6 +48,10 @@ def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
     if result.spending.counted:
         say(console, f"cost: {spent_of(result.spending.spent, spec.budget.max_cost)}")
     print_alarms(result, console, command=not submitted)
+    if result.finished_before and not submitted:
+        say(console, "\nto go on:")
+        for line in _ways_on(result, folder):
+            say(console, f"  {line}")
     if result.finished:
         return int(failed)
     waiting = sum(not record.status.ended for record in result.trials)
@@ -55,3 +62,25 @@ def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
         f"command continues{way}",
     )
     return 1 if result.trouble else 130
+
+
+def _found(result: StudyResult) -> str:
+    spec, best = result.spec, result.best()
+    metric = spec.objective.metric
+    trials = f"{len(result.trials)} of {spec.budget.trials} trials"
+    if best is None:
+        return f"{trials}, of which none ran to its end"
+    gain = against_reference(spec, result.trials, best)
+    return f"{trials}, best {metric} {best.value(metric):.4f} (trial {best.number}){gain}"
+
+
+def _ways_on(result: StudyResult, folder: Path) -> Iterator[str]:
+    """The commands that train more: what the budget was used up of must grow, or the study begin anew."""
+    budget, command = result.spec.budget, resume(folder)
+    if len(result.trials) >= budget.trials:
+        yield f"{command} --trials {2 * budget.trials}   # more trials, which learn from these"
+    else:
+        out_of_money = budget.max_cost is not None and result.spending.spent >= budget.max_cost
+        limit = "--max-cost" if out_of_money else "--hours"
+        yield f"{command} {limit} MORE   # the trials that are left"
+    yield f"{command} --fresh   # the whole search again, beside this one"

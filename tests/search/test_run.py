@@ -86,6 +86,8 @@ def test_a_search_from_the_command_to_the_exported_config(tmp_path: Path, typed:
     finished = typed(run, "synthetic", "--trials", "12", "--epochs", "9")
     assert (finished.returncode, finished.stderr) == (0, "")
     assert "best config: runs/synthetic/best_config.yaml" in finished.stdout
+    assert "synthetic is finished, and nothing was trained now: 12 of 12 trials, best val_accuracy " in finished.stdout
+    assert "-m search.run runs/synthetic/study.yaml --trials 24   # more trials" in finished.stdout
     assert [path.name for path in (folder / "journal").glob("*.jsonl")] == ["000001.jsonl"]
 
 
