@@ -14,6 +14,7 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "run": ("search.run", "Search hyperparameters, or continue a search."),
     "status": ("search.status", "How a search stands, also while it runs."),
+    "trials": ("search.trials", "Every trial, best first, and why it ended; as a file, too."),
     "check": ("search.check", "Whether a search's result can be trusted, and what to do next."),
     "refit": ("search.refit", "Train the best trials with fresh seeds, and score the winner on the test split."),
     "explain": ("search.explain", "Which change bought how much, from a baseline to the best config."),

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
+from json import dumps
 from pathlib import Path
 from typing import Annotated
 
@@ -20,13 +21,15 @@ from rich.text import Text
 from search.journal.cost import amount, spent_of
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.result import StudyResult
-from search.journal.study_folder import find_study
+from search.journal.study_folder import find_study, studies_below
 from search.views.checks import print_alarms
 from search.views.leaderboard import against_reference, print_leaderboard
 from search.views.next_commands import resume, shown
 from search.views.progress import counted, duration
+from search.views.studies import ago, data, data_below, print_studies
 from search.views.summary import Overview, look
 from trainables.cli import Plugins, run_verb
+from trainables.config import ConfigError
 from trainables.config.plugins import allow_plugins
 
 __all__ = ["print_status", "status"]
@@ -37,13 +40,32 @@ MOST_BEST = 5
 
 
 def status(
-    study: Annotated[str, typer.Argument(help="the study's name: its folder below --out; or the folder's path")],
+    study: Annotated[
+        str | None, typer.Argument(help="the study's name: its folder below --out; or the folder's path")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="a line for each study below --out")] = False,
+    json: Annotated[bool, typer.Option("--json", help="for scripts; with --all a list")] = False,
     out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
     plugin: Plugins = None,
 ) -> None:
     """Show where a study stands, from its journal: takes no lock and writes nothing, so ask at any time."""
     allow_plugins(plugin or [])
-    print_status(look(find_study(study, out)), Console())
+    if every and study is not None:
+        raise ConfigError.single("STUDY", study, "must not be given together with --all")
+    if study is None and not every:
+        raise ConfigError.single("STUDY", study, "must be a study; --all shows every study below --out")
+    if study is None:
+        studies = data_below(studies_below(out))
+        if json:
+            typer.echo(dumps(studies, indent=2))
+        else:
+            print_studies(studies, out, Console())
+        return
+    overview = look(find_study(study, out))
+    if json:
+        typer.echo(dumps(data(overview), indent=2))
+    else:
+        print_status(overview, Console())
 
 
 def print_status(overview: Overview, console: Console) -> None:
@@ -114,22 +136,17 @@ def _state(overview: Overview) -> str:
     if not sessions:
         return f"held by {overview.holder}, about to start" if overview.holder else "no session has started"
     last = sessions[-1]
-    ago = f"{_span(overview.now - last.latest)} ago"
+    then = f"{ago(overview.now - last.latest)} ago"
     if overview.holder is not None:
         if last.reason is None:
-            return f"running: session {last.number} for {_span(overview.now - last.started)}, {overview.holder}"
+            return f"running: session {last.number} for {ago(overview.now - last.started)}, {overview.holder}"
         doing = "is writing its results" if last.reason == "finished" else "is starting, or writing its results"
-        return f"{overview.holder} {doing}; session {last.number} ended {ago}"
+        return f"{overview.holder} {doing}; session {last.number} ended {then}"
     if overview.finished:
-        return f"finished: session {last.number} ended {ago}"
+        return f"finished: session {last.number} ended {then}"
     if last.reason == "killed":
-        return f"killed: session {last.number} wrote its last event {ago}, no driver runs it now"
-    return f"{last.reason}: session {last.number} ended {ago}"
-
-
-def _span(seconds: float) -> str:
-    # The clock of another machine may be ahead.
-    return f"{seconds / 86400:.0f} days" if seconds > 2 * 86400 else duration(max(seconds, 0.0))
+        return f"killed: session {last.number} wrote its last event {then}, no driver runs it now"
+    return f"{last.reason}: session {last.number} ended {then}"
 
 
 def _best(overview: Overview) -> str:
@@ -142,9 +159,9 @@ def _best(overview: Overview) -> str:
 
 def _running(overview: Overview, record: TrialRecord) -> tuple[str, str, str, str, str]:
     value = record.value(overview.spec.objective.metric)
-    ago = f"{_span(overview.now - overview.state.last_heartbeat[record.number])} ago"
+    then = f"{ago(overview.now - overview.state.last_heartbeat[record.number])} ago"
     number = f"{value:.4f}" if math.isfinite(value) else "-"
-    return str(record.number), record.origin, f"{record.last_epoch} of {overview.spec.budget.epochs}", number, ago
+    return str(record.number), record.origin, f"{record.last_epoch} of {overview.spec.budget.epochs}", number, then
 
 
 def _way_on(overview: Overview) -> str:

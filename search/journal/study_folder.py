@@ -11,7 +11,7 @@ from search.study.parse import load_study
 from search.study.spec import StudySpec
 from trainables.config import ConfigError
 
-__all__ = ["find_study", "read_study"]
+__all__ = ["find_study", "read_study", "studies_below"]
 
 
 def find_study(study: str, out: Path) -> Path:
@@ -28,6 +28,18 @@ def find_study(study: str, out: Path) -> Path:
     known = sorted({path.parent.parent.name for path in parent.glob("*/journal/*.jsonl")}) if parent.is_dir() else []
     there = f"there are {', '.join(known)}" if known else "there is none; --out names the folder of another search"
     raise ConfigError.single("STUDY", study, f"must be a study in {parent}: {there}")
+
+
+def studies_below(out: Path) -> list[Path]:
+    """The folder of every study in a results folder, or in a folder of it, as smoke runs are.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    found = {path.parent.parent for depth in ("*", "*/*") for path in out.glob(f"{depth}/journal/*.jsonl")}
+    if not found:
+        raise ConfigError.single("--out", str(out), "must be a results folder: there is no study in it")
+    return sorted(found)
 
 
 def read_study(folder: Path) -> tuple[StudySpec, list[Event]]:

@@ -12,7 +12,7 @@ from trainables.result import METRICS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["rows"]
+__all__ = ["column", "rows"]
 
 
 def rows(records: Iterable[TrialRecord]) -> pa.Table:
@@ -42,11 +42,12 @@ def rows(records: Iterable[TrialRecord]) -> pa.Table:
     }
     configs = [flatten(record.config) for record in ordered]
     keys = dict.fromkeys(key for config in configs for key in config)
-    settings = {f"config.{key}": _column([config.get(key) for config in configs]).take(owner) for key in keys}
+    settings = {f"config.{key}": column([config.get(key) for config in configs]).take(owner) for key in keys}
     return pa.table(fixed | metrics | settings)
 
 
-def _column(values: list[Any]) -> pa.Array:
+def column(values: list[Any]) -> pa.Array:
+    """The values as an array of one type: booleans, integers or floats where all are, else strings."""
     import pyarrow as pa
 
     present = [value for value in values if value is not None]

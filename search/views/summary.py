@@ -57,6 +57,22 @@ class Overview:
         return self.state.is_over(self.spec) or (bool(sessions) and sessions[-1].reason == "finished")
 
     @property
+    def word(self) -> str:
+        """The study's state: `new`, `running`, `finished`, `killed`, or `interrupted` for every other end."""
+        sessions = self.state.sessions
+        if self.holder is not None:
+            return "running"
+        if not sessions:
+            return "new"
+        return "finished" if self.finished else "killed" if sessions[-1].reason == "killed" else "interrupted"
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last event; None before the first."""
+        sessions = self.state.sessions
+        return max(self.now - sessions[-1].latest, 0.0) if sessions else None
+
+    @property
     def trials(self) -> list[TrialRecord]:
         """Every trial by number; one that was running when its driver was killed is PENDING."""
         return self.state.trials
