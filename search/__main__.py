@@ -23,7 +23,7 @@ VERBS = {
     "ui": ("search.ui", "Open MLflow on a study's trials."),
     "train": ("trainables.train", "Train a config: one trial again, without Ray or MLflow."),
     "evaluate": ("trainables.evaluate", "Score a trained model on the validation or test split."),
-    "compare": ("trainables.compare", "Compare two configs over fresh seeds."),
+    "compare": ("trainables.compare", "Compare configs over fresh seeds."),
 }
 
 

@@ -1,39 +1,77 @@
-"""`python -m trainables.compare A B --seeds 3`: is recipe A better than B, or was it luck?"""
+"""`python -m trainables.compare A B C --seeds 3`: is another config better than A, or was it luck?"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Annotated
 
 import typer
-from scipy.stats import ttest_ind
+from scipy.stats import t as student_t
 
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, TrialConfig, load_config
 from trainables.config.plugins import allow_plugins
 from trainables.data.store import default_cache
-from trainables.result import METRICS
+from trainables.result import DIRECTIONS, METRICS
 from trainables.train import rerun
 
-__all__ = ["compare", "difference"]
+__all__ = ["compare", "interval", "seeds_needed", "verdict"]
 
 # Away from the seeds a search uses: the winner was chosen for its luck with that one, among other things.
 FIRST_SEED = 1000
+RISK = 0.05  # that any of the differences is found where there is none
+MOST_SEEDS = 1000  # beyond which nobody would train
 
 
-def difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of a minus mean of b with its 95 % interval (Welch's t, which allows unequal variances).
+def interval(differences: Sequence[float], risk: float = RISK) -> tuple[float, float, float]:
+    """Mean of paired differences, and the ends of its interval by Student's t, which misses the true mean with `risk`.
 
     Raises:
-        ValueError: with fewer than two values on a side.
+        ValueError: with fewer than two of them.
     """
-    if min(len(a), len(b)) < 2:
-        raise ValueError("an interval needs at least two values on each side")
-    interval = ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    return sum(a) / len(a) - sum(b) / len(b), float(interval.low), float(interval.high)
+    if len(differences) < 2:
+        raise ValueError("an interval needs at least two differences")
+    mean, half = fmean(differences), _half_width(stdev(differences), len(differences), risk)
+    return mean, mean - half, mean + half
+
+
+def seeds_needed(differences: Sequence[float], risk: float = RISK) -> int | None:
+    """With how many seeds the interval would leave out 0, if mean and spread stay; None if with no number in reach."""
+    mean, spread = abs(fmean(differences)), stdev(differences)
+    return next((n for n in range(2, MOST_SEEDS + 1) if _half_width(spread, n, risk) < mean), None)
+
+
+def _half_width(spread: float, seeds: int, risk: float) -> float:
+    return float(student_t.ppf(1 - risk / 2, seeds - 1)) * spread / math.sqrt(seeds)
+
+
+def verdict(name: str, reference: str, differences: Sequence[float], metric: str, risk: float = RISK) -> str:
+    """One line: whether one config is better than the other, by how much, or how many seeds would tell.
+
+    Args:
+        name, reference: of the two configs.
+        differences: `name`'s metric less `reference`'s, for each seed.
+        metric: says which side is better.
+        risk: of a wrong answer where there is no difference.
+    """
+    mean, low, high = interval(differences, risk)
+    if low <= 0 <= high:
+        found = f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+        if not any(differences):
+            return f"{name} and {reference} have the same {metric} with every seed"
+        needed = seeds_needed(differences, risk)
+        more = f"more than {MOST_SEEDS}" if needed is None else f"about {needed}"
+        seeds = len(differences)
+        return f"{name}: no difference from {reference} can be told with {seeds} seeds, {found}; {more} would be needed"
+    words = {"max": ("better", "worse"), "min": ("worse", "better")}.get(DIRECTIONS.get(metric, ""), ("higher", "lower"))
+    by = sorted((abs(low), abs(high)))
+    word = words[mean < 0]
+    return f"{name} is {word} than {reference} by {abs(mean):.4f} [{by[0]:.4f}, {by[1]:.4f}]: decided"
 
 
 def _final(config: TrialConfig, cache: Path, metric: str, label: str) -> float:
@@ -42,36 +80,44 @@ def _final(config: TrialConfig, cache: Path, metric: str, label: str) -> float:
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="config A as YAML")],
-    b: Annotated[Path, typer.Argument(help="config B as YAML")],
-    seeds: Annotated[int, typer.Option(min=2, help="fresh seeds for each")] = 3,
+    configs: Annotated[list[Path], typer.Argument(help="two or more configs as YAML")],
+    seeds: Annotated[int, typer.Option(min=2, help="fresh seeds, the same ones for each config")] = 3,
+    against: Annotated[Path | None, typer.Option(help="the config to compare with [default: the first]")] = None,
     metric: Annotated[str, typer.Option(help="which metric of the last epoch")] = "val_accuracy",
     jobs: Annotated[int, typer.Option(min=1, help="trainings at once")] = 1,
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,
     plugin: Plugins = None,
 ) -> None:
-    """Retrain two configs with the same fresh seeds and say by how much A beats B on validation."""
+    """Retrain configs with the same fresh seeds and say which are better than the first on validation."""
     plugins = plugin or ()
     allow_plugins(plugins)
     if metric not in METRICS:
         raise ConfigError.single("--metric", metric, f"must be one of {', '.join(METRICS)}")
-    configs = {path: load_config(path) for path in (a, b)}
+    reference = configs[0] if against is None else against
+    paths = list(dict.fromkeys([reference, *configs]))
+    if len(paths) < 2 or len(set(configs)) < len(configs):
+        raise ConfigError.single("CONFIGS", " ".join(map(str, configs)), "must be at least two different files")
+    loaded = {path: load_config(path) for path in paths}
+    names = {path: path.name if [p.name for p in paths].count(path.name) == 1 else str(path) for path in paths}
     folder = cache or default_cache()
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=allow_plugins, initargs=(plugins,)) as pool:
+        # Seed by seed, so that an early look compares what is comparable.
         futures = {
-            path: [
-                pool.submit(
-                    _final, config.model_copy(update={"seed": seed}), folder, metric, f"{path.name}, seed {seed}: "
-                )
-                for seed in range(FIRST_SEED, FIRST_SEED + seeds)
-            ]
-            for path, config in configs.items()
+            (path, seed): pool.submit(
+                _final, config.model_copy(update={"seed": seed}), folder, metric, f"{names[path]}, seed {seed}: "
+            )
+            for seed in range(FIRST_SEED, FIRST_SEED + seeds)
+            for path, config in loaded.items()
         }
-        values = [[future.result() for future in futures[path]] for path in (a, b)]
-    for path, finals in zip((a, b), values, strict=True):
-        typer.echo(f"{path}: {metric} " + ", ".join(f"{v:.4f}" for v in finals) + f"; mean {sum(finals) / seeds:.4f}")
-    mean, low, high = difference(*values)
-    typer.echo(f"A - B = {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f} (Welch, {seeds} seeds each)")
+        finals = {path: [futures[path, seed].result() for p, seed in futures if p == path] for path in paths}
+    for path, values in finals.items():
+        typer.echo(f"{names[path]}: {metric} {', '.join(f'{v:.4f}' for v in values)}; mean {fmean(values):.4f}")
+    others = paths[1:]
+    for path in others:
+        differences = [one - other for one, other in zip(finals[path], finals[reference], strict=True)]
+        typer.echo(verdict(names[path], names[reference], differences, metric, RISK / len(others)))
+    corrected = f", corrected for {len(others)} comparisons" if len(others) > 1 else ""
+    typer.echo(f"(95 % intervals of the differences{corrected}; paired by seed, Student's t)")
 
 
 if __name__ == "__main__":
