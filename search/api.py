@@ -19,6 +19,7 @@ from search.engine.comparing import Comparer
 from search.engine.listeners import Listener
 from search.engine.refit import Refitting
 from search.engine.study_folder import study_folder
+from search.engine.warm_start import earlier_studies, warm_started
 from search.journal.result import StudyResult
 from search.planning.calibration import Plan, calibrate
 from search.planning.preflight import check_inputs, check_weights
@@ -56,24 +57,13 @@ def read_spec(
 
 
 def run_study(
-    study: str | Path | StudySpec,
-    *,
-    out: str | Path = "runs",
-    smoke: bool = False,
-    fresh: bool = False,
-    refit: bool = True,
-    storage: str | None = None,
-    searcher: Searcher | None = None,
-    scheduler: Scheduler | None = None,
-    listeners: Sequence[Listener] = (),
-    model: Callable[..., object] | None = None,
-    images: Callable[[str], object] | None = None,
-    plugins: Iterable[str] = (),
-    tracking_uri: str | None = None,
-    tracking_later: bool = False,
-    progress: bool = True,
+    study: str | Path | StudySpec, *, out: str | Path = "runs", smoke: bool = False, fresh: bool = False,
+    refit: bool = True, warm_start: str | Path | Sequence[str | Path] = (), storage: str | None = None,
+    searcher: Searcher | None = None, scheduler: Scheduler | None = None, listeners: Sequence[Listener] = (),
+    model: Callable[..., object] | None = None, images: Callable[[str], object] | None = None,
+    plugins: Iterable[str] = (), tracking_uri: str | None = None, tracking_later: bool = False, progress: bool = True,
     **overrides: Unpack[Overrides],
-) -> StudyResult:
+) -> StudyResult:  # fmt: skip
     """Search until the study's budget is used up, or continue a study that was interrupted.
 
     The result is complete if `result.finished`; after an interrupt (Ctrl-C, a kernel's stop button, SIGTERM) the
@@ -86,6 +76,8 @@ def run_study(
         smoke: shrink the study to a few minutes on two cores.
         fresh: start anew as STUDY-2 beside a study that is there, instead of continuing it.
         refit: False leaves out the study's last phase, in which its best trials get fresh seeds.
+        warm_start: earlier studies, by name or folder: the searcher is told of their trials that lie inside the space.
+            What it is told is recorded, so that the study is continued without them.
         storage: also store the study at a path, `s3://BUCKET/FOLDER` or `gs://...`.
         searcher, scheduler: used instead of what the study names; it continues only with one of the same class.
         listeners: called with every event after it is on disk, from the thread that schedules trials.
@@ -110,12 +102,14 @@ def run_study(
     spec = _with_objects(spec, searcher=searcher, scheduler=scheduler)
     place = study_storage(storage or os.environ.get(VARIABLE) or None, out / spec.study, smoke, fresh)
     spec, resumed = study_folder(spec, out, fresh, place)
+    prior = earlier_studies(warm_start, spec, out, resumed)
     uri = tracking_uri or default_uri(out)
     if not (tracking_later or resumed):  # a study that is continued does not wait: MLflow catches up
         check_reachable(uri)
     from search.tune.session import Goal, Objects, search_study  # loads Ray, which takes seconds
 
-    return search_study(spec, out, place, uri, Objects(searcher, scheduler, listeners), Goal(_refitting), console)
+    goal = Goal(_refitting, prior=prior)
+    return search_study(spec, out, place, uri, Objects(searcher, scheduler, listeners), goal, console)
 
 
 def _refitting(setup: Setup) -> Comparer | None:
@@ -139,20 +133,23 @@ def _by_path(overrides: Overrides, model: object, images: object) -> Overrides:
 
 
 def plan_study(
-    study: str | Path | StudySpec, *, smoke: bool = False, refit: bool = True, plugins: Iterable[str] = (),
-    **overrides: Unpack[Overrides],
+    study: str | Path | StudySpec, *, out: str | Path = "runs", smoke: bool = False, refit: bool = True,
+    warm_start: str | Path | Sequence[str | Path] = (), plugins: Iterable[str] = (), **overrides: Unpack[Overrides],
 ) -> Plan:  # fmt: skip
-    """What `run_study` would do (`--dry-run`): check everything that it checks, and time a few steps.
+    """What `run_study` would do (`--dry-run`) with a new study: check everything that it checks, and time a few steps.
 
     Raises:
         ConfigError: as `run_study`.
     """
     spec = read_spec(study, smoke=smoke, refit=refit, plugins=plugins, **overrides)
+    earlier = earlier_studies(warm_start, spec, Path(out).absolute())
     from search.tune.setup import nodes_now, resolve  # loads Ray, which takes seconds
 
     spec, concurrent = resolve(spec, Console(quiet=True))
     images = check_inputs(spec, default_cache())
     weights = check_weights(spec, images)
+    fingerprint = next((store.fingerprint for store in reversed(images.values())), None)
+    prior = warm_started(spec, earlier, fingerprint).lines if earlier else ()
     calibration = calibrate(spec.trial_config({}), default_cache())
     nodes = nodes_now() if spec.resources.prices is not None else {}
-    return Plan(spec, concurrent, calibration, nodes, described(images), weights)
+    return Plan(spec, concurrent, calibration, nodes, described(images), weights, prior)

@@ -28,17 +28,13 @@ def run(
     trials: Annotated[int | None, typer.Option(help="how many trials, recipes included")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of a whole trial, and so the schedule's length")] = None,
     hours: Annotated[float | None, typer.Option(help="stop the search gracefully after so many hours")] = None,
-    max_cost: Annotated[
-        float | None, typer.Option(help="stop the search gracefully when it has cost so much; needs prices")
-    ] = None,
+    max_cost: Annotated[float | None, typer.Option(help="stop it gracefully at this cost; needs prices")] = None,
     price: Annotated[
         list[str] | None, typer.Option(help="of a node an hour; TYPE=0.4 for each type of a cluster's nodes")
     ] = None,
     concurrent: Annotated[int | None, typer.Option(help="most trials at once [default: as many as fit]")] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPUs of one trial")] = None,
-    gpus_per_trial: Annotated[
-        str | None, typer.Option(help="GPUs of one trial, fractions too; auto: as many trials on one as fit")
-    ] = None,
+    gpus_per_trial: Annotated[str | None, typer.Option(help="of one trial; auto: as many on one GPU as fit")] = None,
     out: Annotated[Path | None, typer.Option(help="results folder [default: runs, with --smoke runs/smoke]")] = None,
     seed: Annotated[int | None, typer.Option(help="the study's seed")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="a.b=c: fix any key of the trial or study")] = None,
@@ -46,12 +42,10 @@ def run(
     smoke: Annotated[bool, typer.Option("--smoke", help="a few minutes on 2 cores, with the same model")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start anew as STUDY-2, instead of continuing")] = False,
     no_refit: Annotated[bool, typer.Option("--no-refit", help="leave out the last phase, fresh seeds")] = False,
-    tracking_later: Annotated[
-        bool, typer.Option("--tracking-later", help="start though MLflow is unreachable")
-    ] = False,
+    warm_start: Annotated[list[str] | None, typer.Option(help="an earlier study that guides the searcher")] = None,
+    tracking_later: Annotated[bool, typer.Option("--tracking-later", help="start though MLflow is away")] = False,
     storage: Annotated[
-        str | None,
-        typer.Option(help="also store it at a path, s3://BUCKET/FOLDER, gs://... [default: $RESNET_SEARCH_STORAGE]"),
+        str | None, typer.Option(help="also store it at a path, s3://..., gs://... [default: $RESNET_SEARCH_STORAGE]")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print how long it would take and what it costs")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="with --dry-run: the whole study and its space")] = False,
@@ -68,16 +62,22 @@ def run(
         "concurrent": concurrent, "cpus_per_trial": cpus_per_trial, "gpus_per_trial": _gpus(gpus_per_trial),
         "seed": seed, "sets": sets or [],
     }  # fmt: skip
-    out, console = (out or Path("runs", "smoke" if smoke else "")).absolute(), LastingConsole()
+    out, prior = (out or Path("runs", "smoke" if smoke else "")).absolute(), warm_start or []
+    console = LastingConsole()
     spec = _read(study, overrides, console, smoke=smoke, refit=not no_refit, plugins=plugin or ())
     if cluster is not None:
         from search.cluster.submit import search_on
 
-        sys.exit(search_on(cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, storage=storage))
+        code = search_on(
+            cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, storage=storage, warm_start=prior
+        )
+        sys.exit(code)
     if dry_run:
-        print_plan(plan_study(spec), console, verbose=verbose)
+        print_plan(plan_study(spec, out=out, warm_start=prior), console, verbose=verbose)
         return
-    result = run_study(spec, out=out, smoke=smoke, fresh=fresh, storage=storage, tracking_later=tracking_later)
+    result = run_study(
+        spec, out=out, smoke=smoke, fresh=fresh, warm_start=prior, storage=storage, tracking_later=tracking_later
+    )
     sys.exit(print_outcome(result, out, console))
 
 

@@ -14,7 +14,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -46,11 +46,12 @@ RAYS_OWN = re.compile(r" job_manager\.py:\d+ -- |^Running entrypoint for job ") 
 def search_on(
     cluster: Path, spec: StudySpec, out: Path, console: Console, *,
     smoke: bool = False, fresh: bool = False, dry_run: bool = False, storage: str | None = None,
+    warm_start: Sequence[str] = (),
 ) -> int:  # fmt: skip
     """Search on the cluster as a Ray job, show what it prints, and copy its results to `out`; returns its exit code.
 
     A search of this study that runs there already is followed, not started again. With `fresh` the study is named after
-    its job, so that no other one on the cluster or in its storage has that name.
+    its job, so that no other one on the cluster or in its storage has that name. `warm_start` names studies there.
 
     Raises:
         ConfigError: if the cluster is not up, or has another version.
@@ -62,6 +63,7 @@ def search_on(
     folder = (RUNS / "smoke" if smoke else RUNS) / spec.study
     options = [f"--plugin={name}" for name in allowed_plugins()] + ["--smoke"] * smoke
     options += [f"--storage={storage}"] if storage else []
+    options += [f"--warm-start={name}" for name in warm_start]
     with head.tunnel(DASHBOARD) as tunnel:
         _check_version(head, tunnel)
         if dry_run:

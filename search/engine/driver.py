@@ -31,9 +31,6 @@ from search.journal.events import (
     EpochReported,
     Event,
     SessionEnded,
-    SessionStarted,
-    TestOpened,
-    TestScored,
     TrialEnded,
     TrialResumed,
     TrialSuggested,
@@ -111,7 +108,7 @@ class StudyDriver:
             self._log.apply(event)
         self._began -= self.state.seconds_used
 
-    def record(self, event: SessionStarted | SessionEnded | TestOpened | TestScored) -> None:
+    def record(self, event: Event) -> None:
         """Record what no trial did: after a session's beginning or end no trial has a worker."""
         before = final_cost(self.state.spending, event.time) if isinstance(event, SessionEnded) else []
         self._log.write(*before, event)

@@ -6,9 +6,18 @@ from collections.abc import Callable, Iterable
 
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
-from search.journal.events import Decided, EpochReported, Event, SessionEvent, TrialEnded, TrialEvent, TrialSuggested
+from search.journal.events import (
+    Decided,
+    EpochReported,
+    Event,
+    SessionEvent,
+    TrialEnded,
+    TrialEvent,
+    TrialSuggested,
+    WarmStarted,
+)
 from search.journal.log import Journal
-from search.journal.records import TrialStatus, diverged
+from search.journal.records import TrialStatus, diverged, prior_records
 from search.journal.state import StudyState
 
 __all__ = ["Recorder"]
@@ -49,6 +58,9 @@ class Recorder:
         self._state.apply(event)
         if isinstance(event, SessionEvent):
             self.active.clear()
+        elif isinstance(event, WarmStarted):
+            for record in prior_records(event):
+                self._searcher.tell(record)
         elif isinstance(event, TrialEvent):
             self._apply_to_trial(event)
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 __all__ = [
     "RECIPE", "TOGETHER", "Action", "Arm", "Cause", "ComparisonEnded", "ComparisonEvent", "ComparisonKind",
-    "ComparisonStarted", "CostCounted", "Decided", "EpochReported", "Event", "Role", "SessionEnded", "SessionEvent",
-    "SessionStarted", "TestOpened", "TestScored", "TrialEnded", "TrialEvent", "TrialResumed", "TrialStatus",
-    "TrialSuggested", "WorkerLost",
+    "ComparisonStarted", "CostCounted", "Decided", "EpochReported", "Event", "PriorTrial", "Role", "SessionEnded",
+    "SessionEvent", "SessionStarted", "TestOpened", "TestScored", "TrialEnded", "TrialEvent", "TrialResumed",
+    "TrialStatus", "TrialSuggested", "WarmStarted", "WorkerLost",
 ]  # fmt: skip
 
 MAX_ERROR = 4000  # characters
@@ -200,6 +200,29 @@ class CostCounted(_Event):
     nodes: dict[str, Annotated[int, Field(ge=1, lt=2**31)]]
 
 
+class PriorTrial(BaseModel):
+    """Trial number `trial` of an earlier study, as the searcher is told of it: `history` is the metric by epoch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
+
+    study: str
+    trial: Number
+    values: dict[str, Any]
+    config: dict[str, Any]
+    status: TrialStatus
+    history: dict[Epoch, float]
+
+
+class WarmStarted(_Event):
+    """What the searcher was told of earlier studies, before the first trial; `lines` say it in words."""
+
+    event: Literal["warm_started"] = "warm_started"
+    metric: str
+    studies: tuple[str, ...]
+    trials: tuple[PriorTrial, ...]
+    lines: tuple[str, ...]
+
+
 class Arm(BaseModel):
     """One config of a comparison, trained once for each of its seeds.
 
@@ -268,7 +291,7 @@ class TestScored(ComparisonEvent):
 
 Event = (
     SessionStarted | TrialSuggested | TrialResumed | EpochReported | Decided | WorkerLost | TrialEnded | SessionEnded
-    | CostCounted | ComparisonStarted | ComparisonEnded | TestOpened | TestScored
+    | CostCounted | WarmStarted | ComparisonStarted | ComparisonEnded | TestOpened | TestScored
 )  # fmt: skip
 _Tagged = Annotated[Event, Field(discriminator="event")]
 TOGETHER: TypeAdapter[list[Event]] = TypeAdapter(Annotated[list[_Tagged], Field(min_length=1)])

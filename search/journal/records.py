@@ -16,11 +16,12 @@ from search.journal.events import (
     TrialEvent,
     TrialResumed,
     TrialStatus,
+    WarmStarted,
     WorkerLost,
 )
 from trainables.result import Mode
 
-__all__ = ["BEST_RULE", "Epoch", "Mode", "TrialRecord", "TrialStatus", "best_of", "diverged", "ranked"]
+__all__ = ["BEST_RULE", "Epoch", "Mode", "TrialRecord", "TrialStatus", "best_of", "diverged", "prior_records", "ranked"]
 
 BEST_RULE = (
     "{mode} {metric} at the last epoch, among trials that trained all their epochs or until their patience was used "
@@ -76,6 +77,11 @@ class TrialRecord:
     def recipe(self) -> str | None:
         """The name of the recipe that the trial follows; None if the searcher suggested it."""
         return self.origin.removeprefix(RECIPE) if self.origin.startswith(RECIPE) else None
+
+    @property
+    def is_prior(self) -> bool:
+        """Whether it is a trial of an earlier study, which the searcher alone knows of: its number is below 0."""
+        return self.number < 0
 
     @property
     def arm(self) -> str | None:
@@ -137,6 +143,17 @@ class TrialRecord:
                     ended=event.time,
                 )
         return self
+
+
+def prior_records(event: WarmStarted) -> list[TrialRecord]:
+    """The trials of earlier studies as the searcher is told of them: in their order, the last one has the number -1."""
+    return [
+        TrialRecord(
+            number, f"prior:{trial.study}", trial.values, trial.config, trial.status,
+            history=tuple(Epoch(epoch, {event.metric: value}) for epoch, value in trial.history.items()),
+        )
+        for number, trial in enumerate(event.trials, start=-len(event.trials))
+    ]  # fmt: skip
 
 
 def diverged(result: EpochReported, metric: str) -> bool:

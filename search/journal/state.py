@@ -22,6 +22,7 @@ from search.journal.events import (
     TrialResumed,
     TrialStatus,
     TrialSuggested,
+    WarmStarted,
     WorkerLost,
 )
 from search.journal.provenance import versions
@@ -64,6 +65,7 @@ class StudyState:
         sessions: every session in order.
         spending: what the study has cost.
         started: the beginning of the last session: versions, git commit and fingerprint; None before the first.
+        warm_start: what the searcher was told of earlier studies; None without any.
         last_heartbeat: when each trial was last handed to a worker or reported an epoch, in seconds since 1970.
         worker_losses: the workers that each trial has lost; trials that lost none are left out.
     """
@@ -72,6 +74,7 @@ class StudyState:
     sessions: list[SessionRecord] = field(default_factory=list)
     spending: Spending = field(default_factory=Spending)
     started: SessionStarted | None = None
+    warm_start: WarmStarted | None = None
     last_heartbeat: dict[int, float] = field(default_factory=dict)
     worker_losses: dict[int, list[WorkerLost]] = field(default_factory=dict)
     _compared: list[tuple[Comparison, list[int]]] = field(default_factory=list)  # and the numbers of its runs
@@ -109,6 +112,8 @@ class StudyState:
                 self.records[record.number] = replace(record, status=TrialStatus.PENDING)
         elif isinstance(event, TrialEvent):
             self._apply_to_trial(event)
+        elif isinstance(event, WarmStarted):
+            self.warm_start = event
         elif isinstance(event, ComparisonStarted):
             self._compared.append((Comparison(event), []))
         elif isinstance(event, ComparisonEvent):

@@ -31,7 +31,7 @@ class Plan:
     """What a study would do: so many trials at once, on so many nodes of each type (empty if nothing has a price).
 
     `images` describes the prepared images, three lines for each source; `weights` says what is loaded of pretrained
-    weights.
+    weights, `prior` which trials of earlier studies the searcher is told of.
     """
 
     spec: StudySpec
@@ -40,6 +40,7 @@ class Plan:
     nodes: Mapping[str, int]
     images: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
+    prior: tuple[str, ...] = ()
 
 
 def calibrate(config: TrialConfig, cache: Path) -> Calibration:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from search.algorithms.searchers.base import Searcher
+from search.algorithms.searchers.random import RandomSearcher
 from search.journal.records import Epoch, TrialRecord, TrialStatus
 from spaces import Choice, Entry, Fixed, Float, Int, Space
 from spaces.space import Point, check, walk
@@ -189,6 +190,27 @@ class SearcherSuite:
                 trials.append(record(len(trials), point.values, TrialStatus.COMPLETED, 0.5))
                 searcher.tell(trials[-1])
             assert len(trials) == combinations
+
+    def test_trials_of_earlier_studies_are_knowledge_alone(self) -> None:
+        last = suggested(self.make(SPACE, 7, "max"), 0).values
+        known = [ended(number, suggested(RandomSearcher(SPACE, 9), number).values) for number in range(20)]
+        prior = [replace(trial, number=trial.number - 21, origin="prior:old") for trial in known]
+        prior.append(replace(record(-1, last, TrialStatus.COMPLETED, 0.1), origin="prior:old"))
+        first, continued = self.make(SPACE, 5, "max"), self.make(SPACE, 5, "max")
+        for trial in prior:
+            first.tell(trial)
+        assert first.suggest(0) == first.suggest(0)
+        done, running = run_trials(first, 20, concurrent=2)
+        for trial in [*running, *reversed(done), *reversed(prior)]:
+            continued.tell(trial)
+        assert following(continued, 20) == following(first, 20)
+        for space, combinations in SMALL.values():
+            searcher = self.make(space, 0, "max")
+            points = [point for point in following(self.make(space, 0, "max"), 0, combinations) if point is not None]
+            for number, point in enumerate(points):
+                values, status = point.values, TrialStatus.COMPLETED
+                searcher.tell(replace(record(number - len(points), values, status, 0.5), origin="prior:old"))
+            assert None not in following(searcher, 0, combinations)  # each point may be tried here as well
 
     def test_no_value_breaks_it(self) -> None:
         curves = ((), (math.nan,), (math.inf, -math.inf), (0.5, math.nan), (1e308, -1e308))

@@ -22,6 +22,7 @@ from search.journal.events import (
     SessionStarted,
     TrialEvent,
     TrialSuggested,
+    WarmStarted,
     WorkerLost,
 )
 from search.journal.records import TrialRecord, best_of
@@ -89,7 +90,7 @@ class RunProjection:
         """Learn of an event; nothing is written yet."""
         before = self._records.get(event.trial) if isinstance(event, TrialEvent) else None
         self._state.apply(event)
-        if isinstance(event, CostCounted | ComparisonEvent):
+        if isinstance(event, CostCounted | WarmStarted | ComparisonEvent):
             return
         if isinstance(event, SessionStarted | SessionEnded):
             self._parent_changed = True

@@ -21,6 +21,7 @@ from search.engine.held_out import score_on_test
 from search.engine.listeners import Listener, guarded, study_listeners
 from search.engine.session import conclude, open_session, resumption, session_start
 from search.engine.study_folder import check_moved, continued
+from search.engine.warm_start import warm_started
 from search.journal.locks import lock
 from search.journal.log import read
 from search.journal.records import TrialRecord
@@ -61,11 +62,13 @@ class Objects:
 class Goal:
     """What a session is for: the search, or without `searching` a comparison alone.
 
-    `comparer` makes what decides the comparison, if one is wanted, from what `set_up` found.
+    `comparer` makes what decides the comparison, if one is wanted, from what `set_up` found. The searcher of a new
+    study is told of the trials of the `prior` ones.
     """
 
     comparer: Callable[[Setup], Comparer | None]
     searching: bool = True
+    prior: Sequence[StudyResult] = ()
 
 
 def search_study(
@@ -131,6 +134,10 @@ class _Session:
         if self.goal.searching and before.finished:
             return conclude(replace(before, finished_before=True), tracker, mirror)
         self._announce(spec, earlier, comparer)
+        is_warm = bool(self.goal.prior) and not earlier.trials
+        warm = warm_started(spec, self.goal.prior, setup.fingerprint) if is_warm else None
+        for line in warm.lines if warm else ():
+            say(self.console, line)
         write_text(folder / "study.yaml", spec.dump())
         if mirror is not None:
             mirror.copy_study()
@@ -146,6 +153,8 @@ class _Session:
             open_session(spec, folder, past, *deciders, state, listeners, started, comparer, self.goal.searching)
             as driver, progress,
         ):  # fmt: skip
+            if warm is not None:
+                driver.record(warm)
             tracker.start()  # MLflow is loaded while Ray starts
             connect()
             context = TuneContext(

@@ -26,7 +26,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     """Print the resolved study, its space, the expected survivors of each rung, epochs, disk, time and cost."""
     spec, concurrent, calibration = plan.spec, plan.concurrent, plan.calibration
     say(console, spec.dump())
-    for line in (*plan.images, *plan.weights):
+    for line in (*plan.images, *plan.weights, *plan.prior):
         say(console, line)
     space = Table(title="space", title_justify="left")
     for column in ("parameter", "values", "when"):

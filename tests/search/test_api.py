@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 import search
 from search.algorithms.schedulers.none import NoStopping
 from search.algorithms.searchers.random import RandomSearcher
-from search.journal.events import EpochReported, Event, SessionEnded
+from search.journal.events import EpochReported, Event, SessionEnded, WarmStarted
 from search.journal.log import read
 from search.study.overrides import override
 from search.tune.adapters import TuneContext
@@ -65,6 +66,25 @@ def test_a_study_that_differs_is_not_continued(tmp_path: Path, without_ray: None
     with pytest.raises(search.ConfigError, match=r"searcher\.kind: tpe -> instance"):
         started(tmp_path, searcher=RandomSearcher(search.load_study("synthetic").parsed_space, 0))
     assert [path.read_bytes() for path in sorted((tmp_path / "synthetic" / "journal").glob("*.jsonl"))] == before
+
+
+def test_a_warm_start_is_recorded_and_outlives_the_earlier_study(tmp_path: Path, without_ray: None) -> None:
+    started(tmp_path)
+    spec = override(search.load_study("synthetic"), trials=3, epochs=4)
+    line = "warm start: 1 of 3 trials of synthetic are inside this space and told to the searcher; 2 left out: "
+    planned = search.plan_study(spec, out=tmp_path, warm_start="synthetic").prior
+    assert planned == (f"{line}optimizer.kind outside sgd, adamw (1), no epoch trained (1)",)
+    assert started(tmp_path, warm_start=["synthetic"], fresh=True).folder == tmp_path / "synthetic-2"
+    shutil.rmtree(tmp_path / "synthetic")
+    again = spec.model_copy(update={"study": "synthetic-2"})
+    result = search.run_study(again, out=tmp_path, warm_start="synthetic", progress=False)
+    events = list(read(tmp_path / "synthetic-2" / "journal"))
+    (warm,) = (event for event in events if isinstance(event, WarmStarted))
+    assert (events[1], warm.lines) == (warm, planned)
+    assert [record.number for record in result.trials] == [0, 1, 2]
+    assert len(statuses(f"sqlite:///{tmp_path}/mlflow.db", "synthetic-2")) == 4  # the search and its own trials
+    with pytest.raises(search.ConfigError, match=r"--warm-start: .* was begun with synthetic: leave it out"):
+        search.run_study(again, out=tmp_path, warm_start="other", progress=False)
 
 
 def test_fresh_starts_beside_what_is_there(tmp_path: Path, without_ray: None) -> None:

@@ -34,6 +34,8 @@ class Searcher(Protocol):
     def tell(self, record: TrialRecord) -> None:
         """Take a trial's record when it starts, when it is paused and when it ends; a later one replaces an earlier.
 
-        Trials may come from here, from a recipe or from an earlier session.
+        Trials may come from here, from a recipe, from an earlier session or, before all others, from an earlier study:
+        `record.is_prior`, with a number below 0. Those are knowledge alone: their points may be suggested again, and
+        all that their history holds is the objective.
         """
         ...

@@ -46,7 +46,9 @@ class GridSearcher:
         return self._seen[index]
 
     def tell(self, record: TrialRecord) -> None:
-        """Count the trial's point as taken; how it ended makes no difference."""
+        """Count the trial's point as taken, unless it is an earlier study's; how it ended makes no difference."""
+        if record.is_prior:
+            return
         if record.recipe is None:
             self._take(record.number)
         elif record.values is not None:

@@ -88,7 +88,8 @@ class OptunaSearcher:
         if record.values is None or started:
             return
         number, now = record.number, ending(record, self._metric, self._worst)
-        self._tried.add(number, record.values)
+        if not record.is_prior:  # its data or seed were others
+            self._tried.add(number, record.values)
         before, self._known[number] = self._known.get(number), (record.values, now)
         if before == self._known[number]:
             return

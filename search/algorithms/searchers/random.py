@@ -30,8 +30,8 @@ class RandomSearcher:
         return self._tried.first_new(number, draws(self._space, self._seed, number))
 
     def tell(self, record: TrialRecord) -> None:
-        """Count the trial's point as tried; how it ended makes no difference."""
-        if record.values is not None:
+        """Count the trial's point as tried, unless it is an earlier study's; how it ended makes no difference."""
+        if record.values is not None and not record.is_prior:
             self._tried.add(record.number, record.values)
 
 

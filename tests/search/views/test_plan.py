@@ -25,7 +25,9 @@ def test_an_epoch_on_a_gpu_is_not_timed_where_there_is_none(tmp_path: Path) -> N
     assert calibration.checkpoint_bytes > 100_000
     printed = StringIO()
     priced = override(spec, max_cost=20.0, prices=["head=0.1", "gpu_spot=0.4"])
-    print_plan(Plan(priced, 4, calibration, {"head": 1, "gpu_spot": 4}, IMAGES), Console(file=printed, width=160))
-    assert "\n".join(IMAGES) in printed.getvalue()
+    prior = ("warm start: 2 of 3 trials",)
+    plan = Plan(priced, 4, calibration, {"head": 1, "gpu_spot": 4}, IMAGES, prior=prior)
+    print_plan(plan, Console(file=printed, width=160))
+    assert "\n".join([*IMAGES, *prior]) in printed.getvalue()
     assert "time: not known, 4 at once" in printed.getvalue()
     assert "cost: 1.70 an hour, with 1 head, 4 gpu_spot up now; cut off at 20.00, after 11.8 h" in printed.getvalue()

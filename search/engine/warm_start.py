@@ -1,0 +1,192 @@
+"""`--warm-start`: what the searcher is told of earlier studies before its first suggestion.
+
+A searcher ranks trials by the objective, and that of another study is not always on the same scale. A trial that was
+trained on other data, or for another number of epochs and so on another schedule, is told as one that was stopped at
+the last epoch that both schedules have: TPE ranks those behind whatever has completed here, by how far they came and
+then by their value. So it is guided by them as long as it has nothing better.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search.journal.events import PriorTrial, WarmStarted
+from search.journal.log import read
+from search.journal.records import TrialRecord, TrialStatus
+from search.journal.result import StudyResult, collect
+from search.journal.state import StudyState
+from search.journal.study_folder import find_study, read_study
+from search.study.settings import GridSettings, RandomSettings
+from search.study.spec import StudySpec
+from spaces import Scalar, walk
+from spaces.domains import Domain, domain_text, option_text
+from spaces.space import path_of, value_at
+from trainables.config import ConfigError, TrialConfig, flatten, parse_config
+from trainables.config.images import without_path
+
+__all__ = ["earlier_studies", "warm_started"]
+
+OPTION = "--warm-start"
+APART = ("data", "execution", "epochs", "seed")  # what a trial's place in the space does not depend on
+MOST_REASONS = 5  # in a line
+
+
+class _LeftOut(Exception):  # noqa: N818 (no error: a reason)
+    """Why the searcher is not told of a trial."""
+
+
+def earlier_studies(
+    names: str | Path | Sequence[str | Path], spec: StudySpec, out: Path, resumed: bool = False
+) -> list[StudyResult]:
+    """The studies that a new one is warm-started with; none for one that is continued, whose journal has their trials.
+
+    Args:
+        names: of the studies below `out`, or the paths of their folders.
+        spec: the study that is about to be searched.
+        out: the results folder.
+        resumed: whether the study is there already, below `out`.
+
+    Raises:
+        ConfigError: if there is no such study, its journal is damaged, the searcher would make no use of it, or a study
+            is continued that was begun otherwise.
+    """
+    names = [names] if isinstance(names, str | Path) else names
+    past = StudyState.of(read(out / spec.study / "journal") if resumed else ())
+    begun = past.warm_start.studies if past.warm_start else ()
+    given = {Path(name).expanduser().absolute().name for name in names}
+    if names and (past.trials or begun) and given != set(begun):
+        rule = (
+            f"must be given when a study is begun, and {spec.study} was begun with {', '.join(begun) or 'none'}: "
+            "leave it out to continue, or start another with --fresh"
+        )
+        raise ConfigError.single(OPTION, ", ".join(map(str, names)), rule)
+    if not names or past.trials or begun:
+        return []
+    if isinstance(spec.searcher, GridSettings | RandomSettings):
+        rule = f"must be left out with searcher {spec.searcher.kind}, which learns nothing from trials"
+        raise ConfigError.single(OPTION, ", ".join(map(str, names)), rule)
+    folders = dict.fromkeys(find_study(str(name), out) for name in names)
+    return [collect(*read_study(folder), folder) for folder in folders]
+
+
+def warm_started(spec: StudySpec, studies: Sequence[StudyResult], fingerprint: str | None) -> WarmStarted:
+    """What the searcher of a study is told of the trials of others, in their order.
+
+    Args:
+        spec: the study.
+        studies: the others.
+        fingerprint: of the study's images.
+
+    Raises:
+        ConfigError: if there is nothing to tell.
+    """
+    metric, trials, lines, names = spec.objective.metric, list[PriorTrial](), list[str](), list[str]()
+    for study in studies:
+        name = study.folder.name if study.folder else study.spec.study
+        told, left_out, unlike = list[PriorTrial](), Counter[str](), Counter[str]()
+        for record in study.trials:
+            try:
+                config = parse_config(record.config)
+                values = _located(spec, config)
+                differs = _differences(spec, config, study.fingerprint == fingerprint)
+                told.append(_prior(spec, name, record, config.epochs, values, bool(differs)))
+            except ConfigError as error:
+                left_out[str(error.problems[0])] += 1
+            except _LeftOut as reason:
+                left_out[str(reason)] += 1
+            else:
+                unlike.update(differs)
+        names.append(name)
+        trials += told
+        lines.append(_told_line(name, len(told), len(study.trials), left_out))
+        if unlike:
+            why = _counted(unlike, len(told))
+            lines.append(f"warm start: {name} had {why}: such trials rank behind those that complete here")
+    if not trials:
+        rule = f"must name studies with trials inside this space: {'; '.join(lines)}"
+        raise ConfigError.single(OPTION, ", ".join(names), rule)
+    return WarmStarted(metric=metric, studies=tuple(names), trials=tuple(trials), lines=tuple(lines), time=time.time())
+
+
+def _told_line(name: str, told: int, of: int, left_out: Counter[str]) -> str:
+    line = f"warm start: {told} of {of} trials of {name} are inside this space and told to the searcher"
+    return f"{line}; {left_out.total()} left out: {_counted(left_out)}" if left_out else line
+
+
+def _counted(reasons: Counter[str], all_of: int | None = None) -> str:
+    """Reasons, the most frequent first, and how often each; not of those that hold for `all_of` them."""
+    shown = [
+        reason if count == all_of else f"{reason} ({count})" for reason, count in reasons.most_common(MOST_REASONS)
+    ]
+    more = len(reasons) - len(shown)
+    return ", ".join(shown) + (f" and {more} more reasons" if more else "")
+
+
+def _located(spec: StudySpec, config: TrialConfig) -> dict[str, Scalar]:
+    """The point of the study's space that makes this trial, whatever its data, execution, epochs and seed.
+
+    Raises:
+        _LeftOut: if none does.
+    """
+    theirs = config.model_dump(mode="json")
+
+    def read_value(key: str, domain: Domain) -> Scalar:
+        path = path_of(key)
+        value: Any = value_at(theirs, path)
+        if not domain.contains(value):
+            raise _LeftOut(f"{path} outside {domain_text(domain)}")
+        return value  # type: ignore[no-any-return]
+
+    point = walk(spec.parsed_space, read_value)
+    ours = spec.trial_config(point.tree).model_dump(mode="json")
+    here, there = (flatten({key: tree[key] for key in tree if key not in APART}) for tree in (ours, theirs))
+    for path in {**here, **there}:
+        if path not in here or path not in there or here[path] != there[path]:
+            now, then = (option_text(tree[path]) if path in tree else "not set" for tree in (here, there))
+            raise _LeftOut(f"{path} {then}, here {now}")
+    return point.values
+
+
+def _differences(spec: StudySpec, config: TrialConfig, same_images: bool) -> list[str]:
+    """In what a trial's objective is not on this study's scale."""
+    searched = [path_of(key) for key in spec.parsed_space.domains()]
+    ours, theirs = (_data(found, searched) for found in (spec.trial_config({}), config))
+    differs = [] if same_images and ours == theirs else ["other data"]
+    if config.epochs != spec.budget.epochs:
+        differs.append(f"{config.epochs} epochs instead of {spec.budget.epochs}")
+    return differs
+
+
+def _data(config: TrialConfig, searched: Sequence[str]) -> dict[str, Any]:
+    """What a trial's images are, but for where they lie and what is searched of it."""
+    data = config.data.model_dump(mode="json")
+    data["source"] = without_path(data["source"])
+    return {path: value for path, value in flatten({"data": data}).items() if path not in searched}
+
+
+def _prior(
+    spec: StudySpec, study: str, record: TrialRecord, epochs: int, values: Mapping[str, Scalar], unlike: bool
+) -> PriorTrial:
+    """A trial as it is told.
+
+    Raises:
+        _LeftOut: if it has shown nothing.
+    """
+    metric, status = spec.objective.metric, record.status
+    if status is TrialStatus.FAILED:
+        raise _LeftOut("failed")
+    last = min(epochs, spec.budget.epochs)
+    history = {e.epoch: e.metrics[metric] for e in record.history if metric in e.metrics and e.epoch <= last}
+    if status is not TrialStatus.DIVERGED:
+        if not history:
+            raise _LeftOut(f"no {metric}" if record.history else "no epoch trained")
+        if unlike or status is not TrialStatus.COMPLETED:  # one that still runs is known by what it has reached
+            status = TrialStatus.STOPPED
+    return PriorTrial(
+        study=study, trial=record.number, values=dict(values), config=dict(record.config), status=status,
+        history=history,
+    )  # fmt: skip
