@@ -71,7 +71,8 @@ class AdditiveModel:
             row[self._arms[arm]] += weight
         if not np.allclose(row @ self._estimable, row):  # no seed has run with both
             return Estimate(math.nan, math.nan, math.nan)
-        value, half = float(row @ self._fit), critical * self.noise * math.sqrt(max(0.0, row @ self._covariance @ row))
+        error = self.noise * math.sqrt(max(0.0, float(row @ self._covariance @ row)))
+        value, half = float(row @ self._fit), critical * error
         return Estimate(value, value - half, value + half)
 
     def tukey(self, arms: int) -> float:

@@ -97,11 +97,12 @@ def _shares(features: Features, rows: Sequence[Mapping[str, Any]], values: NDArr
         for key, columns in features.columns.items():
             mixed, where = np.tile(matrix[left_out], (PERMUTATIONS, 1, 1)), np.flatnonzero(has[key][left_out])
             for copy in mixed:
-                copy[np.ix_(where, columns)] = copy[np.ix_(draws.permutation(where), columns)]
+                copy[where[:, None], columns] = copy[draws.permutation(where)[:, None], columns]
             predicted = model.predict(mixed.reshape(-1, matrix.shape[1])).reshape(PERMUTATIONS, -1)
             grown.append(np.mean((predicted - values[left_out]) ** 2) - error)
         found.append(grown)
-    return np.array(found) / (2 * values.var())
+    shares: NDArray[np.float64] = np.array(found) / (2 * values.var())
+    return shares
 
 
 def _ped_anova(spec: StudySpec, at: Fidelity) -> Mapping[str, float]:
