@@ -25,7 +25,7 @@ from search.study.spec import StudySpec
 from spaces import Scalar, walk
 from spaces.domains import Domain, domain_text, option_text
 from spaces.space import path_of, value_at
-from trainables.config import ConfigError, TrialConfig, flatten, parse_config
+from trainables.config import ConfigError, Problem, TrialConfig, flatten, parse_config
 from trainables.config.images import without_path
 
 __all__ = ["earlier_studies", "warm_started"]
@@ -69,7 +69,10 @@ def earlier_studies(
     if isinstance(spec.searcher, GridSettings | RandomSettings):
         rule = f"must be left out with searcher {spec.searcher.kind}, which learns nothing from trials"
         raise ConfigError.single(OPTION, ", ".join(map(str, names)), rule)
-    folders = dict.fromkeys(find_study(str(name), out) for name in names)
+    try:
+        folders = dict.fromkeys(find_study(str(name), out) for name in names)
+    except ConfigError as error:  # which takes the name for the verb's own argument
+        raise ConfigError(Problem(OPTION, p.value, p.rule) for p in error.problems) from None
     return [collect(*read_study(folder), folder) for folder in folders]
 
 

@@ -216,7 +216,7 @@ class TestStudiesOnDisk:
         assert earlier_studies((), spec, out) == []
 
     def test_a_study_that_is_not_there_is_refused(self, out: Path) -> None:
-        with pytest.raises(ConfigError, match=r"must be a study in .*: there are old"):
+        with pytest.raises(ConfigError, match=r"--warm-start: must be a study in .*: there are old"):
             earlier_studies(["older"], study(), out)
 
     @pytest.mark.parametrize("kind", ["random", "grid"])
