@@ -40,7 +40,7 @@ class NoTracking:
     def run_id(self, trial: int) -> None:
         """None."""
 
-    def close(self, best_config: Path | None = None, timeout: float = 0) -> bool:
+    def close(self, attachments: Any = (), timeout: float = 0) -> bool:
         """Nothing to wait for."""
         return True
 
@@ -65,9 +65,9 @@ def child(arguments: argparse.Namespace) -> None:
             super().__call__(event)
             measured["seconds"] += time.perf_counter() - started
 
-        def close(self, best_config: Path | None = None, timeout: float = 600) -> bool:
+        def close(self, attachments: Any = (), timeout: float = 600) -> bool:
             started = time.perf_counter()
-            done = super().close(best_config, timeout)
+            done = super().close(attachments, timeout)
             measured["close"] = time.perf_counter() - started
             return done
 

@@ -20,10 +20,11 @@ from rich.text import Text
 
 from search.journal.cost import amount, spent_of
 from search.journal.records import TrialRecord, TrialStatus
+from search.journal.reference import against_reference
 from search.journal.result import StudyResult
 from search.journal.study_folder import find_study, studies_below
 from search.views.checks import print_alarms
-from search.views.leaderboard import against_reference, print_leaderboard
+from search.views.leaderboard import print_leaderboard
 from search.views.next_commands import resume, shown
 from search.views.progress import counted, duration
 from search.views.studies import ago, data, data_below, print_studies

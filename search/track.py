@@ -19,7 +19,7 @@ from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
 from search.study.spec import StudySpec
 from search.tracking.projection import RunProjection
-from search.tracking.tracker import writer_lock
+from search.tracking.tracker import ATTACHED, writer_lock
 from search.tracking.uri import VARIABLE, artifact_root, check_reachable, default_uri, reason, redacted
 from search.views.console import say
 from search.views.next_commands import open_mlflow
@@ -58,7 +58,7 @@ def track(
     ]
     if refused:
         lines.append(f"it refused {len(refused)}: {', '.join(map(str, refused))}")
-    lines.append(f"compare the trials: {open_mlflow(uri, spec.study, projection.experiment_id)}")
+    lines.append(f"compare the trials: {open_mlflow(uri, folder, projection.experiment_id)}")
     for line in lines:
         say(console, line)
     if refused:
@@ -113,9 +113,8 @@ def _project(
     projection = RunProjection(uri, spec, artifact_root(uri, folder.parent), warn)
     for event in events:
         projection.take(event)
-    best = folder / "best_config.yaml"
-    if best.exists():
-        projection.attach(best.name, best.read_text(encoding="utf-8"))
+    for path in filter(Path.exists, map(folder.joinpath, ATTACHED)):
+        projection.attach(path.name, path.read_text(encoding="utf-8"))
     left = Live(
         console=console, refresh_per_second=4, transient=True,
         get_renderable=lambda: Text(f"{projection.missing} trials to write to MLflow at {redacted(uri)}"),

@@ -1,4 +1,4 @@
-"""`python -m search.ui STUDY`: MLflow's pages of a study, from results on this machine or a cluster's head."""
+"""`python -m search.ui STUDY`: a study in the browser, from results on this machine or a cluster's head."""
 
 from __future__ import annotations
 
@@ -8,22 +8,36 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import Annotated
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import typer
 
 from search.cluster.head import find_head
+from search.journal.study_folder import find_study
 from search.study.parse import load_study
-from search.tracking.uri import default_uri, experiment_page, holds_database, redacted
+from search.tracking.uri import (
+    VIEW_TAG,
+    connect,
+    default_uri,
+    experiment_page,
+    holds_database,
+    mlflow_settings,
+    redacted,
+)
 from search.views.next_commands import program, shown
-from trainables.cli import run_verb
+from search.views.study_pages import StudyPages
+from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError
+from trainables.config.plugins import allow_plugins
 
 __all__ = ["ui"]
 
@@ -36,27 +50,66 @@ def ui(
     cluster: Annotated[Path | None, typer.Option(help="the file of the cluster that searches it")] = None,
     out: Annotated[Path, typer.Option(help="results folder of a search on this machine")] = Path("runs"),
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="of this machine [default: 5000 if free]")] = None,
+    plugin: Plugins = None,
 ) -> None:
-    """Open MLflow on a study's trials: prints the address, and stays until Ctrl-C."""
+    """Open a study's trials in MLflow, its report and optuna-dashboard: prints the address, and stays until Ctrl-C."""
+    allow_plugins(plugin or [])
     name = load_study(study).study if study.endswith((".yaml", ".yml")) else study
     if cluster is not None:
         head = find_head(cluster)
         here = _free_port(port)
         tunnel = head.ssh("-N", "-oExitOnForwardFailure=yes", f"-L127.0.0.1:{here}:127.0.0.1:{THERE}")
-        _serve(tunnel, here, name, lambda: f"MLflow on {head.login} does not answer: ray up {cluster} starts it again")
+        trouble = f"MLflow on {head.login} does not answer: ray up {cluster} starts it again"
+        _serve(tunnel, here, name, trouble, lambda page: typer.echo(f"{name}, until Ctrl-C: open {page}"))
         return
     uri = default_uri(out.absolute())
     if uri.startswith(("http:", "https:")):
-        typer.echo(f"{name}: open {redacted(uri)}")
+        typer.echo(f"{name}: open {_page_at(uri, name)}")
         return
     if uri.startswith("sqlite:") and not holds_database(uri):
         rule = f"holds no MLflow database yet: {program('python')} -m search.run {study} makes it"
         raise ConfigError.single("--out", shown(out), rule)
-    here = _free_port(port)
-    command = [sys.executable, "-m", "mlflow", "ui", "--port", str(here), "--workers", "1"]
-    # Not on the command line, since a database's URI holds its password.
-    variables = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
-    _serve(command, here, name, lambda: f"MLflow cannot show {redacted(uri)}", variables)
+    pages = StudyPages(name, _folder(name, out))
+    with make_server("127.0.0.1", _free_port(port), pages, _Server, _QuietHandler) as server:
+        threading.Thread(target=server.serve_forever, name="pages", daemon=True).start()
+
+        def announce(page: str) -> None:
+            pages.mlflow = page
+            typer.echo(f"{name}, until Ctrl-C: open http://127.0.0.1:{server.server_port}")
+            typer.echo(f"its trials in MLflow: {page}")
+
+        there = _free_port(None)
+        command = [sys.executable, "-m", "mlflow", "ui", "--port", str(there), "--workers", "1"]
+        # Not on the command line, since a database's URI holds its password.
+        variables = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
+        _serve(command, there, name, f"MLflow cannot show {redacted(uri)}", announce, variables)
+        server.shutdown()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Not a line for each request."""
+
+
+def _folder(name: str, out: Path) -> Path | None:
+    try:
+        return find_study(name, out)
+    except ConfigError:  # MLflow may have it all the same
+        return None
+
+
+def _page_at(uri: str, study: str) -> str:
+    """Where a server that is not ours shows the study; its plain address if it does not say."""
+    try:
+        with mlflow_settings:
+            found = connect(uri).get_experiment_by_name(study)
+    except Exception:  # noqa: BLE001 (away, or no access: the browser tells)
+        found = None
+    return redacted(uri) if found is None else experiment_page(uri, found.experiment_id, VIEW_TAG in found.tags)
 
 
 def _free_port(asked: int | None) -> int:
@@ -74,20 +127,19 @@ def _free_port(asked: int | None) -> int:
 
 
 def _serve(
-    command: list[str], port: int, study: str, trouble: Callable[[], str], variables: dict[str, str] | None = None
-) -> None:
-    """Run what makes MLflow answer on `port`, print where the study is, and stay until it ends or Ctrl-C."""
+    command: list[str], port: int, study: str, trouble: str, announce: Callable[[str], None],
+    variables: dict[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Run what makes MLflow answer on `port`, `announce` where the study is, and stay until it ends or Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was run must not stay behind
     process = subprocess.Popen(  # noqa: S603 (our own command)
         command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        experiment = _experiment(process, port, study)
-        if experiment is None:
-            raise ConfigError.single("STUDY", study, trouble())
-        server = f"http://127.0.0.1:{port}"
-        page = experiment_page(server, experiment) if experiment else f"{server} (MLflow has nothing of it yet)"
-        typer.echo(f"{study}, until Ctrl-C: open {page}")
+        page = _page(process, port, study)
+        if page is None:
+            raise ConfigError.single("STUDY", study, trouble)
+        announce(page)
         process.communicate()
     except KeyboardInterrupt:
         return
@@ -96,20 +148,23 @@ def _serve(
         process.wait()
 
 
-def _experiment(process: subprocess.Popen[str], port: int, study: str) -> str | None:
-    """The study's experiment, "" if there is none; None if MLflow does not answer in time."""
+def _page(process: subprocess.Popen[str], port: int, study: str) -> str | None:
+    """Where the study's trials are, or the server's address if it has none; None if it does not answer in time."""
+    server = f"http://127.0.0.1:{port}"
     query = urllib.parse.urlencode({"experiment_name": study})
-    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get-by-name?{query}"
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                return str(json.load(answer)["experiment"]["experiment_id"])
+            with urllib.request.urlopen(f"{server}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=10) as answer:
+                found = json.load(answer)["experiment"]
         except urllib.error.HTTPError as error:
             if error.code == 404:
-                return ""
+                return f"{server} (MLflow has nothing of it yet)"
         except OSError:  # not up yet
             pass
+        else:
+            tags = {tag["key"] for tag in found.get("tags", [])}
+            return experiment_page(server, found["experiment_id"], VIEW_TAG in tags)
         time.sleep(0.5)
     return None
 

@@ -22,7 +22,7 @@ from search.journal.result import StudyResult
 from search.journal.state import StudyState, identity_checksum
 from search.storage.mirror import Mirror
 from search.study.spec import StudySpec
-from search.tracking.tracker import MLflowTracker
+from search.tracking.tracker import ATTACHED, MLflowTracker
 from search.views.output_files import best_config, write_optuna, write_trials
 from search.views.refit import chosen_trial
 from trainables.config import ConfigError
@@ -88,12 +88,12 @@ def conclude(result: StudyResult, tracker: MLflowTracker, mirror: Mirror | None)
     trouble, best = result.trouble, result.best()
     if mirror is not None and not mirror.flush():  # MLflow only gets what the storage has
         trouble = trouble or mirror.trouble or f"{mirror.study.location} lacks the end of the search"
-    best_path: Path | None = None
+    attachments: list[Path] = []
     try:
-        best_path = _write_outputs(result, tracker)
+        attachments = _write_outputs(result, tracker)
     except ConfigError as error:  # the journal has everything; the same command writes them when there is room
         trouble = trouble or f"the search's files cannot be written ({error})"
-    tracker.close(best_path)
+    tracker.close(attachments)
     if mirror is not None and mirror.trouble is None:
         try:
             mirror.copy_outputs()
@@ -104,15 +104,15 @@ def conclude(result: StudyResult, tracker: MLflowTracker, mirror: Mirror | None)
     return replace(result, finished=result.finished and trouble is None, trouble=trouble)
 
 
-def _write_outputs(result: StudyResult, tracker: MLflowTracker) -> Path | None:
+def _write_outputs(result: StudyResult, tracker: MLflowTracker) -> list[Path]:
+    """Write the files of the study's folder; those that MLflow keeps are returned."""
     folder = result.folder
     if folder is None:
         raise ValueError("a study that is not on disk has no files")
     write_trials(result.trials, folder / "trials.parquet")
     write_optuna(optuna_study(result.spec, result.trials), folder / "optuna_journal.log")
-    if (found := chosen_trial(result)) is None:
-        return None
-    record, chosen, refit = found
-    path, run_id = folder / "best_config.yaml", tracker.run_id(record.number)
-    write_text(path, best_config(result, record, chosen=chosen, refit=refit, mlflow_run_id=run_id))
-    return path
+    if (found := chosen_trial(result)) is not None:
+        record, chosen, refit = found
+        path, run_id = folder / "best_config.yaml", tracker.run_id(record.number)
+        write_text(path, best_config(result, record, chosen=chosen, refit=refit, mlflow_run_id=run_id))
+    return [path for name in ATTACHED if (path := folder / name).exists()]

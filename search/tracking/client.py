@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from search.tracking.artifacts import is_allowed, relocate, write_artifact
-from search.tracking.uri import SERVERS, connect, mlflow_settings, with_password
+from search.tracking.uri import SERVERS, VIEW_TAG, connect, mlflow_settings, with_password
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = ["ENDED", "SEARCH", "TRIAL", "MLflowExperiment", "RunState", "Value", "find_run_id"]
+__all__ = ["ENDED", "NOTE", "RUN_NAME", "SEARCH", "TRIAL", "MLflowExperiment", "RunState", "Value", "find_run_id"]
 
 SEARCH, TRIAL = "resnet_search.search", "resnet_search.trial"
 ENDED = ("FINISHED", "KILLED", "FAILED")
+NOTE, OWN_NOTE = "mlflow.note.content", "resnet_search.note"  # what is shown, and what we have last written there
+RUN_NAME = "mlflow.runName"  # where a run has its name, which changes with the tag
 PAGE = 500
 
 Value = tuple[str, float, float, int]  # name, value, when in seconds since 1970, step
@@ -47,7 +49,8 @@ class MLflowExperiment:
         study: the experiment's name.
         search: the value of the runs' tag `SEARCH`.
         artifact_root: folder for artifacts where `uri` is a database; a server has a place of its own.
-        description: shown with a new experiment.
+        description: shown with the experiment until `describe` has more to say.
+        view: of its table, as the Share button of its page would write it.
         warn: shows a line, once, where artifacts cannot be written as MLflow wants them.
 
     Attributes:
@@ -59,8 +62,9 @@ class MLflowExperiment:
     """
 
     def __init__(
-        self, uri: str, study: str, search: str, artifact_root: Path, description: str, warn: Callable[[str], None]
-    ) -> None:
+        self, uri: str, study: str, search: str, artifact_root: Path, description: str, view: str,
+        warn: Callable[[str], None],
+    ) -> None:  # fmt: skip
         self._client: MlflowClient = connect(uri)
         self._uri, self._search = uri, search
         self._warn: Callable[[str], None] | None = warn
@@ -68,15 +72,29 @@ class MLflowExperiment:
         found = self._client.get_experiment_by_name(study)
         if found is None:
             location = None if self._root is None else (self._root / study).as_uri()
-            tags = {"mlflow.note.content": description} if description else {}
-            self.id: str = self._client.create_experiment(study, artifact_location=location, tags=tags)
+            self._tags = {VIEW_TAG: view, NOTE: description, OWN_NOTE: description}
+            self.id: str = self._client.create_experiment(study, artifact_location=location, tags=self._tags)
         else:
+            self._tags = dict(found.tags)
             self.id = found.experiment_id
             if self._root is not None:
                 relocate(self._client, found, self._root / study)
             if found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(self.id)
+            self._set_tag(VIEW_TAG, view)
+        self._description = description
         self.runs: dict[str, RunState] = {} if found is None else self._find()
+
+    def describe(self, text: str) -> None:
+        """Show this with the experiment, unless a user has written something else there."""
+        if self._tags.get(NOTE) in (None, self._description, self._tags.get(OWN_NOTE)):
+            self._set_tag(NOTE, text)
+            self._set_tag(OWN_NOTE, text)
+
+    def _set_tag(self, name: str, value: str) -> None:
+        if self._tags.get(name) != value:
+            self._client.set_experiment_tag(self.id, name, value)
+            self._tags[name] = value
 
     def _find(self) -> dict[str, RunState]:
         runs: dict[str, RunState] = {}
@@ -93,7 +111,7 @@ class MLflowExperiment:
 
     def create(self, trial: str, name: str, started: float, tags: Mapping[str, str]) -> RunState:
         """A new run with all its tags in one call; `started` in seconds since 1970."""
-        tags = {SEARCH: self._search, TRIAL: trial, **tags}
+        tags = {SEARCH: self._search, TRIAL: trial, RUN_NAME: name, **tags}
         run = self._client.create_run(self.id, start_time=_milliseconds(started), run_name=name, tags=tags)
         self.runs[trial] = RunState(run.info.run_id, run.info.artifact_uri, tags=tags)
         return self.runs[trial]

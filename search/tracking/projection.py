@@ -1,7 +1,7 @@
 """A study's records as MLflow runs: one parent for the search, a nested one for each trial.
 
 Which run belongs to which trial is in the runs' own tags, so that a journal shown twice makes no second run. A trial's
-run gets its end status last: one that has it is complete and is not written again.
+run gets its end status last: one that has it is complete and is not written again, but for its scores on the test split.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from search.journal.events import (
     Event,
     SessionEnded,
     SessionStarted,
+    TestScored,
     TrialEvent,
     TrialSuggested,
     WarmStarted,
@@ -27,9 +28,10 @@ from search.journal.events import (
 )
 from search.journal.records import TrialRecord, best_of
 from search.journal.state import StudyState
-from search.tracking.client import ENDED, MLflowExperiment, RunState, Value
+from search.tracking.client import ENDED, NOTE, RUN_NAME, MLflowExperiment, RunState, Value
+from search.tracking.front_page import FrontPage, searched_paths, table_view
 from search.tracking.uri import mlflow_settings, reason
-from search.tracking.values import MAX_TAG, STATUSES, parameters, summary, tags_of
+from search.tracking.values import MAX_TAG, OWN, STATUSES, parameters, run_name, summary, tags_of
 
 if TYPE_CHECKING:
     from search.study.spec import StudySpec
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["RunProjection"]
 
 PARENT = "search"  # the parent's tag, in place of a trial's number
+TEST_IMAGES = OWN + "test_images"  # written with the scores on the test split, so that they are written once
 # What stays wrong however often it is tried; everything else is an outage.
 REFUSED = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
 
@@ -60,7 +63,7 @@ class RunProjection:
     def __init__(self, uri: str, spec: StudySpec, artifact_root: Path, warn: Callable[[str], None]) -> None:
         self._uri, self._spec, self._artifact_root, self._warn = uri, spec, artifact_root, warn
         self._metric, self._mode = spec.objective.metric, spec.objective.mode
-        self._params = parameters(spec.model_dump(mode="json", include={"objective", "searcher", "scheduler", "seed"}))
+        self._paths = searched_paths(spec)
         self._files = {"study.yaml": spec.dump()}
         self._state = StudyState()
         self._records = self._state.records
@@ -72,6 +75,7 @@ class RunProjection:
         self._ended = 0
         self._bests: list[tuple[int, TrialRecord]] = []  # each trial that was the best, and how many had ended by then
         self._costs: list[Value] = []  # when a trial or session ended: a value a minute would be more than one can read
+        self._scored: dict[int, TestScored] = {}
         self._lost: defaultdict[int, dict[int, WorkerLost]] = defaultdict(dict)  # by leg, so that one counts once
         self._store: MLflowExperiment | None = None
         self._changed: set[int] = set()
@@ -90,7 +94,13 @@ class RunProjection:
         """Learn of an event; nothing is written yet."""
         before = self._records.get(event.trial) if isinstance(event, TrialEvent) else None
         self._state.apply(event)
-        if isinstance(event, CostCounted | WarmStarted | ComparisonEvent):
+        if isinstance(event, CostCounted | WarmStarted):
+            return
+        if isinstance(event, ComparisonEvent):
+            if isinstance(event, TestScored):
+                self._scored |= dict.fromkeys(event.scores, event)
+                self._changed |= event.scores.keys()
+            self._parent_changed = True
             return
         if isinstance(event, SessionStarted | SessionEnded):
             self._parent_changed = True
@@ -121,7 +131,7 @@ class RunProjection:
             self._ended += 1
             self._note_cost(record.ended or 0.0)
             incumbent = [self._bests[-1][1]] if self._bests else []
-            if best_of([*incumbent, record], self._metric, self._mode) is record:
+            if record.arm is None and best_of([*incumbent, record], self._metric, self._mode) is record:
                 self._bests.append((self._ended, record))
 
     def _note_cost(self, when: float) -> None:
@@ -147,6 +157,7 @@ class RunProjection:
         with mlflow_settings:
             store = self._connected()
             parent = self._write_search(store, self._session)
+            self.experiment_id = store.id
             for number in sorted(self._changed):
                 self._try_trial(store, parent, self._records[number])
                 self._changed.discard(number)
@@ -158,19 +169,18 @@ class RunProjection:
         if self._store is None:
             spec = self._spec
             self._store = MLflowExperiment(
-                self._uri, spec.study, self._search, self._artifact_root, spec.description, self._warn
-            )
-            self.experiment_id = self._store.id
+                self._uri, spec.study, self._search, self._artifact_root, spec.description, table_view(spec),
+                self._warn,
+            )  # fmt: skip
             self.run_ids |= {int(trial): run.run_id for trial, run in self._store.runs.items() if trial.isdigit()}
         return self._store
 
     def _write_search(self, store: MLflowExperiment, session: SessionStarted) -> RunState:
-        """What is known before any trial: the parent run with its tags, parameters and files."""
+        """What is known before any trial: the parent run with its tags and files."""
         parent = store.runs.get(PARENT)
         if parent is None:
             parent = store.create(PARENT, self._spec.study, float(self._search), self._own_tags() | self._parent_tags)
-        store.log(parent, params={} if parent.described else self._params, tags=self._parent_tags)
-        parent.described = True
+        store.log(parent, tags=self._parent_tags)
         if self._closed is None:
             store.set_status(parent, "RUNNING", None)
         for name, text in sorted(self._files.items()):
@@ -178,14 +188,22 @@ class RunProjection:
         return parent
 
     def _write_outcome(self, store: MLflowExperiment, parent: RunState) -> None:
-        """What follows from the trials: the best one so far, and how the search ended."""
+        """What follows from the trials: the best one so far, what comparisons said, and how the search ended."""
+        page = FrontPage(self._spec, self._state.trials, store.id, self.run_ids)
+        comparisons = self._state.comparisons
+        tags = {NOTE: page.description(comparisons)}
+        values: list[Value] = []
         if self._bests:
-            number = self._bests[-1][1].number
-            values = [("best_objective", best.value(self._metric), best.ended or 0.0, n) for n, best in self._bests]
-            store.log(parent, values, tags={"best_trial": str(number), "best_run_id": self.run_ids.get(number, "")})
-        store.log(parent, self._costs[parent.written :])
+            number, best = self._bests[-1][1].number, f"best_{self._metric}"
+            values = [(best, record.value(self._metric), record.ended or 0.0, n) for n, record in self._bests]
+            tags |= {OWN + "best_trial": str(number), OWN + "best_run_id": self.run_ids.get(number, "")}
+        tags |= {f"{OWN}{c.kind}_winner": c.ended.winner for c in comparisons if c.ended and c.ended.winner}
+        if self._bests:
+            store.describe(page.headline(parent.run_id))
+        store.log(parent, values + self._costs[parent.written :], tags=tags)
         parent.written = len(self._costs)
         if self._closed is not None:
+            store.keep(parent, "leaderboard.md", page.leaderboard())
             status = "FINISHED" if self._closed.reason == "finished" else "KILLED"
             store.set_status(parent, status, self._closed.time)
 
@@ -204,35 +222,47 @@ class RunProjection:
 
     def _write_trial(self, store: MLflowExperiment, parent: RunState, record: TrialRecord) -> None:
         run = store.runs.get(str(record.number))
-        if run is not None and run.status in ENDED:
-            return
+        if run is None or run.status not in ENDED:
+            run = self._write_training(store, parent, run, record)
+        scored = self._scored.get(record.number)
+        if scored is not None and TEST_IMAGES not in run.tags:  # the test split is opened after the run has ended
+            test: list[Value] = [
+                (f"test_{name}", value, scored.time, record.last_epoch)
+                for name, value in scored.scores[record.number].items()
+            ]
+            store.log(run, test, tags={TEST_IMAGES: str(scored.images)})
+
+    def _write_training(
+        self, store: MLflowExperiment, parent: RunState, run: RunState | None, record: TrialRecord
+    ) -> RunState:
         self.written.add(record.number)
         tags = tags_of(record, self._lost[record.number])
+        name = run_name(record)
         if run is None:
             session = self._begun_in[record.number]
             own = self._own_tags() | {"mlflow.parentRunId": parent.run_id}
             own |= {} if session is None else _source_of(session) | _made_with(session)
-            name = f"{record.number:04d} {record.origin}"
             run = store.create(str(record.number), name, record.started or 0.0, own | tags)
             self.run_ids[record.number] = run.run_id
         values: list[Value] = [
-            (name, value, epoch.time, epoch.epoch)
+            (metric, value, epoch.time, epoch.epoch)
             for epoch in record.history[run.written :]
-            for name, value in epoch.metrics.items()
+            for metric, value in epoch.metrics.items()
         ]
         if record.status.ended and record.history:
             last = record.history[-1].epoch
-            row = summary(record, self._metric, self._mode)
-            values += [(name, value, record.ended or 0.0, last) for name, value in row.items()]
-        store.log(run, values, {} if run.described else parameters(record.config), tags)
+            values += [(metric, value, record.ended or 0.0, last) for metric, value in summary(record).items()]
+        params = {} if run.described else parameters(record.config, self._paths)
+        store.log(run, values, params, tags | {RUN_NAME: name})
         if not run.described:
             store.keep(run, "config.yaml", _as_yaml(record.config))
         run.written, run.described = len(record.history), True
         store.set_status(run, STATUSES[record.status], record.ended)
+        return run
 
     def _own_tags(self) -> dict[str, str]:
         return {
-            "resnet_search.study": self._spec.study,
+            OWN + "study": self._spec.study,
             "mlflow.user": _user(),
             "mlflow.source.name": "search.run",
         }
@@ -244,17 +274,17 @@ def _source_of(session: SessionStarted) -> dict[str, str]:
 
 def _lines_of(session: SessionStarted) -> dict[str, str]:
     """What the images and the pretrained weights are."""
-    found = {"resnet_search.images": session.images, "resnet_search.weights": session.weights}
+    found = {OWN + "images": session.images, OWN + "weights": session.weights}
     return {tag: "\n".join(lines)[:MAX_TAG] for tag, lines in found.items() if lines}
 
 
 def _made_with(session: SessionStarted) -> dict[str, str]:
     """Images, code and packages: whether two runs can be compared."""
     return {
-        "resnet_search.session": str(session.session),
-        "resnet_search.fingerprint": session.fingerprint or "",
-        "resnet_search.git": session.git or "",
-        **{f"version.{name}": version for name, version in session.versions.items()},
+        OWN + "session": str(session.session),
+        OWN + "fingerprint": session.fingerprint or "",
+        OWN + "git": session.git or "",
+        **{f"{OWN}version.{name}": version for name, version in session.versions.items()},
     }
 
 

@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,9 @@ from search.tracking.uri import artifact_root, reason, redacted
 if TYPE_CHECKING:
     from search.study.spec import StudySpec
 
-__all__ = ["MLflowTracker", "writer_lock"]
+__all__ = ["ATTACHED", "MLflowTracker", "writer_lock"]
+
+ATTACHED = ("best_config.yaml", "report.html")  # of a study's folder, kept with the search's run where they are there
 
 INTERVAL = 2.0  # seconds; a trial that ends within it is written in one batch
 PATIENCE = 30.0  # seconds for the last batch, when the search is over
@@ -106,10 +108,10 @@ class MLflowTracker:
         self.flush()
         return self._projection.run_ids.get(trial)
 
-    def close(self, best_config: Path | None = None, timeout: float = PATIENCE) -> bool:
-        """Write the rest, the best config with the search's run, and end; false (and a line) if that took too long."""
-        if best_config is not None:
-            self._inbox.put((best_config.name, best_config.read_text(encoding="utf-8")))
+    def close(self, attachments: Iterable[Path] = (), timeout: float = PATIENCE) -> bool:
+        """Write the rest, these texts with the search's run, and end; false (and a line) if that took too long."""
+        for path in attachments:
+            self._inbox.put((path.name, path.read_text(encoding="utf-8")))
         self._closing.set()
         self._needed.set()
         self._wake.set()

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 __all__ = [
-    "SERVERS", "artifact_root", "check_reachable", "connect", "default_uri", "experiment_page", "holds_database",
-    "mlflow_settings", "reason", "redacted", "with_password",
+    "SERVERS", "VIEW_TAG", "artifact_root", "check_reachable", "connect", "default_uri", "experiment_page", "holds_database",
+    "mlflow_settings", "page_of_run", "reason", "redacted", "with_password",
 ]  # fmt: skip
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -38,9 +38,9 @@ SWITCHES = {
 }
 NO_PROXY, LOOPBACK = ("NO_PROXY", "no_proxy"), ("localhost", "127.0.0.1", "::1")  # a proxy never leads back here
 USERS_OWN = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_LOGGING_LEVEL")  # stay where they are set already
-TRAINING_RUNS = (
-    "/#/experiments/{}/runs?workflowType=machine_learning&orderByKey=metrics.%60val_accuracy%60&orderByAsc=false"
-)
+TRAINING = "workflowType=machine_learning"
+VIEW = "resnet_search"  # the name of the view of an experiment's table that front_page.py makes
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"  # where the experiment has it
 MEANINGS = (  # of what SQLAlchemy raises
     (r"table \w+ already exists|no such table|found version None", (
         "it is half made, the program that made it was ended: move it away, then `search.track STUDY` writes it anew"
@@ -112,9 +112,19 @@ class _Settings:
 mlflow_settings = _Settings()
 
 
-def experiment_page(server: str, experiment_id: str) -> str:
-    """Where MLflow's server shows an experiment's runs, the best first; its plain address leads to pages on LLMs."""
-    return redacted(server).rstrip("/") + TRAINING_RUNS.format(experiment_id)
+def experiment_page(server: str, experiment_id: str, has_view: bool = True) -> str:
+    """Where MLflow's server shows an experiment's trials, the best first; its plain address leads to pages on LLMs.
+
+    MLflow refuses an address that names a view which the experiment does not have, as one of an older version of this
+    package does not.
+    """
+    page = f"{redacted(server).rstrip('/')}/#/experiments/{experiment_id}/runs?{TRAINING}"
+    return f"{page}&viewStateShareKey={VIEW}" if has_view else page
+
+
+def page_of_run(experiment_id: str, run_id: str) -> str:
+    """Where a run is, seen from MLflow's other pages."""
+    return f"#/experiments/{experiment_id}/runs/{run_id}?{TRAINING}"
 
 
 def connect(uri: str) -> MlflowClient:

@@ -1,49 +1,69 @@
-"""What a trial's MLflow run says, as plain values: status, parameters, tags and the summary row."""
+"""What a trial's MLflow run says, as plain values: name, status, parameters, tags and the summary row."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from search.journal.error_text import error_summary
 from search.journal.events import WorkerLost
 from search.journal.records import TrialRecord, TrialStatus
-from trainables.config import flatten
-from trainables.result import Mode
+from spaces.space import value_at
 
-__all__ = ["MAX_TAG", "STATUSES", "parameters", "summary", "tags_of"]
+__all__ = ["MAX_TAG", "OWN", "STATUSES", "parameters", "phase", "run_name", "summary", "tags_of"]
 
-# MLflow has five; the tag `trial_state` has ours. SCHEDULED is what waits for a worker or a promotion.
+OWN = "resnet_search."  # the prefix of our tags
+# MLflow has five; the tag `trial_state` has ours. A trial that its scheduler stopped is no failure, and has no red
+# cross. SCHEDULED is what waits for a worker or a promotion.
 STATUSES = {
     TrialStatus.COMPLETED: "FINISHED",
-    TrialStatus.STOPPED: "KILLED",
+    TrialStatus.STOPPED: "FINISHED",
     TrialStatus.DIVERGED: "FAILED",
     TrialStatus.FAILED: "FAILED",
     TrialStatus.RUNNING: "RUNNING",
     TrialStatus.PENDING: "SCHEDULED",
     TrialStatus.PAUSED: "SCHEDULED",
 }
-MAX_PARAMETER, MAX_TAG = 6000, 5000  # characters, MLflow's limits
+MAX_PARAMETER, MAX_TAG = 6000, 5000  # characters, within MLflow's limits
 
 
-def parameters(tree: Mapping[str, Any]) -> dict[str, str]:
-    """A nested dict as MLflow parameters: flat names, values as YAML would write them, cut at MLflow's limit."""
-    return {name: _text(value)[:MAX_PARAMETER] for name, value in flatten(tree).items()}
+def phase(record: TrialRecord) -> str:
+    """What the trial is for: `search`, or the comparison that it is a run of, `refit` or `explain`."""
+    return "search" if record.arm is None else record.origin.partition(":")[0]
 
 
-def _text(value: object) -> str:
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+def run_name(record: TrialRecord) -> str:
+    """Number and origin, what tells the runs of a comparison apart, and how the trial ended unless it completed."""
+    name = f"{record.number:04d} {record.origin}"
+    if record.arm is not None:
+        fold = record.config["data"].get("fold")
+        name += f" seed {record.config['seed']}" + ("" if fold is None else f" fold {fold}")
+    if record.status in (TrialStatus.STOPPED, TrialStatus.DIVERGED, TrialStatus.FAILED):
+        at = f" at epoch {record.last_epoch}" if record.history else ""
+        name += f", {record.status.lower()}{at}"
+    return name
+
+
+def parameters(config: Mapping[str, object], paths: Iterable[str]) -> dict[str, str]:
+    """What a trial's config holds at these paths, as YAML would write it; without those that it does not have."""
+    found: dict[str, str] = {}
+    for path in paths:
+        try:
+            value = value_at(config, path)
+        except LookupError:
+            continue
+        plain = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+        found[path] = plain[:MAX_PARAMETER]
+    return found
 
 
 def tags_of(record: TrialRecord, lost: Mapping[int, WorkerLost]) -> dict[str, str]:
     """What distinguishes trials beside their numbers: where one came from, what happened to it, how it ended, why.
 
     `lost` has the end of each leg whose worker was lost. `legs`, `worker_losses` and `last_worker_error` are only
-    there if the trial took more than one leg.
+    there if the trial took more than one leg. All names begin with `OWN`.
     """
-    tags = {"origin": record.origin, "trial_state": str(record.status)}
+    tags = {"origin": record.origin, "phase": phase(record), "trial_state": str(record.status)}
     if record.leg > 1:
         tags["legs"] = str(record.leg)
     if lost:
@@ -54,28 +74,19 @@ def tags_of(record: TrialRecord, lost: Mapping[int, WorkerLost]) -> dict[str, st
         tags["stop_reason"] = record.stop_reason
     if record.error:
         tags["error"] = record.error[:MAX_TAG]
-    return tags
+    return {OWN + name: value for name, value in tags.items()}
 
 
-def summary(record: TrialRecord, metric: str, mode: Mode) -> dict[str, float]:
-    """One row that says how a trial did, so that trials compare without their curves; empty before the first epoch.
+def summary(record: TrialRecord) -> dict[str, float]:
+    """What the last points of a trial's curves, which MLflow's table shows, do not say; empty before the first epoch.
 
-    `objective` is `metric` at the last epoch and `epochs` how many it took; `best_` and `final_` of the objective,
-    val_accuracy and val_loss; `generalization_gap` is train_accuracy - val_accuracy at the last epoch.
+    `epochs` is how many it took, `trial_seconds` how long they took, without waiting; `generalization_gap` is
+    train_accuracy - val_accuracy at the last epoch.
     """
     if not record.history:
         return {}
     last = record.history[-1].metrics
-    row = {"objective": record.value(metric), "epochs": float(len(record.history))}
-    better: dict[str, Callable[[Iterable[float]], float]] = {
-        metric: max if mode == "max" else min,
-        "val_accuracy": max,
-        "val_loss": min,
-    }
-    for name, best in better.items():
-        finite = [value for e in record.history if math.isfinite(value := e.metrics.get(name, math.nan))]
-        if name in last and finite:
-            row |= {f"best_{name}": best(finite), f"final_{name}": last[name]}
+    row = {"epochs": float(len(record.history))}
     if "train_accuracy" in last and "val_accuracy" in last:
         row["generalization_gap"] = last["train_accuracy"] - last["val_accuracy"]
     row["trial_seconds"] = sum(e.metrics.get("seconds", 0.0) for e in record.history)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from search.journal.records import TrialRecord, TrialStatus, ranked
+from search.journal.reference import reference
 from search.study.spec import StudySpec
 from trainables.config import flatten
 
-__all__ = ["STYLES", "against_reference", "print_leaderboard", "reference"]
+__all__ = ["STYLES", "print_leaderboard"]
 
 STYLES = {
     TrialStatus.PENDING: "dim",
@@ -29,23 +30,6 @@ SHOWN = {
     "optimizer.kind": "", "optimizer.lr": "lr", "optimizer.weight_decay": "wd", "schedule.kind": "",
     "augment.strength": "aug", "augment.policy": "", "model.frozen_stages": "frozen", "batch_size": "batch",
 }  # fmt: skip
-
-
-def reference(spec: StudySpec, records: Iterable[TrialRecord]) -> tuple[str, float] | None:
-    """Name and final value of the study's first recipe, the published one; None until it has completed."""
-    for record in records:
-        if record.number == 0 and record.status is TrialStatus.COMPLETED and record.recipe is not None:
-            return record.recipe, record.value(spec.objective.metric)
-    return None
-
-
-def against_reference(spec: StudySpec, records: Iterable[TrialRecord], best: TrialRecord) -> str:
-    """The gain of `best` over the reference, to be appended to its value; empty if there is none to compare with."""
-    found = reference(spec, records)
-    if found is None or best.number == 0:
-        return ""
-    name, value = found
-    return f", {best.value(spec.objective.metric) - value:+.4f} against {name}"
 
 
 def print_leaderboard(spec: StudySpec, trials: Sequence[TrialRecord], console: Console, most: int = 10) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from search.journal.result import StudyResult
-from search.tracking.uri import experiment_page, redacted
+from search.tracking.uri import default_uri, experiment_page
 from trainables.config.plugins import allowed_plugins
 
 __all__ = [
@@ -52,14 +52,18 @@ def all_checks(folder: Path) -> str:
     return f"{program('python')} -m search.check {shlex.quote(folder.name)}{elsewhere(folder.parent)}{plugins()}"
 
 
-def open_mlflow(uri: str, study: str, experiment_id: str | None = None) -> str:
-    """How to look at what MLflow keeps at `uri` of a study; `experiment_id` is MLflow's, if it is known."""
-    if uri.startswith(("http:", "https:")):
-        return f"open {experiment_page(uri, experiment_id) if experiment_id else redacted(uri)}"
-    if uri.startswith("sqlite:///"):
+def open_mlflow(uri: str, folder: Path, experiment_id: str | None = None) -> str:
+    """How to look at what MLflow keeps at `uri` of the study in a folder.
+
+    `experiment_id` is MLflow's, if it is known. A password in the URI is in the environment, as the search had it.
+    """
+    if uri.startswith(("http:", "https:")) and experiment_id:
+        return f"open {experiment_page(uri, experiment_id)}"
+    command = f"{program('python')} -m search.ui {shlex.quote(folder.name)}{elsewhere(folder.parent)}{plugins()}"
+    if uri.startswith("sqlite:///") and uri != default_uri(folder.parent):
         path = Path(uri.removeprefix("sqlite:///"))
-        return f"{program('mlflow')} ui --backend-store-uri sqlite:///{shown(path)}"
-    return f"{program('python')} -m search.ui {study}"  # which has the password from the environment, as the search had
+        return f"MLFLOW_TRACKING_URI=sqlite:///{shown(path)} {command}"
+    return command
 
 
 def after_search(result: StudyResult, folder: Path, compare: str, where: str = "") -> Iterator[str]:

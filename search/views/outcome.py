@@ -43,7 +43,7 @@ def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
         say(console, f"{what}, so there is no best config; every result is in {shown(folder)}")
     elif (folder / "best_config.yaml").exists() and not submitted:
         say(console, f"best config: {shown(folder / 'best_config.yaml')} (trial {best.number})\n\nnext:")
-        for line in after_search(result, folder, open_mlflow(default_uri(out), folder.name)):
+        for line in after_search(result, folder, open_mlflow(default_uri(out), folder)):
             say(console, f"  {line}")
     if result.spending.counted:
         say(console, f"cost: {spent_of(result.spending.spent, spec.budget.max_cost)}")

@@ -95,6 +95,8 @@ def write_optuna(study: optuna.Study, path: Path) -> None:
         copy = optuna.create_study(storage=storage, study_name=study.study_name, directions=study.directions)
         if study.metric_names:
             copy.set_metric_names(study.metric_names)
+        for name, value in study.user_attrs.items():
+            copy.set_user_attr(name, value)
         copy.add_trials(study.get_trials(deepcopy=False))
 
 

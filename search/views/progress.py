@@ -17,10 +17,11 @@ from search.journal.cost import spent_of
 from search.journal.error_text import error_summary
 from search.journal.events import Event, SessionEnded, SessionStarted, TrialEnded, WorkerLost
 from search.journal.records import TrialRecord, TrialStatus, best_of
+from search.journal.reference import against_reference
 from search.journal.state import StudyState
 from search.study.spec import StudySpec
 from search.views.console import say
-from search.views.leaderboard import STYLES, against_reference
+from search.views.leaderboard import STYLES
 
 __all__ = ["Progress", "counted", "duration"]
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 from mlflow.entities import Run
@@ -41,15 +42,24 @@ def contents(uri: str) -> dict[str, object]:
     names = {parent.info.run_id: "parent", **{run.info.run_id: number for number, run in children.items()}}
     found_in: dict[str, object] = {}
     for run in (parent, *children.values()):
-        tags = {k: str(names.get(v, v)) for k, v in run.data.tags.items()}
+        tags = {tag: without_ids(text, names) for tag, text in run.data.tags.items()}
         histories = {
             name: sorted((m.step, m.timestamp, repr(m.value)) for m in client.get_metric_history(run.info.run_id, name))
             for name in run.data.metrics
         }
-        files = sorted(f.path for f in client.list_artifacts(run.info.run_id))
+        files = {
+            f.path: without_ids(Path(client.download_artifacts(run.info.run_id, f.path)).read_text(), names)
+            for f in client.list_artifacts(run.info.run_id)
+        }
         times = (run.info.start_time, run.info.end_time)
         found_in[str(names[run.info.run_id])] = (run.info.status, times, tags, run.data.params, histories, files)
     return found_in
+
+
+def without_ids(text: str, names: Mapping[str, object]) -> str:
+    for run_id, name in names.items():
+        text = text.replace(run_id, str(name))
+    return text
 
 
 class Server:

@@ -33,12 +33,12 @@ def tracked(folder: Path, uri: str) -> RunProjection:
     return track_study(folder, uri, "--tracking-uri", Console(file=io.StringIO()))[1]
 
 
-def as_searched(uri: str, out: Path, events: Sequence[Event], best_config: Path | None = None) -> dict[str, object]:
+def as_searched(uri: str, out: Path, events: Sequence[Event], attachments: Sequence[Path] = ()) -> dict[str, object]:
     """What a search itself writes to MLflow."""
     tracker = MLflowTracker(uri, SPEC, out)
     for event in events:
         tracker(event)
-    assert tracker.close(best_config)
+    assert tracker.close(attachments)
     return contents(uri)
 
 
@@ -54,7 +54,7 @@ def test_the_verb_writes_what_the_search_would_have_and_twice_is_once(
 ) -> None:
     folder = write_study(tmp_path / "runs" / "sample", SPEC, EVENTS)
     (folder / "best_config.yaml").write_text("config: {}\n")
-    searched = as_searched(store, tmp_path, EVENTS, folder / "best_config.yaml")
+    searched = as_searched(store, tmp_path, EVENTS, [folder / "best_config.yaml"])
     done = typed(track, "sample", "--tracking-uri", other)
     assert (done.returncode, done.stderr) == (0, "")
     assert "holds 5 trials as the journal does, all written now" in done.stdout

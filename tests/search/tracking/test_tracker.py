@@ -39,11 +39,11 @@ def test_a_new_store_is_made_and_the_best_config_is_kept_with_the_search(tmp_pat
         tracker(event)
     run_id = tracker.run_id(0)
     assert tracker.run_id(99) is None
-    assert tracker.close(tmp_path / "best_config.yaml")
+    assert tracker.close([tmp_path / "best_config.yaml"])
     parent, children = runs_of(uri)
     assert (run_id, tracker.experiment_id) == (children[0].info.run_id, parent.info.experiment_id)
     names = [file.path for file in connect(uri).list_artifacts(parent.info.run_id)]
-    assert sorted(names) == ["best_config.yaml", "study.yaml"]
+    assert sorted(names) == ["best_config.yaml", "leaderboard.md", "study.yaml"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best_config.yaml", "mlartifacts", "mlflow.db", "sample"]
 
 
