@@ -20,7 +20,7 @@ VERBS = {
     "explain": ("search.explain", "Which change bought how much, from a baseline to the best config."),
     "export": ("search.export", "Write the config of the best trial, or of any other."),
     "track": ("search.track", "Bring an MLflow up to date with a study."),
-    "ui": ("search.ui", "Open MLflow on a study's trials."),
+    "ui": ("search.ui", "Open a study in the browser: MLflow, report, optuna-dashboard."),
     "train": ("trainables.train", "Train a config: one trial again, without Ray or MLflow."),
     "evaluate": ("trainables.evaluate", "Score a trained model on the validation or test split."),
     "compare": ("trainables.compare", "Compare configs over fresh seeds."),

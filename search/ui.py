@@ -82,8 +82,10 @@ def ui(
         command = [sys.executable, "-m", "mlflow", "ui", "--port", str(there), "--workers", "1"]
         # Not on the command line, since a database's URI holds its password.
         variables = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
-        _serve(command, there, name, f"MLflow cannot show {redacted(uri)}", announce, variables)
-        server.shutdown()
+        try:
+            _serve(command, there, name, f"MLflow cannot show {redacted(uri)}", announce, variables)
+        finally:
+            server.shutdown()
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -91,7 +93,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _QuietHandler(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base's name for it)
         """Not a line for each request."""
 
 
@@ -140,6 +142,8 @@ def _serve(
         if page is None:
             raise ConfigError.single("STUDY", study, trouble)
         announce(page)
+        if "#" not in page:
+            typer.echo(f"MLflow has nothing of {study} yet")
         process.communicate()
     except KeyboardInterrupt:
         return
@@ -152,14 +156,15 @@ def _page(process: subprocess.Popen[str], port: int, study: str) -> str | None:
     """Where the study's trials are, or the server's address if it has none; None if it does not answer in time."""
     server = f"http://127.0.0.1:{port}"
     query = urllib.parse.urlencode({"experiment_name": study})
+    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get-by-name?{query}"
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"{server}/api/2.0/mlflow/experiments/get-by-name?{query}", timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=10) as answer:
                 found = json.load(answer)["experiment"]
         except urllib.error.HTTPError as error:
             if error.code == 404:
-                return f"{server} (MLflow has nothing of it yet)"
+                return server
         except OSError:  # not up yet
             pass
         else:

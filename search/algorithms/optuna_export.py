@@ -120,15 +120,13 @@ def new_study(mode: Mode, name: str, storage: BaseStorage) -> optuna.Study:
     return optuna.create_study(study_name=name, direction=direction, storage=storage)
 
 
-def optuna_study(
-    spec: StudySpec, records: Iterable[TrialRecord], storage: BaseStorage | None = None
-) -> optuna.Study:
+def optuna_study(spec: StudySpec, records: Iterable[TrialRecord], storage: BaseStorage | None = None) -> optuna.Study:
     """A search by whatever searcher as an Optuna study, in memory unless there is a storage, for Optuna's own tools.
 
     Parameters have their `readable_names`. A trial outside the space, as a recipe may be, has no parameters. A diverged
-    trial has one value at step 0, worse than every finite value of the search by a tenth of their spread. A trial's user
-    attributes hold `trial` (our number), `origin`, `status` and `stop_reason`; the study's say what it is and what was
-    found.
+    trial has one value at step 0, worse than every finite value of the search by a tenth of their spread. User
+    attributes of a trial hold `trial` (our number), `origin`, `status` and `stop_reason`; those of the study say what
+    it is and what was found.
     """
     metric, mode = spec.objective.metric, spec.objective.mode
     ordered = sorted(records, key=lambda record: record.number)

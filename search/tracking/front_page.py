@@ -79,7 +79,9 @@ class FrontPage:
         parts = [self._best_line()]
         if self._best is not None:
             found = parameters(self._best.config, self._paths)
-            parts.append(_markdown(["setting", "best"], [[f"`{path}`", _short(value)] for path, value in found.items()]))
+            parts.append(
+                _markdown(["setting", "best"], [[f"`{path}`", _short(value)] for path, value in found.items()])
+            )
             parts.append(
                 "`python -m trainables.train best_config.yaml`, with the file from Artifacts, trains it again. "
                 f"`python -m search.export {self._spec.study} --trial N` writes the config of another trial."

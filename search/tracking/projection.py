@@ -1,7 +1,8 @@
 """A study's records as MLflow runs: one parent for the search, a nested one for each trial.
 
 Which run belongs to which trial is in the runs' own tags, so that a journal shown twice makes no second run. A trial's
-run gets its end status last: one that has it is complete and is not written again, but for its scores on the test split.
+run gets its end status last: one that has it is complete and is not written again, but for its scores on the test
+split.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from search.journal.state import StudyState
 from search.tracking.client import ENDED, NOTE, RUN_NAME, MLflowExperiment, RunState, Value
 from search.tracking.front_page import FrontPage, searched_paths, table_view
 from search.tracking.uri import mlflow_settings, reason
-from search.tracking.values import MAX_TAG, OWN, STATUSES, parameters, run_name, summary, tags_of
+from search.tracking.values import OWN, STATUSES, lines_of, made_with, parameters, run_name, source_of, summary, tags_of
 
 if TYPE_CHECKING:
     from search.study.spec import StudySpec
@@ -109,10 +110,10 @@ class RunProjection:
                 self._search = self._search or repr(event.time)
                 self._session, self._closed = event, None
                 self._parent_tags = {
-                    **_source_of(event),
+                    **source_of(event),
                     **self._parent_tags,
-                    **_made_with(event),
-                    **_lines_of(event),
+                    **made_with(event),
+                    **lines_of(event),
                 }
             else:
                 self._closed = event
@@ -197,7 +198,9 @@ class RunProjection:
             number, best = self._bests[-1][1].number, f"best_{self._metric}"
             values = [(best, record.value(self._metric), record.ended or 0.0, n) for n, record in self._bests]
             tags |= {OWN + "best_trial": str(number), OWN + "best_run_id": self.run_ids.get(number, "")}
-        tags |= {f"{OWN}{c.kind}_winner": c.ended.winner for c in comparisons if c.ended and c.ended.winner}
+        for comparison in comparisons:
+            if comparison.kind == "refit" and comparison.ended is not None:
+                tags[OWN + "refit_winner"] = comparison.ended.winner or "none"
         if self._bests:
             store.describe(page.headline(parent.run_id))
         store.log(parent, values + self._costs[parent.written :], tags=tags)
@@ -241,7 +244,7 @@ class RunProjection:
         if run is None:
             session = self._begun_in[record.number]
             own = self._own_tags() | {"mlflow.parentRunId": parent.run_id}
-            own |= {} if session is None else _source_of(session) | _made_with(session)
+            own |= {} if session is None else source_of(session) | made_with(session)
             run = store.create(str(record.number), name, record.started or 0.0, own | tags)
             self.run_ids[record.number] = run.run_id
         values: list[Value] = [
@@ -266,26 +269,6 @@ class RunProjection:
             "mlflow.user": _user(),
             "mlflow.source.name": "search.run",
         }
-
-
-def _source_of(session: SessionStarted) -> dict[str, str]:
-    return {"mlflow.source.git.commit": session.git} if session.git else {}
-
-
-def _lines_of(session: SessionStarted) -> dict[str, str]:
-    """What the images and the pretrained weights are."""
-    found = {OWN + "images": session.images, OWN + "weights": session.weights}
-    return {tag: "\n".join(lines)[:MAX_TAG] for tag, lines in found.items() if lines}
-
-
-def _made_with(session: SessionStarted) -> dict[str, str]:
-    """Images, code and packages: whether two runs can be compared."""
-    return {
-        OWN + "session": str(session.session),
-        OWN + "fingerprint": session.fingerprint or "",
-        OWN + "git": session.git or "",
-        **{f"{OWN}version.{name}": version for name, version in session.versions.items()},
-    }
 
 
 def _as_yaml(tree: Mapping[str, Any]) -> str:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 __all__ = [
-    "SERVERS", "VIEW_TAG", "artifact_root", "check_reachable", "connect", "default_uri", "experiment_page", "holds_database",
-    "mlflow_settings", "page_of_run", "reason", "redacted", "with_password",
+    "SERVERS", "VIEW_TAG", "artifact_root", "check_reachable", "connect", "default_uri", "experiment_page",
+    "holds_database", "mlflow_settings", "page_of_run", "reason", "redacted", "with_password",
 ]  # fmt: skip
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")

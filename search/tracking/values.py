@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 
 from search.journal.error_text import error_summary
-from search.journal.events import WorkerLost
+from search.journal.events import SessionStarted, WorkerLost
 from search.journal.records import TrialRecord, TrialStatus
 from spaces.space import value_at
 
-__all__ = ["MAX_TAG", "OWN", "STATUSES", "parameters", "phase", "run_name", "summary", "tags_of"]
+__all__ = [
+    "OWN", "STATUSES", "lines_of", "made_with", "parameters", "phase", "run_name", "source_of", "summary", "tags_of",
+]  # fmt: skip
 
 OWN = "resnet_search."  # the prefix of our tags
 # MLflow has five; the tag `trial_state` has ours. A trial that its scheduler stopped is no failure, and has no red
@@ -91,3 +93,24 @@ def summary(record: TrialRecord) -> dict[str, float]:
         row["generalization_gap"] = last["train_accuracy"] - last["val_accuracy"]
     row["trial_seconds"] = sum(e.metrics.get("seconds", 0.0) for e in record.history)
     return row
+
+
+def source_of(session: SessionStarted) -> dict[str, str]:
+    """MLflow's own tag of the code's version."""
+    return {"mlflow.source.git.commit": session.git} if session.git else {}
+
+
+def lines_of(session: SessionStarted) -> dict[str, str]:
+    """What the images and the pretrained weights are."""
+    found = {OWN + "images": session.images, OWN + "weights": session.weights}
+    return {tag: "\n".join(lines)[:MAX_TAG] for tag, lines in found.items() if lines}
+
+
+def made_with(session: SessionStarted) -> dict[str, str]:
+    """Images, code and packages: whether two runs can be compared."""
+    return {
+        OWN + "session": str(session.session),
+        OWN + "fingerprint": session.fingerprint or "",
+        OWN + "git": session.git or "",
+        **{f"{OWN}version.{name}": version for name, version in session.versions.items()},
+    }

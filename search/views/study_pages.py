@@ -24,7 +24,8 @@ __all__ = ["StudyPages"]
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}}
+<style>:root{{color-scheme:light dark}}
+body{{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem}}
 dt{{margin-top:1rem;font-weight:600}}dd{{margin:0}}</style>
 <h1>{name}</h1><p>{found}</p><dl>{entries}</dl></html>"""
 

@@ -7,13 +7,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from search.journal.comparisons import Comparison
 from search.journal.events import (
+    Arm,
+    ComparisonEnded,
+    ComparisonStarted,
     CostCounted,
     Decided,
     EpochReported,
     Event,
     SessionEnded,
     SessionStarted,
+    TestOpened,
+    TestScored,
     TrialEnded,
     TrialResumed,
     TrialStatus,
@@ -170,6 +176,39 @@ def priced_events(spec: StudySpec) -> list[Event]:
         else:
             told.append(event)
     return told
+
+
+def refit_events(spec: StudySpec) -> list[Event]:
+    """The sample's events, and a session that compares trial 4 with the recipe over one seed, and tests both."""
+    began = START + 200
+    arms = tuple(
+        Arm(
+            name=name,
+            role=role,
+            config=spec.trial_config({"optimizer": {"lr": lr}}).model_dump(mode="json"),
+            trial=trial,
+        )
+        for name, role, lr, trial in (("trial-4", "finalist", 0.005, 4), ("naive", "reference", 0.01, None))
+    )
+    started = ComparisonStarted(
+        comparison=1, kind="refit", arms=arms, reference="naive", first_seed=1000, most_runs=1, time=began
+    )
+    runs: list[Event] = []
+    for trial, arm in enumerate(arms, len(ENDINGS)):
+        config = Comparison(started).config(arm, 0)
+        runs += [
+            TrialSuggested(trial=trial, origin=f"refit:{arm.name}", values=None, config=config, time=began + trial),
+            *list(trial_events(spec, trial, TrialStatus.COMPLETED))[1:],
+        ]
+    numbers = tuple(range(len(ENDINGS), len(ENDINGS) + len(arms)))
+    scores = {trial: {"loss": 0.5, "accuracy": 0.1 * trial} for trial in numbers}
+    return [
+        *sample_events(spec), SessionStarted(session=2, time=began, versions={}), started, *runs,
+        ComparisonEnded(comparison=1, reason="decided", winner="trial-4", time=began + 50),
+        TestOpened(comparison=1, trials=numbers, time=began + 51),
+        TestScored(comparison=1, images=269, scores=scores, time=began + 52),
+        SessionEnded(session=2, reason="finished", time=began + 60),
+    ]  # fmt: skip
 
 
 def first_session(events: Sequence[Event]) -> list[Event]:

@@ -73,7 +73,7 @@ def test_a_search_from_the_command_to_the_exported_config(tmp_path: Path, typed:
     assert of_best.data.params["optimizer.kind"] == best.config["optimizer"]["kind"]
 
     assert not (tmp_path / "mlruns").exists()
-    for said in ("best config: runs/synthetic/best_config.yaml", "python -m trainables.train", "mlflow ui"):
+    for said in ("best config: runs/synthetic/best_config.yaml", "python -m trainables.train", "python -m search.ui"):
         assert said in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 

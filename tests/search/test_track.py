@@ -58,7 +58,9 @@ def test_the_verb_writes_what_the_search_would_have_and_twice_is_once(
     done = typed(track, "sample", "--tracking-uri", other)
     assert (done.returncode, done.stderr) == (0, "")
     assert "holds 5 trials as the journal does, all written now" in done.stdout
-    assert done.stdout.splitlines()[1].endswith("mlflow ui --backend-store-uri sqlite:///other/mlflow.db")
+    opened = done.stdout.splitlines()[1]
+    assert opened.startswith("compare the trials: MLFLOW_TRACKING_URI=sqlite:///other/mlflow.db ")
+    assert opened.endswith("python -m search.ui sample")
     assert contents(other) == searched
     runs = {run.info.run_id for run in runs_of(other)[1].values()}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", other)

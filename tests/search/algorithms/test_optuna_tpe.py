@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from search.algorithms.optuna_export import optuna_study
+from search.algorithms.optuna_export import optuna_study, readable_names
 from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.optuna_tpe import OptunaSearcher, tpe_sampler
 from search.algorithms.searchers.random import RandomSearcher
@@ -165,7 +165,8 @@ def test_the_optuna_study_tells_how_each_trial_ended() -> None:
         TrialState.RUNNING,
     ]  # fmt: skip
     assert [t.user_attrs["trial"] for t in trials] == [t.number for t in trials] == list(range(6))
-    assert [t.params for t in trials] == [{}, *values[1:]]
+    names = readable_names(study_spec.parsed_space)
+    assert [t.params for t in trials] == [{}, *({names[key]: v for key, v in drawn.items()} for drawn in values[1:])]
     assert (trials[1].value, trials[1].intermediate_values) == (0.7, {1: 0.5, 3: 0.7})
     assert trials[1].duration is not None
     assert trials[1].duration.total_seconds() == 10
@@ -175,3 +176,15 @@ def test_the_optuna_study_tells_how_each_trial_ended() -> None:
     assert math.isfinite(worst)
     assert trials[3].user_attrs["status"] == "DIVERGED"
     assert study.best_trial.number == 1
+
+
+def test_a_dashboard_reads_paths_and_the_branch_only_where_it_must() -> None:
+    sgd = Space((Entry("optimizer.lr", Float(0.1, 1.0)), Entry("optimizer.momentum", Float(0.8, 0.9))))
+    adam = Space((Entry("optimizer.lr", Float(1e-4, 1e-2)),))
+    space = Space((Entry("optimizer.kind", Choice(("sgd", "adam"), (sgd, adam))), Entry("seed", Choice((1, 2)))))
+    assert list(readable_names(space).values()) == [
+        "optimizer.kind", "optimizer.lr (sgd)", "optimizer.momentum", "optimizer.lr (adam)", "seed",
+    ]  # fmt: skip
+    # Branches of the same name below two choices: nothing but the whole keys tells them apart.
+    twice = Space((Entry("a", Choice(("x", "y"), (adam, adam))), Entry("b", Choice(("x", "y"), (adam, adam)))))
+    assert all(key == name for key, name in readable_names(twice).items())

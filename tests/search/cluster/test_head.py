@@ -124,9 +124,9 @@ def test_mlflow_is_not_opened_where_there_is_nothing_to_show(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(ConfigError, match="no MLflow database yet"):
         ui("digits_resnet8", cluster=None, out=tmp_path, port=None)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@example.org:5000")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:1")
     ui("digits_resnet8", cluster=None, out=tmp_path, port=None)
-    assert capsys.readouterr().out == "digits_resnet8: open http://example.org:5000\n"
+    assert capsys.readouterr().out == "digits_resnet8: open http://127.0.0.1:1\n"
 
 
 def test_a_port_that_is_taken_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

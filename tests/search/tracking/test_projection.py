@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -16,12 +17,13 @@ from search.journal.events import (
     Event,
     SessionEnded,
     SessionStarted,
+    TestScored,
     TrialEnded,
     TrialSuggested,
 )
 from search.journal.records import Epoch, TrialRecord
 from search.tracking.projection import RunProjection
-from search.tracking.uri import connect, default_uri
+from search.tracking.uri import VIEW_TAG, connect, default_uri
 from search.tracking.values import parameters, summary
 from tests.search.mlflow_contents import contents, runs_of
 from tests.search.sample_study import (
@@ -31,6 +33,7 @@ from tests.search.sample_study import (
     START,
     metrics,
     priced_events,
+    refit_events,
     sample_events,
     sample_spec,
     troubled_events,
@@ -87,7 +90,10 @@ def test_every_trial_is_a_run_under_the_search(store: str, tmp_path: Path) -> No
     assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in children.values())
     assert (children[1].info.start_time, children[1].info.end_time) == (int((START + 1) * 1e3), int((START + 2) * 1e3))
     endings = [
-        (run.info.status, *(run.data.tags.get(f"resnet_search.{tag}") for tag in ("trial_state", "stop_reason", "error")))
+        (
+            run.info.status,
+            *(run.data.tags.get(f"resnet_search.{tag}") for tag in ("trial_state", "stop_reason", "error")),
+        )
         for _, run in sorted(children.items())
     ]
     assert endings[:4] == [
@@ -109,6 +115,68 @@ def test_parameters_metrics_and_config_are_the_trials_own(store: str, tmp_path: 
     config = Path(client.download_artifacts(run.info.run_id, "config.yaml"))
     suggested = next(event for event in EVENTS if isinstance(event, TrialSuggested) and event.trial == 4)
     assert load_config(config) == parse_config(suggested.config)
+
+
+def test_the_runs_of_a_comparison_are_apart_and_get_their_test_scores_later(
+    store: str, tmp_path: Path, other: tuple[str, Path]
+) -> None:
+    events = refit_events(SPEC)
+    scored = next(i for i, event in enumerate(events) if isinstance(event, TestScored))
+    for end in (scored, len(events), len(events)):
+        track(store, tmp_path, events[:end])
+    track(*other, events)
+    assert contents(store) == contents(other[0])
+    parent, children = runs_of(store)
+    tags = parent.data.tags
+    assert (tags["resnet_search.best_trial"], tags["resnet_search.refit_winner"]) == ("4", "trial-4")
+    assert parent.data.metrics["best_val_accuracy"] == metrics(4, EPOCHS)["val_accuracy"]  # refit's runs are higher
+    assert "**Refit 1:** winner trial-4; decided" in tags["mlflow.note.content"]
+    assert [run.data.tags["resnet_search.phase"] for _, run in sorted(children.items())] == ["search"] * 6 + [
+        "refit"
+    ] * 2
+    assert [children[n].info.run_name for n in (6, 7)] == ["0006 refit:trial-4 seed 1000", "0007 refit:naive seed 1000"]
+    assert [children[n].data.params for n in (6, 7)] == [{"optimizer.lr": "0.005"}, {"optimizer.lr": "0.01"}]
+    assert [children[n].data.metrics["test_accuracy"] for n in (6, 7)] == pytest.approx([0.6, 0.7])
+    assert len(connect(store).get_metric_history(children[6].info.run_id, "test_accuracy")) == 1
+
+
+def test_the_experiment_opens_on_the_answer(store: str, tmp_path: Path) -> None:
+    track(store, tmp_path, EVENTS[:6])
+    client = connect(store)
+    experiment = client.get_experiment_by_name("sample")
+    assert experiment is not None
+    view = json.loads(experiment.tags[VIEW_TAG])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`val_accuracy`", False)
+    assert view["selectedColumns"] == ["metrics.`val_accuracy`", "metrics.`epochs`", "params.`optimizer.lr`"]
+    shown = client.search_runs(
+        [experiment.experiment_id], view["searchFilter"], order_by=[f"{view['orderByKey']} DESC"]
+    )
+    track(store, tmp_path, EVENTS)
+    parent, children = runs_of(store)
+    assert [run.info.run_id for run in shown] == [children[0].info.run_id]
+    best = children[4].info.run_id
+    for note in (
+        client.get_experiment(experiment.experiment_id).tags["mlflow.note.content"],
+        parent.data.tags["mlflow.note.content"],
+    ):
+        assert note.startswith(f"**Best: trial [4](#/experiments/{experiment.experiment_id}/runs/{best}?")
+        assert ", val_accuracy 0.6400, +0.0400 against naive.**" in note
+    leaderboard = Path(client.download_artifacts(parent.info.run_id, "leaderboard.md")).read_text().splitlines()
+    assert leaderboard[0] == "| trial | from | epochs | val_accuracy | vs naive | optimizer.lr |"
+    assert [line.split("]")[0] for line in leaderboard[2:]] == [f"| [{n}" for n in (4, 0, 5, 1, 2, 3)]
+    assert leaderboard[2].endswith("| random | 4 | 0.6400 | +0.0400 | 0.005 |")
+
+
+def test_what_a_user_wrote_about_an_experiment_stays(store: str, tmp_path: Path) -> None:
+    client = connect(store)
+    location, tags = (tmp_path / "mlartifacts" / "sample").as_uri(), {"mlflow.note.content": "a sample"}
+    made = client.create_experiment("sample", artifact_location=location, tags=tags)  # as an older version did
+    track(store, tmp_path, EVENTS)
+    assert client.get_experiment(made).tags["mlflow.note.content"].startswith("**Best: trial [4]")
+    client.set_experiment_tag(made, "mlflow.note.content", "mine")
+    track(store, tmp_path, EVENTS)
+    assert client.get_experiment(made).tags["mlflow.note.content"] == "mine"
+    assert VIEW_TAG in client.get_experiment(made).tags
 
 
 def test_a_running_trial_is_written_epoch_by_epoch(store: str, tmp_path: Path) -> None:

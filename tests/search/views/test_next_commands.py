@@ -36,8 +36,15 @@ def test_programs_are_those_of_this_environment(tmp_path: Path, monkeypatch: pyt
 
 def test_how_to_open_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert open_mlflow("https://me:secret@host:5000", "birds") == "open https://host:5000"
-    assert open_mlflow(f"sqlite:///{tmp_path}/runs/mlflow.db", "birds").endswith(
-        "mlflow ui --backend-store-uri sqlite:///runs/mlflow.db"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    birds = tmp_path / "runs" / "birds"
+    assert open_mlflow("https://me:secret@host:5000", birds, "7").startswith(
+        "open https://host:5000/#/experiments/7/runs?"
     )
-    assert open_mlflow("postgresql://me:secret@host/db", "birds").endswith("python -m search.ui birds")
+    for uri in (
+        f"sqlite:///{tmp_path}/runs/mlflow.db", "https://me:secret@host:5000", "postgresql://me:secret@host/db",
+    ):  # fmt: skip
+        assert shlex.split(open_mlflow(uri, birds))[1:] == ["-m", "search.ui", "birds"]
+    assert open_mlflow(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "birds").endswith("search.ui birds --out .")
+    other = open_mlflow(f"sqlite:///{tmp_path}/other.db", birds)
+    assert other.startswith("MLFLOW_TRACKING_URI=sqlite:///other.db ")

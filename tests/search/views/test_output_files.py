@@ -89,6 +89,9 @@ def test_the_optuna_file_holds_every_trial(tmp_path: Path, result: StudyResult) 
     assert study.trials[1].params == {LR: 0.002}
     assert study.trials[1].intermediate_values == {e: metrics(1, e)["val_accuracy"] for e in (1, 2)}
     assert study.direction is optuna.study.StudyDirection.MAXIMIZE
+    assert study.metric_names == ["val_accuracy"]
+    assert study.user_attrs["objective"] == "max val_accuracy"
+    assert study.user_attrs["best"] == "trial 4, val_accuracy 0.6400, +0.0400 against naive"
     assert [p.name for p in tmp_path.iterdir()] == ["optuna_journal.log"]
 
 
