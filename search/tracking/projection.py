@@ -100,7 +100,7 @@ class RunProjection:
         if isinstance(event, ComparisonEvent):
             if isinstance(event, TestScored):
                 self._scored |= dict.fromkeys(event.scores, event)
-                self._changed |= event.scores.keys()
+                self._changed |= event.scores.keys() & self._records.keys()
             self._parent_changed = True
             return
         if isinstance(event, SessionStarted | SessionEnded):

@@ -16,6 +16,8 @@ from mlflow.entities import Run
 
 from search.tracking.uri import connect
 
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"  # `contents` downloads what tests of output would see
+
 
 def runs_of(uri: str, study: str = "sample") -> tuple[Run, dict[int, Run]]:
     """The search's run, and those of its trials by number."""
