@@ -11,11 +11,12 @@ from rich.console import Console
 from search.analysis.finalists import refit_outcome
 from search.journal.cost import spent_of
 from search.journal.records import TrialStatus
+from search.journal.reference import against_reference
 from search.journal.result import StudyResult
 from search.tracking.uri import default_uri
 from search.views.checks import print_alarms
 from search.views.console import say
-from search.views.leaderboard import against_reference, print_leaderboard
+from search.views.leaderboard import print_leaderboard
 from search.views.next_commands import SUBMITTED_BY, after_search, open_mlflow, resume, shown
 from search.views.refit import show_refit
 

@@ -68,7 +68,9 @@ def grace_line(study: object, spec: StudySpec) -> str | None:
         return None
     before, now = change
     epochs = f"{spec.budget.epochs} epoch{'s' * (spec.budget.epochs > 1)}"
-    return f"grace period: {now} instead of {before}, for trials of {epochs}; --set scheduler.grace_period=N sets another"
+    return (
+        f"grace period: {now} instead of {before}, for trials of {epochs}; --set scheduler.grace_period=N sets another"
+    )
 
 
 def combinations_line(spec: StudySpec) -> str | None:

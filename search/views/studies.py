@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.journal.records import TrialStatus
-from search.views.leaderboard import reference
+from search.journal.reference import reference
 from search.views.progress import duration
 from search.views.summary import Overview, look
 from trainables.config import ConfigError
@@ -65,7 +65,9 @@ def data_below(folders: Sequence[Path]) -> list[dict[str, Any]]:
             found.append(data(look(folder)))
         except ConfigError as error:
             found.append({"study": folder.name, "folder": str(folder.absolute()), "error": str(error)})
-    return sorted(found, key=lambda study: (study.get("age_seconds") is None, study.get("age_seconds"), study["folder"]))
+    return sorted(
+        found, key=lambda study: (study.get("age_seconds") is None, study.get("age_seconds"), study["folder"])
+    )
 
 
 def print_studies(studies: Sequence[dict[str, Any]], out: Path, console: Console) -> None:

@@ -18,8 +18,8 @@ from search.journal.error_text import error_summary
 from search.journal.records import TrialRecord, TrialStatus, ranked
 from search.journal.result import StudyResult
 from search.journal.table import column
-from search.views.leaderboard import STYLES
 from search.study.settings import Objective
+from search.views.leaderboard import STYLES
 from spaces import path_of
 from trainables.config import ConfigError, flatten
 from trainables.files import replaced, write_text
@@ -67,8 +67,8 @@ def sorted_trials(result: StudyResult, by: str = BEST) -> list[TrialRecord]:
 
     def place(record: TrialRecord) -> tuple[bool, bool, float, str, int]:
         value = flatten(record.config).get(meant[0])
-        number = isinstance(value, int | float)
-        return value is None, not number, float(value) if number else 0.0, str(value), record.number
+        number = float(value) if isinstance(value, int | float) else None
+        return value is None, number is None, number or 0.0, str(value), record.number
 
     return sorted(result.trials, key=place)
 
@@ -110,7 +110,10 @@ def print_trials(result: StudyResult, trials: Sequence[TrialRecord], console: Co
     """A line for each trial, with as many of the searched settings as fit beside the rest."""
     metric = result.spec.objective.metric
     heads = ["trial", "from", "value", "ended"]
-    lines = [[str(r.number), r.recipe or r.origin, _text(r.value(metric), 4), _ended(r, result.spec.objective)] for r in trials]
+    lines = [
+        [str(r.number), r.recipe or r.origin, _text(r.value(metric), 4), _ended(r, result.spec.objective)]
+        for r in trials
+    ]
     names, left = _short_names(_settings(result)), 0
     configs = [flatten(record.config) for record in trials]
     for path in sorted(names, key=lambda path: [*NAMES, path].index(path)):
