@@ -150,6 +150,6 @@ def plan_study(
     weights = check_weights(spec, images)
     fingerprint = next((store.fingerprint for store in reversed(images.values())), None)
     prior = warm_started(spec, earlier, fingerprint).lines if earlier else ()
-    calibration = calibrate(spec.trial_config({}), default_cache())
+    calibration = calibrate(spec.trial_config({}), default_cache(), concurrent)
     nodes = nodes_now() if spec.resources.prices is not None else {}
     return Plan(spec, concurrent, calibration, nodes, described(images), weights, prior)

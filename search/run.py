@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trainables.cli import Plugins, run_verb
+from trainables.config import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,9 +23,7 @@ __all__ = ["run"]
 
 def run(
     study: Annotated[str, typer.Argument(help="the name of a shipped study, or the path of your own YAML")],
-    data: Annotated[
-        str | None, typer.Option(help="images: cifar10, digits, parquet:PATH, imagefolder:PATH, ...")
-    ] = None,
+    data: Annotated[str | None, typer.Option(help="images: cifar10, parquet:PATH, imagefolder:PATH, ...")] = None,
     trials: Annotated[int | None, typer.Option(help="how many trials, recipes included")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of a whole trial, and so the schedule's length")] = None,
     hours: Annotated[float | None, typer.Option(help="stop the search gracefully after so many hours")] = None,
@@ -62,6 +61,8 @@ def run(
         "concurrent": concurrent, "cpus_per_trial": cpus_per_trial, "gpus_per_trial": _gpus(gpus_per_trial),
         "seed": seed, "sets": sets or [],
     }  # fmt: skip
+    if verbose and not dry_run:
+        raise ConfigError.single("--verbose", True, "must be given together with --dry-run")
     out, prior = (out or Path("runs", "smoke" if smoke else "")).absolute(), warm_start or []
     console = LastingConsole()
     spec = _read(study, overrides, console, smoke=smoke, refit=not no_refit, plugins=plugin or ())
@@ -69,8 +70,9 @@ def run(
         from search.cluster.submit import search_on
 
         code = search_on(
-            cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, storage=storage, warm_start=prior
-        )
+            cluster, spec, out, console, smoke=smoke, fresh=fresh, dry_run=dry_run, verbose=verbose, storage=storage,
+            warm_start=prior,
+        )  # fmt: skip
         sys.exit(code)
     if dry_run:
         print_plan(plan_study(spec, out=out, warm_start=prior), console, verbose=verbose)

@@ -22,8 +22,7 @@ def trials(
         Path | None, typer.Option(help="write them to a .csv, .parquet or .md file, with every searched setting")
     ] = None,
     sort: Annotated[
-        str,
-        typer.Option(help="best, trial, epochs, a metric (val_loss, ...) or a searched setting (optimizer.lr, ...)"),
+        str, typer.Option(help="best, trial, epochs, a metric (val_loss, ...) or a setting (optimizer.lr, ...)")
     ] = "best",
     top: Annotated[int | None, typer.Option(min=1, help="only the first so many")] = None,
     out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),

@@ -68,11 +68,9 @@ def verdict(name: str, reference: str, differences: Sequence[float], metric: str
         more = f"more than {MOST_SEEDS}" if needed is None else f"about {needed}"
         seeds = len(differences)
         return f"{name}: no difference from {reference} can be told with {seeds} seeds, {found}; {more} would be needed"
-    words = {"max": ("better", "worse"), "min": ("worse", "better")}.get(
-        DIRECTIONS.get(metric, ""), ("higher", "lower")
-    )
-    by = sorted((abs(low), abs(high)))
-    word = words[mean < 0]
+    higher = {"max": "better", "min": "worse"}.get(DIRECTIONS.get(metric, ""), "higher")
+    lower = {"better": "worse", "worse": "better"}.get(higher, "lower")
+    by, word = sorted((abs(low), abs(high))), lower if mean < 0 else higher
     return f"{name} is {word} than {reference} by {abs(mean):.4f} [{by[0]:.4f}, {by[1]:.4f}]: decided"
 
 

@@ -45,7 +45,7 @@ RAYS_OWN = re.compile(r" job_manager\.py:\d+ -- |^Running entrypoint for job ") 
 
 def search_on(
     cluster: Path, spec: StudySpec, out: Path, console: Console, *,
-    smoke: bool = False, fresh: bool = False, dry_run: bool = False, storage: str | None = None,
+    smoke: bool = False, fresh: bool = False, dry_run: bool = False, verbose: bool = False, storage: str | None = None,
     warm_start: Sequence[str] = (),
 ) -> int:  # fmt: skip
     """Search on the cluster as a Ray job, show what it prints, and copy its results to `out`; returns its exit code.
@@ -67,7 +67,9 @@ def search_on(
     with head.tunnel(DASHBOARD) as tunnel:
         _check_version(head, tunnel)
         if dry_run:
-            command = _command(head, spec, job, folder, [*options, "--dry-run"], console.width)
+            command = _command(
+                head, spec, job, folder, [*options, "--dry-run", *["--verbose"] * verbose], console.width
+            )
             return head.popen(["bash", "-c", command]).wait()
         client = _client(head, tunnel)
         live = _live_job(client, folder)

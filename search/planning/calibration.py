@@ -1,29 +1,56 @@
-"""How long an epoch takes on this machine, timed before a search."""
+"""How long a search takes on this machine: a few steps are timed beside as many others as there will be trials at once.
+
+Trials that run at once slow each other down, and what else the machine does slows down all of them; so on the CPU a
+process for each of them trains at the same time. How long these take until they train tells how long a search takes.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 
 from search.planning.disk import checkpoint_bytes
 from search.study.spec import StudySpec
-from trainables.config import TrialConfig
+from trainables.config import TrialConfig, parse_config
+from trainables.config.plugins import allow_plugins, allowed_plugins
+from trainables.cpu import available_cpus
 
 __all__ = ["Calibration", "Plan", "calibrate"]
 
 # Enough for a stable rate, little enough to wait for: the second of two short epochs is timed.
-CALIBRATION_STEPS = 3
-CALIBRATION_EVALUATION = 256
+STEPS = 3
+EVALUATION = 256
+START_SECONDS = 20.0  # of a search on an idle machine, where that is not measured
+# Ray's processes, the driver and workers that load Ray beside torch, against a process that loads torch alone.
+STARTS = 3.0
+BETWEEN_TRIALS = 0.3  # seconds that a worker waits for its next trial
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """One epoch's expected seconds on a device to itself (None: not known), and the bytes of one checkpoint."""
+    """What one epoch takes beside the other trials (None: not known), and the bytes of one checkpoint.
+
+    `trial_seconds` is what a trial takes beside its epochs, `start_seconds` what a search does before the first step.
+    """
 
     epoch_seconds: float | None
     checkpoint_bytes: int
+    trial_seconds: float = BETWEEN_TRIALS
+    start_seconds: float = START_SECONDS
+
+    def seconds(self, epochs: float, trials: int, at_once: float) -> float | None:
+        """How long a search of so many epochs and trials takes; None if that is not known."""
+        if self.epoch_seconds is None:
+            return None
+        return self.start_seconds + (epochs * self.epoch_seconds + trials * self.trial_seconds) / at_once
 
 
 @dataclass(frozen=True)
@@ -43,14 +70,50 @@ class Plan:
     prior: tuple[str, ...] = ()
 
 
-def calibrate(config: TrialConfig, cache: Path) -> Calibration:
-    """Time a few steps of `config` on this machine, its device and threads; not for a GPU that only others have."""
+@dataclass(frozen=True)
+class Timing:
+    """Of one process: seconds of an epoch, of the first step beyond a later one, and of what surrounds a trial.
+
+    `ready` is when it began to train, by the clock that all processes of the machine share.
+    """
+
+    epoch: float
+    first: float
+    around: float
+    ready: float
+    checkpoint_bytes: int
+
+
+def calibrate(config: TrialConfig, cache: Path, concurrent: int = 1) -> Calibration:
+    """Time a few steps of `config` on this machine, its device and threads; not for a GPU that only others have.
+
+    Args:
+        config: a trial's, everything decided that it left to the machine.
+        cache: of prepared images.
+        concurrent: how many trials run at once. On a GPU one is timed alone.
+    """
     if config.model.epoch_seconds is not None:
         return Calibration(config.model.epoch_seconds, checkpoint_bytes(config, cache))
     import torch
 
-    if config.execution.device == "cuda" and not torch.cuda.is_available():
-        return Calibration(None, checkpoint_bytes(config, cache))
+    if config.execution.device == "cuda":
+        if not torch.cuda.is_available():
+            return Calibration(None, checkpoint_bytes(config, cache))
+        alone = timed(config, cache)
+        return Calibration(alone.epoch, alone.checkpoint_bytes, BETWEEN_TRIALS + alone.around, START_SECONDS)
+    here = max(1, min(concurrent, available_cpus() // (config.execution.threads or 1)))
+    begun = time.monotonic()
+    timings = _together(config, cache, here) or [timed(config, cache)]  # which says what is wrong, if anything is
+    start = fmean(STARTS * (timing.ready - begun) + timing.first for timing in timings)
+    return Calibration(
+        fmean(timing.epoch for timing in timings), timings[0].checkpoint_bytes,
+        BETWEEN_TRIALS + fmean(timing.around for timing in timings), start,
+    )  # fmt: skip
+
+
+def timed(config: TrialConfig, cache: Path) -> Timing:
+    """Train two short epochs in this process; the second one counts, and so does the second network that is built."""
+    import torch
 
     from trainables.data.images import load_splits
     from trainables.training.execution import configured
@@ -59,20 +122,64 @@ def calibrate(config: TrialConfig, cache: Path) -> Calibration:
     whole = load_splits(config.data, cache)
     images = len(whole.train)
     tree = config.model_dump()
-    tree["data"]["train_samples"] = min(CALIBRATION_STEPS * config.batch_size, images)
-    tree["data"]["val_samples"] = tree["data"]["train_eval_samples"] = CALIBRATION_EVALUATION
+    tree["data"]["train_samples"] = min(STEPS * config.batch_size, images)
+    tree["data"]["val_samples"] = min(EVALUATION, len(whole.val))
+    tree["data"]["train_eval_samples"] = min(EVALUATION, config.data.train_eval_samples)
     tree["epochs"] = 2
     short = TrialConfig.model_validate(tree)
     splits = load_splits(short.data, cache)
     with configured(short.execution):
         run = Run(short, splits)
-        *_, result = run.epochs()
+        ready = time.monotonic()
+        first, result = run.epochs()
+        trained_both = time.monotonic()
+        Run(short, splits)
+        buffer = io.BytesIO()
+        torch.save(run.state_dict(), buffer)
+        around = time.monotonic() - trained_both
     batch = min(short.batch_size, len(splits.train))
     trained = len(splits.train) // batch * batch  # a last batch that is not full is left out
     evaluation = max(result.seconds - trained / result.images_per_second, 0.0)
-    scored = len(splits.val) + min(CALIBRATION_EVALUATION, len(splits.train))
+    scored = len(splits.val) + min(short.data.train_eval_samples, len(splits.train))
     evaluated = len(whole.val) + min(config.data.train_eval_samples, images)
     seconds = images / result.images_per_second + evaluation * evaluated / scored
-    buffer = io.BytesIO()
-    torch.save(run.state_dict(), buffer)
-    return Calibration(seconds, buffer.tell())
+    return Timing(seconds, max(first.seconds - result.seconds, 0.0), around, ready, buffer.tell())
+
+
+def _together(config: TrialConfig, cache: Path, processes: int) -> Sequence[Timing]:
+    """`timed` in so many processes at once; none if one of them failed.
+
+    Processes of their own, not multiprocessing's, which would run a script again that has no `__main__` guard.
+    """
+    work = {"config": config.model_dump(mode="json"), "cache": str(cache), "plugins": list(allowed_plugins())}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command, pipe = [sys.executable, "-m", "search.planning.calibration"], subprocess.PIPE
+    started = [
+        subprocess.Popen(  # noqa: S603 (fixed arguments)
+            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment, text=True
+        )
+        for _ in range(processes)
+    ]
+    try:
+        for process in started:
+            if process.stdin is not None:
+                process.stdin.write(json.dumps(work))
+                process.stdin.close()
+        printed = [process.stdout.read() if process.stdout is not None else "" for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    lines = [text.splitlines()[-1:] for text in printed]
+    return [Timing(**json.loads(line)) for found in lines for line in found] if all(lines) else []
+
+
+def _main() -> None:
+    """What a process of `_together` does: reads its work, prints its timing."""
+    work = json.loads(sys.stdin.read())
+    allow_plugins(work["plugins"])
+    print(json.dumps(asdict(timed(parse_config(work["config"]), Path(work["cache"])))))  # noqa: T201
+
+
+if __name__ == "__main__":
+    _main()

@@ -24,10 +24,12 @@ STARTUP_TRIALS = 4
 CONCURRENT = 2
 BATCH = 16
 RESOLUTION = 64
-# A core trains some 25 to 30 images a second of a ResNet-110 at 32 pixels, 0.26 GFLOP forward each; an epoch may cost
-# about what 384 of them do, and evaluation adds a sixth.
-GFLOP = 98.0
+# A core trains some 25 to 30 images a second of a ResNet-110 at 32 pixels, 0.25 GFLOP forward each; an epoch may cost
+# about what 118 of them do, and evaluation adds a quarter: with the refit some two minutes on two idle cores, and five
+# where half of them is taken.
+GFLOP = 30.0
 FEWEST, MOST = 64, 1024
+SCORED = 40  # at least of the validation images, at most of the training images
 
 
 def shrink(spec: StudySpec) -> StudySpec:
@@ -46,8 +48,8 @@ def shrink(spec: StudySpec) -> StudySpec:
     }
     tree = spec.model_dump()
     shared = caps | {
-        "data.val_samples": _at_most(max(train // 3, FEWEST), null_too=True),
-        "data.train_eval_samples": _at_most(FEWEST),
+        "data.val_samples": _at_most(max(train // 3, SCORED), null_too=True),
+        "data.train_eval_samples": _at_most(SCORED),
     }
     tree["trial"] = _lowered(spec.trial, shared)
     tree["fixed"] = {path: caps[path](value) if path in caps else value for path, value in spec.fixed.items()}

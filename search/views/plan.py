@@ -19,46 +19,77 @@ from search.views.console import say
 from search.views.progress import duration
 from spaces import space_rows
 
-__all__ = ["combinations_line", "grace_line", "print_plan"]
+__all__ = ["about", "combinations_line", "grace_line", "print_plan"]
 
 
-def print_plan(plan: Plan, console: Console) -> None:
-    """Print the resolved study, its space, the expected survivors of each rung, epochs, disk, time and cost."""
-    spec, concurrent, calibration = plan.spec, plan.concurrent, plan.calibration
-    say(console, spec.dump())
+def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
+    """Print time, cost, epochs and survivors, then what they follow from.
+
+    Args:
+        plan: of the search.
+        console: where to print.
+        verbose: print the whole study, its space and the survivors of each rung as well.
+    """
+    spec, calibration = plan.spec, plan.calibration
+    trials = _most_trials(spec)
+    survival = expected_survivors(lambda: build_scheduler(spec), trials, spec.budget.epochs)
+    # Trials that share a GPU share its speed, too.
+    at_once = max(min(plan.concurrent, trials) * min(spec.resources.gpus or 1.0, 1.0), 1.0)
+    seconds, runs = calibration.seconds(survival.epochs, trials, at_once), _refit_runs(spec)
+    both = calibration.seconds(survival.epochs + runs * spec.budget.epochs, trials + runs, at_once)
+    refit = f", then at most {about(both - seconds)} of refit" if runs and both is not None and seconds else ""
+    say(console, _time_line(plan, seconds, refit))
+    if spec.resources.prices is not None:
+        say(console, cost_line(spec, both, plan.nodes))
+    epochs = f"about {survival.epochs:.0f} of the {trials * spec.budget.epochs} without stopping"
+    say(console, f"epochs: {epochs}{f', then at most {runs * spec.budget.epochs} of refit' if runs else ''}")
+    say(console, _survivors_line(spec, survival, trials))
+    disk = needed_bytes(spec, survival, plan.concurrent, calibration.checkpoint_bytes)
+    say(console, f"disk: about {disk / 1e6:,.0f} MB, with checkpoints of {calibration.checkpoint_bytes / 1e6:.1f} MB")
+    say(console, combinations_line(spec) or "combinations in the space: without end")
+    if spec.resources.gpus_per_trial == "auto":
+        say(console, "GPUs a trial: measured when the search starts; planned here with a whole one")
     for line in (*plan.images, *plan.weights, *plan.prior):
         say(console, line)
-    space = Table(title="space", title_justify="left")
-    for column in ("parameter", "values", "when"):
-        space.add_column(column, overflow="fold")
-    for row in space_rows(spec.parsed_space):
-        space.add_row(*row)
-    console.print(space)
-    trials = _most_trials(spec)
-    console.print(combinations_line(spec) or "combinations in the space: without end")
-    survival = expected_survivors(lambda: build_scheduler(spec), trials, spec.budget.epochs)
+    if not verbose:
+        say(console, "the whole study and its space: --dry-run --verbose")
+        return
+    console.print(_space(spec))
     console.print(_survivors(spec, survival))
-    disk = needed_bytes(spec, survival, concurrent, calibration.checkpoint_bytes)
-    console.print(f"epochs in all: about {survival.epochs:.0f} (of {trials * spec.budget.epochs} without stopping)")
-    console.print(
-        f"disk needed: about {disk / 1e6:,.0f} MB, with checkpoints of {calibration.checkpoint_bytes / 1e6:.1f} MB"
-    )
+    say(console, spec.dump())
+
+
+def _refit_runs(spec: StudySpec) -> int:
+    """The most trainings that end the search: its best trials and the first recipe, each with every seed."""
+    return 0 if spec.refit is None else (spec.refit.top + bool(spec.recipes)) * spec.refit.seeds
+
+
+def _time_line(plan: Plan, seconds: float | None, refit: str) -> str:
+    spec, calibration = plan.spec, plan.calibration
     hours = f", cut off after {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
-    if calibration.epoch_seconds is None:  # the head of a cluster, whose GPUs are on other machines
-        seconds = None
-        console.print(f"time: not known, {concurrent} at once: this machine has no GPU to time an epoch on{hours}")
-    else:
-        # Trials that share a GPU share its speed, too.
-        shared = spec.resources.gpus or 1.0
-        seconds = survival.epochs * calibration.epoch_seconds / max(concurrent * min(shared, 1.0), 1.0)
-        console.print(
-            f"time: about {duration(seconds)} with {concurrent} at once ({calibration.epoch_seconds:.2f} s an epoch of "
-            f"the trial defaults, timed alone on this machine), after half a minute to start{hours}"
-        )
-    if spec.resources.gpus_per_trial == "auto":
-        console.print("GPUs a trial: measured when the search starts; planned here with a whole one")
-    if spec.resources.prices is not None:
-        say(console, cost_line(spec, seconds, plan.nodes))
+    at_once = f"{plan.concurrent} trial{'s' * (plan.concurrent > 1)} at once"
+    if seconds is None or calibration.epoch_seconds is None:  # the head of a cluster, whose GPUs are on other machines
+        return f"time: not known, {at_once}: this machine has no GPU to time an epoch on{hours}"
+    epoch = f"{calibration.epoch_seconds:.1g}" if calibration.epoch_seconds < 1 else f"{calibration.epoch_seconds:.0f}"
+    start = f"{about(calibration.start_seconds)} to start, {epoch} s an epoch of the trial defaults"
+    return f"time: about {about(seconds)}{refit}, {at_once}: {start}, timed on this machine as it is now{hours}"
+
+
+def about(seconds: float) -> str:
+    """Seconds in words, no more precise than an estimate is."""
+    if seconds < 85:
+        return f"{max(round(seconds, -1), 10):.0f} s"
+    minutes = seconds / 60
+    if minutes < 85:
+        return f"{minutes if minutes < 9.5 else 5 * round(minutes / 5):.0f} min"
+    hours = minutes / 60
+    return f"{hours:.1f} h" if hours < 9.5 else f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
+
+
+def _survivors_line(spec: StudySpec, survival: Survival, trials: int) -> str:
+    """How many trials get how far, at the rungs that stop some."""
+    parts = [f"{count:.0f} reach epoch {level}" for level, count in survival.reached.items() if round(count) < trials]
+    return f"trials: {trials}, of which about {', '.join([*parts, f'{survival.finished:.0f} the end'])}"
 
 
 def grace_line(study: object, spec: StudySpec) -> str | None:
@@ -68,9 +99,8 @@ def grace_line(study: object, spec: StudySpec) -> str | None:
         return None
     before, now = change
     epochs = f"{spec.budget.epochs} epoch{'s' * (spec.budget.epochs > 1)}"
-    return (
-        f"grace period: {now} instead of {before}, for trials of {epochs}; --set scheduler.grace_period=N sets another"
-    )
+    another = "--set scheduler.grace_period=N sets another"
+    return f"grace period: {now} instead of {before}, for trials of {epochs}; {another}"
 
 
 def combinations_line(spec: StudySpec) -> str | None:
@@ -111,6 +141,15 @@ def cost_line(spec: StudySpec, seconds: float | None, nodes: Mapping[str, int]) 
         return f"{line}; at most {amount(most)}"
     share = f"{100 * most / (rate * seconds / 3600):.0f} %"
     return f"{line}; cut off at {amount(most)}, after about {duration(most / rate * 3600)} and {share} of it"
+
+
+def _space(spec: StudySpec) -> Table:
+    table = Table(title="space", title_justify="left")
+    for column in ("parameter", "values", "when"):
+        table.add_column(column, overflow="fold")
+    for row in space_rows(spec.parsed_space):
+        table.add_row(*row)
+    return table
 
 
 def _survivors(spec: StudySpec, survival: Survival) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,7 @@ def data_below(folders: Sequence[Path]) -> list[dict[str, Any]]:
             found.append(data(look(folder)))
         except ConfigError as error:
             found.append({"study": folder.name, "folder": str(folder.absolute()), "error": str(error)})
-    return sorted(
-        found, key=lambda study: (study.get("age_seconds") is None, study.get("age_seconds"), study["folder"])
-    )
+    return sorted(found, key=lambda study: (study.get("age_seconds", math.inf) or 0.0, study["folder"]))
 
 
 def print_studies(studies: Sequence[dict[str, Any]], out: Path, console: Console) -> None:

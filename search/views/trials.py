@@ -65,10 +65,10 @@ def sorted_trials(result: StudyResult, by: str = BEST) -> list[TrialRecord]:
         known = ", ".join([BEST, TRIAL, EPOCHS, *DIRECTIONS, *settings])
         raise ConfigError.single("--sort", by, f"must be one of {known}")
 
-    def place(record: TrialRecord) -> tuple[bool, bool, float, str, int]:
+    def place(record: TrialRecord) -> tuple[bool, float, str, int]:
         value = flatten(record.config).get(meant[0])
-        number = float(value) if isinstance(value, int | float) else None
-        return value is None, number is None, number or 0.0, str(value), record.number
+        number = float(value) if isinstance(value, int | float) else math.inf
+        return value is None, number, str(value), record.number
 
     return sorted(result.trials, key=place)
 

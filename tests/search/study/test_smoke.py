@@ -78,7 +78,7 @@ def test_a_resnet_110_takes_minutes_on_two_cores() -> None:
     data = spec.trial["data"]
     epochs = len(spec.recipes) * spec.budget.epochs + 2 * (spec.budget.trials - len(spec.recipes))
     seconds = epochs / 2 * (data["train_samples"] / 27 + (data["val_samples"] + data["train_eval_samples"]) / 81)
-    assert seconds < 240
+    assert seconds < 120  # without the start; five minutes where the cores are half taken
 
 
 def test_deeper_networks_see_fewer_images() -> None:
@@ -87,8 +87,8 @@ def test_deeper_networks_see_fewer_images() -> None:
         count: int = shrink(spec).trial_config({}).data.train_samples or 0
         return count
 
-    assert images(8) == images(20) == 1024
-    assert 1024 > images(56) > images(110) > images(1202) == 64
+    assert images(8) == 1024
+    assert 1024 > images(20) > images(56) > images(110) > images(1202) == 64
 
 
 def test_large_images_are_made_small() -> None:
@@ -120,7 +120,7 @@ def test_small_images_keep_their_size() -> None:
 
 def test_what_was_set_is_capped_too() -> None:
     spec = small("cifar10_resnet20", sets=["batch_size=512", "data.train_samples=5000", "optimizer.lr=0.3"], trials=3)
-    assert spec.fixed == {"batch_size": 16, "data.train_samples": 1024, "optimizer.lr": 0.3}
+    assert spec.fixed == {"batch_size": 16, "data.train_samples": 652, "optimizer.lr": 0.3}
     assert spec.budget.trials == 3
     assert small("cifar10_resnet20", sets=["batch_size=4"]).trial_config({}).batch_size == 4
 

@@ -1,4 +1,4 @@
-"""The preview of a search: what is not known is not guessed."""
+"""The preview of a search: the answer first, no more precise than it is, and what is not known is not guessed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 import torch
 from rich.console import Console
 
-from search.planning.calibration import Plan, calibrate
+from search.planning.calibration import Calibration, Plan, calibrate, timed
 from search.planning.resources import resolved_execution
 from search.study.overrides import override
-from search.study.parse import load_study
-from search.views.plan import print_plan
+from search.study.parse import load_study, parse_study, study_tree
+from search.views.plan import about, grace_line, print_plan
 from tests.search.sample_study import IMAGES
+from trainables.config import ConfigError, parse_yaml
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
@@ -23,11 +24,73 @@ def test_an_epoch_on_a_gpu_is_not_timed_where_there_is_none(tmp_path: Path) -> N
     calibration = calibrate(spec.trial_config({}), tmp_path)
     assert calibration.epoch_seconds is None
     assert calibration.checkpoint_bytes > 100_000
-    printed = StringIO()
     priced = override(spec, max_cost=20.0, prices=["head=0.1", "gpu_spot=0.4"])
     prior = ("warm start: 2 of 3 trials",)
-    plan = Plan(priced, 4, calibration, {"head": 1, "gpu_spot": 4}, IMAGES, prior=prior)
-    print_plan(plan, Console(file=printed, width=160))
-    assert "\n".join([*IMAGES, *prior]) in printed.getvalue()
-    assert "time: not known, 4 at once" in printed.getvalue()
-    assert "cost: 1.70 an hour, with 1 head, 4 gpu_spot up now; cut off at 20.00, after 11.8 h" in printed.getvalue()
+    lines = printed(Plan(priced, 4, calibration, {"head": 1, "gpu_spot": 4}, IMAGES, prior=prior))
+    assert lines[0] == "time: not known, 4 trials at once: this machine has no GPU to time an epoch on"
+    assert lines[1] == "cost: 1.70 an hour, with 1 head, 4 gpu_spot up now; cut off at 20.00, after 11.8 h"
+    assert {*IMAGES, *prior} < set(lines)
+
+
+def printed(plan: Plan, verbose: bool = False) -> list[str]:
+    text = StringIO()
+    print_plan(plan, Console(file=text, width=80), verbose=verbose)
+    return text.getvalue().splitlines()
+
+
+def test_the_answer_comes_first_and_the_study_only_when_it_is_asked_for() -> None:
+    spec = override(load_study("digits_resnet8"), hours=2)
+    calibration = Calibration(0.437, 620_000, trial_seconds=0.5, start_seconds=24.0)
+    lines = printed(Plan(spec, 2, calibration, {}, IMAGES))
+    # 24 s, and half of what 86 epochs and 16 trials take; the refit trains 3 configs with 5 seeds.
+    assert lines[:3] == [
+        "time: about 50 s, then at most 30 s of refit, 2 trials at once: 20 s to start, 0.4 s an epoch of the trial "
+        "defaults, timed on this machine as it is now, cut off after 2 h",
+        "epochs: about 86 of the 144 without stopping, then at most 135 of refit",
+        "trials: 16, of which about 10 reach epoch 3, 8 the end",
+    ]
+    assert lines[-1] == "the whole study and its space: --dry-run --verbose"
+    alone = printed(Plan(spec.model_copy(update={"refit": None}), 2, calibration, {}, IMAGES))
+    assert not any("refit" in line for line in alone)
+    assert not any(line.startswith("study:") for line in lines)
+    verbose = printed(Plan(spec, 2, calibration, {}, IMAGES), verbose=True)
+    assert verbose[:3] == lines[:3]
+    start = verbose.index("study: digits_resnet8")
+    assert parse_study(parse_yaml("\n".join(verbose[start:]), "study")) == spec
+    assert "trials that reach it" in "\n".join(verbose)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (2, "10 s"), (24, "20 s"), (84, "80 s"), (100, "2 min"), (560, "9 min"), (700, "10 min"), (4000, "65 min"),
+        (5400, "1.5 h"), (40_000, "11 h"), (400_000, "5 days"),
+    ],
+)  # fmt: skip
+def test_an_estimate_is_no_more_precise_than_it_is(seconds: float, words: str) -> None:
+    assert about(seconds) == words
+
+
+def test_trials_share_what_there_is_and_start_once() -> None:
+    calibration = Calibration(10.0, 1, trial_seconds=1.0, start_seconds=30.0)
+    assert calibration.seconds(epochs=20, trials=10, at_once=2) == 30 + (200 + 10) / 2
+    assert Calibration(None, 1).seconds(20, 10, 2) is None
+
+
+def test_processes_beside_each_other_are_timed(tmp_path: Path) -> None:
+    spec = resolved_execution(load_study("digits_resnet8"), cuda=False, cpus_per_trial=1)
+    config = spec.trial_config({})
+    both = calibrate(config, tmp_path, concurrent=2)
+    assert both.epoch_seconds is not None
+    assert min(both.epoch_seconds, both.trial_seconds, both.start_seconds) > 0
+    assert both.checkpoint_bytes == pytest.approx(timed(config, tmp_path).checkpoint_bytes, rel=0.01)
+    broken = config.model_copy(update={"data": config.data.model_copy(update={"source": f"imagefolder:{tmp_path}/no"})})
+    with pytest.raises(ConfigError, match="imagefolder"):
+        calibrate(broken, tmp_path, concurrent=2)
+
+
+def test_a_shortened_grace_period_is_said() -> None:
+    tree = study_tree("cifar10_resnet110")
+    line = grace_line(tree, override(tree, epochs=27))
+    assert line == "grace period: 3 instead of 9, for trials of 27 epochs; --set scheduler.grace_period=N sets another"
+    assert grace_line(tree, override(tree, trials=3)) is None
