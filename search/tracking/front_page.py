@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from search.journal.comparisons import Comparison
 from search.journal.records import TrialRecord, TrialStatus, best_of, ranked
@@ -58,12 +58,14 @@ class FrontPage:
         records: the search's trials.
         experiment_id: MLflow's.
         run_ids: MLflow's run of each trial that has one; the trial's number leads there.
+        comparisons: all of the study.
     """
 
     def __init__(
-        self, spec: StudySpec, records: Sequence[TrialRecord], experiment_id: str, run_ids: Mapping[int, str]
-    ) -> None:
-        self._spec, self._records = spec, records
+        self, spec: StudySpec, records: Sequence[TrialRecord], experiment_id: str, run_ids: Mapping[int, str],
+        comparisons: Sequence[Comparison] = (),
+    ) -> None:  # fmt: skip
+        self._spec, self._records, self._comparisons = spec, records, comparisons
         self._experiment, self._run_ids = experiment_id, run_ids
         self._metric, self._mode = spec.objective.metric, spec.objective.mode
         self._paths = searched_paths(spec)
@@ -71,22 +73,23 @@ class FrontPage:
 
     def headline(self, search_run: str) -> str:
         """The best trial in a line, which leads to the search's run and is the first of the experiment's page."""
+        refit = next((c for c in reversed(self._comparisons) if c.kind == "refit" and c.ended is not None), None)
+        verdict = "" if refit is None else f" Refit: {_verdict(refit)}."
         files = f"[Leaderboard, best settings, files]({page_of_run(self._experiment, search_run)})"
-        return f"{self._best_line()} {files}\n\n{self._spec.description}".strip()
+        return f"{self._best_line()}{verdict} {files}\n\n{self._spec.description}".strip()
 
-    def description(self, comparisons: Sequence[Comparison]) -> str:
+    def description(self) -> str:
         """For the search's run: the best trial and its parameters, the leading trials, and what comparisons said."""
-        parts = [self._best_line()]
+        parts = [self._best_line(), *(self._compared(c) for c in self._comparisons if c.ended is not None)]
         if self._best is not None:
             found = parameters(self._best.config, self._paths)
+            rows = [[f"`{path}`", _short(value)] for path, value in found.items()]
+            parts.append(_markdown(["setting", f"trial {self._best.number}"], rows))
             parts.append(
-                _markdown(["setting", "best"], [[f"`{path}`", _short(value)] for path, value in found.items()])
-            )
-            parts.append(
-                "`python -m trainables.train best_config.yaml`, with the file from Artifacts, trains it again. "
+                "`python -m trainables.train best_config.yaml`, with the file from Artifacts, trains the best config "
+                "again: this one, or the winner of a refit. "
                 f"`python -m search.export {self._spec.study} --trial N` writes the config of another trial."
             )
-        parts += [line for comparison in comparisons if (line := self._compared(comparison))]
         parts.append(self._table(ranked(self._records, self._metric, self._mode)[:SHOWN], ()))
         parts.append(f"All trials with all settings: `leaderboard.md` below Artifacts. {self._spec.description}")
         return "\n\n".join(parts)[:MOST_NOTE]
@@ -102,11 +105,14 @@ class FrontPage:
         return f"**Best: trial {self._link(self._best)}, {self._metric} {self._best.value(self._metric):.4f}{gain}.**"
 
     def _compared(self, comparison: Comparison) -> str:
-        end = comparison.ended
-        if end is None:
-            return ""
-        won = "" if comparison.kind != "refit" else f"winner {end.winner}; " if end.winner else "no winner; "
-        return f"**{comparison.kind.capitalize()} {comparison.number}:** {won}{end.reason}"
+        values, tested = comparison.values(self._metric), comparison.test_values("accuracy")
+        heads = ["arm", "runs", f"mean {self._metric}", *(["mean test accuracy"] if tested else [])]
+        rows = []
+        for arm, found in values.items():
+            row = [arm, str(len(found)), _mean(found.values())]
+            rows.append([*row, _mean(tested.get(arm, {}).values())] if tested else row)
+        verdict = f": {_verdict(comparison)}" if comparison.kind == "refit" else ""
+        return f"**{comparison.kind.capitalize()} {comparison.number}{verdict}**\n\n{_markdown(heads, rows)}"
 
     def _table(self, records: Sequence[TrialRecord], paths: Sequence[str]) -> str:
         against = reference(self._spec, self._records)
@@ -127,6 +133,19 @@ class FrontPage:
     def _link(self, record: TrialRecord) -> str:
         run = self._run_ids.get(record.number)
         return f"[{record.number}]({page_of_run(self._experiment, run)})" if run else str(record.number)
+
+
+def _verdict(refit: Comparison) -> str:
+    if refit.winner is None or refit.ended is None:
+        return "no winner"
+    how = {"decided": "wins", "tie": "leads, a tie"}.get(refit.ended.reason, f"leads ({refit.ended.reason})")
+    return f"{refit.winner.name} {how}"
+
+
+def _mean(values: Iterable[float]) -> str:
+    """Of the runs; "-" without one, or if one has failed."""
+    found = list(values)
+    return _number(sum(found) / len(found), ".4f") if found else "-"
 
 
 def _number(value: float, form: str) -> str:

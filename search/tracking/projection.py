@@ -190,9 +190,9 @@ class RunProjection:
 
     def _write_outcome(self, store: MLflowExperiment, parent: RunState) -> None:
         """What follows from the trials: the best one so far, what comparisons said, and how the search ended."""
-        page = FrontPage(self._spec, self._state.trials, store.id, self.run_ids)
         comparisons = self._state.comparisons
-        tags = {NOTE: page.description(comparisons)}
+        page = FrontPage(self._spec, self._state.trials, store.id, self.run_ids, comparisons)
+        tags = {NOTE: page.description()}
         values: list[Value] = []
         if self._bests:
             number, best = self._bests[-1][1].number, f"best_{self._metric}"

@@ -130,7 +130,11 @@ def test_the_runs_of_a_comparison_are_apart_and_get_their_test_scores_later(
     tags = parent.data.tags
     assert (tags["resnet_search.best_trial"], tags["resnet_search.refit_winner"]) == ("4", "trial-4")
     assert parent.data.metrics["best_val_accuracy"] == metrics(4, EPOCHS)["val_accuracy"]  # refit's runs are higher
-    assert "**Refit 1:** winner trial-4; decided" in tags["mlflow.note.content"]
+    note = tags["mlflow.note.content"]
+    assert "**Refit 1: trial-4 wins**\n\n| arm | runs | mean val_accuracy | mean test accuracy |\n" in note
+    assert "| trial-4 | 1 | 0.6600 | 0.6000 |\n| naive | 1 | 0.6700 | 0.7000 |" in note
+    experiment = connect(store).get_experiment(parent.info.experiment_id)
+    assert "against naive.** Refit: trial-4 wins. [Leaderboard" in experiment.tags["mlflow.note.content"]
     assert [run.data.tags["resnet_search.phase"] for _, run in sorted(children.items())] == ["search"] * 6 + [
         "refit"
     ] * 2
