@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from search.algorithms.schedulers.base import Decision, Promotion, Scheduler
     from search.algorithms.searchers.base import Searcher
-    from search.api import check_study, explain_study, open_study, plan_study, refit_study, run_study
+    from search.api import check_study, explain_study, open_study, plan_study, refit_study, report_study, run_study
     from search.engine.listeners import Listener
     from search.journal.comparisons import Comparison
     from search.journal.events import Event
@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Check", "Comparison", "ConfigError", "Decision", "Event", "Listener", "Plan", "Promotion", "Scheduler",
     "Searcher", "StudyResult", "StudySpec", "TrialRecord", "TrialStatus", "check_study", "explain_study",
-    "load_study", "open_study", "plan_study", "refit_study", "run_study",
+    "load_study", "open_study", "plan_study", "refit_study", "report_study", "run_study",
 ]  # fmt: skip
 
 _MODULES = {
     "search.algorithms.schedulers.base": ("Decision", "Promotion", "Scheduler"),
     "search.algorithms.searchers.base": ("Searcher",),
-    "search.api": ("check_study", "explain_study", "open_study", "plan_study", "refit_study", "run_study"),
+    "search.api": (
+        "check_study", "explain_study", "open_study", "plan_study", "refit_study", "report_study", "run_study",
+    ),
     "search.engine.listeners": ("Listener",),
     "search.journal.comparisons": ("Comparison",),
     "search.journal.events": ("Event",),
@@ -48,7 +50,7 @@ _MODULES = {
     "search.study.spec": ("StudySpec",),
     "trainables.check": ("Check",),
     "trainables.config": ("ConfigError",),
-}
+}  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 

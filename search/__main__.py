@@ -18,6 +18,7 @@ VERBS = {
     "check": ("search.check", "Whether a search's result can be trusted, and what to do next."),
     "refit": ("search.refit", "Train the best trials with fresh seeds, and score the winner on the test split."),
     "explain": ("search.explain", "Which change bought how much, from a baseline to the best config."),
+    "report": ("search.report", "Write a search, or several, as one HTML page."),
     "export": ("search.export", "Write the config of the best trial, or of any other."),
     "track": ("search.track", "Bring an MLflow up to date with a study."),
     "ui": ("search.ui", "Open a study in the browser: MLflow, report, optuna-dashboard."),

@@ -18,6 +18,7 @@ from search.study.resources import Refit
 from search.tracking.uri import default_uri
 from search.views.checks import checked
 from search.views.console import LastingConsole, say
+from search.views.report.page import REPORT, write_report
 from trainables.check import Check
 from trainables.config import ConfigError, validate
 from trainables.config.plugins import allow_plugins
@@ -25,7 +26,7 @@ from trainables.config.plugins import allow_plugins
 if TYPE_CHECKING:
     from search.tune.setup import Setup
 
-__all__ = ["check_study", "explain_study", "open_study", "refit_study"]
+__all__ = ["check_study", "explain_study", "open_study", "refit_study", "report_study"]
 
 
 def open_study(study: str | Path, *, out: str | Path = "runs", plugins: Iterable[str] = ()) -> StudyResult:
@@ -172,3 +173,40 @@ def _compare(
     place, uri = study_storage(None, folder, False, False), tracking_uri or default_uri(folder.parent)
     goal = Goal(comparer, searching=False)
     return search_study(result.spec, folder.parent, place, uri, Objects(listeners=listeners), goal, console)
+
+
+def report_study(
+    *studies: StudyResult | str | Path, to: str | Path | None = None, out: str | Path = "runs",
+    plugins: Iterable[str] = (),
+) -> Path:  # fmt: skip
+    """Write a study, or several side by side, as one HTML page that needs no network; also while a search runs.
+
+    A search writes it at its end, as `report.html` in its folder.
+
+    Args:
+        *studies: results, names below `out`, or paths of folders.
+        to: the file to write; by default `report.html` in the study's folder, or in `out` for several.
+        out: the results folder.
+        plugins: packages whose dotted paths the studies may name.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        ConfigError: if a study cannot be read, or the file cannot be written.
+
+    Example:
+        >>> search.report_study(search.open_study("digits_resnet8"))
+    """
+    if not studies:
+        raise ConfigError.single("studies", [], "must name a study, or several")
+    plugins = tuple(plugins)
+    results = [
+        study if isinstance(study, StudyResult) else open_study(study, out=out, plugins=plugins) for study in studies
+    ]
+    folder = results[0].folder if len(results) == 1 else Path(out)
+    if to is None and folder is None:
+        raise ConfigError.single("to", None, "must name a file: the study is not on disk")
+    path = Path(to) if to is not None else Path(folder or out, REPORT)
+    write_report(results, path)
+    return path

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
-from search.answers import check_study, explain_study, open_study, refit_study
+from search.answers import check_study, explain_study, open_study, refit_study, report_study
 from search.engine.comparing import Comparer
 from search.engine.listeners import Listener
 from search.engine.refit import Refitting
@@ -38,7 +38,10 @@ from trainables.data.store import default_cache, described
 if TYPE_CHECKING:
     from search.tune.setup import Setup
 
-__all__ = ["Plan", "check_study", "explain_study", "open_study", "plan_study", "read_spec", "refit_study", "run_study"]
+__all__ = [
+    "Plan", "check_study", "explain_study", "open_study", "plan_study", "read_spec", "refit_study", "report_study",
+    "run_study",
+]  # fmt: skip
 
 
 def read_spec(

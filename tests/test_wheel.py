@@ -46,10 +46,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_every_module_of_the_wheel_can_be_imported(environment: Path) -> None:
     (wheel,) = environment.glob("*.whl")
-    files = [Path(name) for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")]
+    names = zipfile.ZipFile(wheel).namelist()
+    files = [Path(name) for name in names if name.endswith(".py")]
     modules = [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
     here = {path.relative_to(ROOT) for top in ("search", "spaces", "trainables") for path in (ROOT / top).rglob("*.py")}
     assert set(files) == here
+    assert {f"search/views/report/{name}" for name in ("template.html.j2", "page.css", "page.js")} <= set(names)
     modules = [module for module in modules if not module.endswith("__main__")]
     run(environment / "env/bin/python", "-c", IMPORT_ALL, cwd=environment, text="\n".join(modules))
 
@@ -58,7 +60,7 @@ def test_every_module_of_the_wheel_can_be_imported(environment: Path) -> None:
 def test_the_console_command_lists_its_verbs_and_runs_them(environment: Path) -> None:
     command = environment / "env/bin/resnet-search"
     listed = run(command, "--help", cwd=environment)
-    for verb in ("run", "status", "check", "export", "track", "ui", "train", "evaluate", "compare"):
+    for verb in ("run", "status", "check", "report", "export", "track", "ui", "train", "evaluate", "compare"):
         assert f"  {verb} " in listed
     assert "resnet-search status [OPTIONS]" in run(command, "status", "--help", cwd=environment)
     misspelt = subprocess.run([command, "statsu"], cwd=environment, capture_output=True, text=True, check=False)

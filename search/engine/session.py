@@ -25,6 +25,7 @@ from search.study.spec import StudySpec
 from search.tracking.tracker import ATTACHED, MLflowTracker
 from search.views.output_files import best_config, write_optuna, write_trials
 from search.views.refit import chosen_trial
+from search.views.report.page import REPORT, write_report
 from trainables.config import ConfigError
 from trainables.files import write_text
 
@@ -115,4 +116,5 @@ def _write_outputs(result: StudyResult, tracker: MLflowTracker) -> list[Path]:
         record, chosen, refit = found
         path, run_id = folder / "best_config.yaml", tracker.run_id(record.number)
         write_text(path, best_config(result, record, chosen=chosen, refit=refit, mlflow_run_id=run_id))
+    write_report([result], folder / REPORT, thorough=False)  # in a second, since somebody waits for the end
     return [path for name in ATTACHED if (path := folder / name).exists()]

@@ -38,6 +38,7 @@ class StudyResult:
         finished: whether the budget is used up and every trial has ended.
         finished_before: whether that was so before this call, which then trained nothing.
         trouble: why the search stopped early, other than an interrupt.
+        images: what the last session read, three lines for each source of images.
         weights: what the last session loaded of pretrained weights, two lines for each file.
         comparisons: every refit and explanation in order, with its runs.
     """
@@ -52,6 +53,7 @@ class StudyResult:
     finished: bool = False
     finished_before: bool = False
     trouble: str | None = None
+    images: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     comparisons: list[Comparison] = field(default_factory=list)
 
@@ -64,7 +66,10 @@ class StudyResult:
         )  # fmt: skip
         if (made := state.started) is None:
             return found
-        return replace(found, versions=made.versions, git=made.git, fingerprint=made.fingerprint, weights=made.weights)
+        return replace(
+            found, versions=made.versions, git=made.git, fingerprint=made.fingerprint, images=made.images,
+            weights=made.weights,
+        )  # fmt: skip
 
     def best(self, metric: str | None = None, mode: Mode | None = None) -> TrialRecord | None:
         """The best trial by `BEST_RULE`, by the study's own objective unless another is named; None without one."""

@@ -30,7 +30,7 @@ from trainables.files import write_text
 
 __all__ = ["Mirror"]
 
-OUTPUTS = ("study.yaml", "trials.parquet", "optuna_journal.log", "best_config.yaml")
+OUTPUTS = ("study.yaml", "trials.parquet", "optuna_journal.log", "best_config.yaml", "report.html")
 INTERVAL = 1.0  # seconds between two copies of the journal, more where one takes long
 SHARE = 0.05  # of the time spent copying, at most
 PATIENCE = 60.0  # seconds for the last copies

@@ -13,7 +13,7 @@ from search.tracking.uri import default_uri, experiment_page
 from trainables.config.plugins import allowed_plugins
 
 __all__ = [
-    "SUBMITTED_BY", "after_search", "all_checks", "elsewhere", "open_mlflow", "plugins", "program", "resume", "shown",
+    "SUBMITTED_BY", "after_search", "all_checks", "elsewhere", "open_mlflow", "plugins", "program", "report", "resume", "shown",
 ]  # fmt: skip
 
 SUBMITTED_BY = "RESNET_SEARCH_SUBMITTED"  # set where a search was sent from another machine, which tells what to type
@@ -52,6 +52,12 @@ def all_checks(folder: Path) -> str:
     return f"{program('python')} -m search.check {shlex.quote(folder.name)}{elsewhere(folder.parent)}{plugins()}"
 
 
+def report(folder: Path) -> str:
+    """The command that opens the page of the study in a folder."""
+    python, name = program("python"), shlex.quote(folder.name)
+    return f"{python} -m search.report {name} --open{elsewhere(folder.parent)}{plugins()}"
+
+
 def open_mlflow(uri: str, folder: Path, experiment_id: str | None = None) -> str:
     """How to look at what MLflow keeps at `uri` of the study in a folder.
 
@@ -76,6 +82,7 @@ def after_search(result: StudyResult, folder: Path, compare: str, where: str = "
         where: added to the purpose of training the best trial again.
     """
     python, best = program("python"), result.best()
+    yield f"{report(folder)}   # the whole search on one page"
     if best is not None:
         yield f"{python} -m trainables.train {shown(folder / 'best_config.yaml')}   # the same trial again{where}"
         study, where = shlex.quote(folder.name), f"{elsewhere(folder.parent)}{plugins()}"

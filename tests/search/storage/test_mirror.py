@@ -144,7 +144,7 @@ def test_a_session_leaves_all_of_it_in_the_storage(
     session(out, storage)
     assert has_study(local_storage(storage / "sample"))
     assert contents(storage / "sample") == contents(out / "sample")
-    for name in ("study.yaml", "trials.parquet", "optuna_journal.log", "best_config.yaml"):
+    for name in ("study.yaml", "trials.parquet", "optuna_journal.log", "best_config.yaml", "report.html"):
         assert (storage / "sample" / name).read_bytes() == (out / "sample" / name).read_bytes()
     # Of the trial's checkpoints the last, which is the best, is retained, and is on this machine as well.
     retained = [path.name for path in (storage / "sample" / "checkpoints").rglob("*.pt")]
