@@ -13,7 +13,8 @@ from search.tracking.uri import default_uri, experiment_page
 from trainables.config.plugins import allowed_plugins
 
 __all__ = [
-    "SUBMITTED_BY", "after_search", "all_checks", "elsewhere", "open_mlflow", "plugins", "program", "report", "resume", "shown",
+    "SUBMITTED_BY", "after_search", "all_checks", "elsewhere", "open_mlflow", "plugins", "program", "report", "resume",
+    "shown",
 ]  # fmt: skip
 
 SUBMITTED_BY = "RESNET_SEARCH_SUBMITTED"  # set where a search was sent from another machine, which tells what to type

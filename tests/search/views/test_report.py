@@ -265,7 +265,7 @@ def test_refit_and_explanation_come_from_the_journal() -> None:
     change = shown.table("change")[1]
     assert (change[0], change[1][:7], change[2]) == ("optimizer.lr 0.001 to 0.005", "+0.0200", "2")
     step = ["optimizer.lr 0.001 to 0.005", 0.02, "relative"]
-    assert shown.data[0]["steps"] == [["baseline", 0.6, "absolute"], step, ["best", None, "total"]]
+    assert shown.data[0]["steps"] == [["baseline", 0.605, "absolute"], step, ["best", None, "total"]]
 
 
 WINNER = Candidate("trial 4", 0.643, Estimate(0.618, 0.615, 0.621, 5), "winner", True)
@@ -288,7 +288,7 @@ def test_intervals_are_shown() -> None:
     assert shown.table("config")[1][1:4] == ["0.6430", "0.6180 (0.6150 to 0.6210)", "5"]
     rows = shown.table("change")[1:]
     assert [row[3] for row in rows] == ["", "within the noise"]
-    assert "momentum was never tried" in shown.text
+    assert "Momentum was never tried" in shown.text
     assert [[cell.strip() for cell in rows[1]] for rows in shown.tables if rows[0][1] == "share"] == [
         ["optimizer.lr", "80 %", "70 to 90 %"]
     ]
