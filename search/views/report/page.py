@@ -18,10 +18,10 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from search.journal.reference import reference
 from search.journal.result import StudyResult
 from search.tracking.uri import default_uri
 from search.views.checks import checked
-from search.views.leaderboard import reference
 from search.views.next_commands import after_search, all_checks, open_mlflow, resume, shown
 from search.views.report.answers import Answers, Estimate, answers
 from search.views.report.figures import chart_data

@@ -9,8 +9,8 @@ from statistics import median
 
 from search.journal.cost import spent_of
 from search.journal.records import TrialRecord, TrialStatus, ranked
+from search.journal.reference import reference
 from search.journal.result import StudyResult
-from search.views.leaderboard import reference
 from search.views.progress import counted, duration
 from search.views.report.settings import Setting
 from search.views.trials import why_ended
