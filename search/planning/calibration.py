@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -31,6 +32,7 @@ EVALUATION = 256
 START_SECONDS = 20.0  # of a search on an idle machine, where that is not measured
 # Ray's processes, the driver and workers that load Ray beside torch, against a process that loads torch alone.
 STARTS = 3.0
+MOST_PROCESSES = 16  # of half a gigabyte each
 BETWEEN_TRIALS = 0.3  # seconds that a worker waits for its next trial
 
 
@@ -101,7 +103,7 @@ def calibrate(config: TrialConfig, cache: Path, concurrent: int = 1) -> Calibrat
             return Calibration(None, checkpoint_bytes(config, cache))
         alone = timed(config, cache)
         return Calibration(alone.epoch, alone.checkpoint_bytes, BETWEEN_TRIALS + alone.around, START_SECONDS)
-    here = max(1, min(concurrent, available_cpus() // (config.execution.threads or 1)))
+    here = max(1, min(concurrent, available_cpus() // (config.execution.threads or 1), MOST_PROCESSES))
     begun = time.monotonic()
     timings = _together(config, cache, here) or [timed(config, cache)]  # which says what is wrong, if anything is
     start = fmean(STARTS * (timing.ready - begun) + timing.first for timing in timings)
@@ -131,12 +133,13 @@ def timed(config: TrialConfig, cache: Path) -> Timing:
     with configured(short.execution):
         run = Run(short, splits)
         ready = time.monotonic()
-        first, result = run.epochs()
+        results = list(run.epochs())
         trained_both = time.monotonic()
         Run(short, splits)
         buffer = io.BytesIO()
         torch.save(run.state_dict(), buffer)
         around = time.monotonic() - trained_both
+    first, result = results[0], results[-1]  # the same where it diverges at once
     batch = min(short.batch_size, len(splits.train))
     trained = len(splits.train) // batch * batch  # a last batch that is not full is left out
     evaluation = max(result.seconds - trained / result.images_per_second, 0.0)
@@ -162,9 +165,10 @@ def _together(config: TrialConfig, cache: Path, processes: int) -> Sequence[Timi
     ]
     try:
         for process in started:
-            if process.stdin is not None:
-                process.stdin.write(json.dumps(work))
-                process.stdin.close()
+            with suppress(BrokenPipeError):  # it has failed, which shows below
+                if process.stdin is not None:
+                    process.stdin.write(json.dumps(work))
+                    process.stdin.close()
         printed = [process.stdout.read() if process.stdout is not None else "" for process in started]
     finally:
         for process in started:
