@@ -23,6 +23,7 @@ from search.journal.events import (
 )
 from search.journal.records import Epoch, TrialRecord
 from search.journal.result import StudyResult, collect
+from search.study.overrides import override
 from search.study.parse import load_study
 from search.views.report.answers import (
     Answers,
@@ -176,7 +177,7 @@ def test_nothing_that_a_study_says_is_markup_or_runs() -> None:
 
 
 def test_the_page_of_a_thousand_long_trials_is_below_6_mb() -> None:
-    spec = load_study("digits_resnet8")
+    spec = override(load_study("digits_resnet8"), epochs=100)
     searcher, config = RandomSearcher(spec.parsed_space, 0), spec.trial_config({}).model_dump(mode="json")
     records = []
     for number in range(1000):
