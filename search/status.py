@@ -18,6 +18,8 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from search.analysis.finalists import refit_outcome
+from search.journal.comparisons import Comparison
 from search.journal.cost import amount, spent_of
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.reference import against_reference
@@ -25,8 +27,9 @@ from search.journal.result import StudyResult
 from search.journal.study_folder import find_study, studies_below
 from search.views.checks import print_alarms
 from search.views.leaderboard import print_leaderboard
-from search.views.next_commands import resume, shown
+from search.views.next_commands import resume, shown, verb
 from search.views.progress import counted, duration
+from search.views.refit import refit_sentences
 from search.views.studies import ago, data, data_below, print_studies
 from search.views.summary import Overview, look
 from trainables.cli import Plugins, run_verb
@@ -122,6 +125,8 @@ def _facts(overview: Overview) -> Iterator[tuple[str, str]]:
     yield "trials", f"{ended} of {spec.budget.trials} have ended{states}"
     yield "epochs", f"{sum(len(record.history) for record in trials)} trained"
     yield "best", _best(overview)
+    for comparison in overview.state.comparisons[-1:]:
+        yield comparison.kind, _comparison(overview, comparison)
     if paused := overview.of(TrialStatus.PAUSED):
         at = Counter(record.last_epoch for record in paused)
         yield "paused", ", ".join(f"{at[epoch]} at epoch {epoch}" for epoch in sorted(at))
@@ -130,6 +135,16 @@ def _facts(overview: Overview) -> Iterator[tuple[str, str]]:
         yield "waiting", f"trial{'s' * (len(waiting) > 1)} {numbers}"
     files, size = overview.checkpoints
     yield "disk", f"{decimal(size)} in {files} checkpoint{'s' * (files != 1)}"
+
+
+def _comparison(overview: Overview, comparison: Comparison) -> str:
+    ended, started = sum(run.status.ended for run in comparison.runs), comparison.started
+    if comparison.ended is None:
+        return f"{ended} of at most {len(started.arms) * started.most_runs} runs have ended"
+    if comparison.kind == "refit":
+        outcome = refit_outcome(StudyResult.of(overview.spec, overview.state, overview.folder), comparison)
+        return next(refit_sentences(outcome), "")
+    return f"{ended} runs; {verb('report', overview.folder, '--open')} shows what they say"
 
 
 def _state(overview: Overview) -> str:

@@ -32,9 +32,12 @@ def checkpoint_bytes(config: TrialConfig, cache: Path) -> int:
 
 
 def needed_bytes(spec: StudySpec, survival: Survival, concurrent: int, checkpoint: int) -> int:
-    """What a whole search will hold on disk at its end, when stopped trials have deleted their checkpoints."""
+    """What a whole search will hold on disk at its end, when stopped trials have deleted their checkpoints.
+
+    The runs of its refit are there until the test split was scored.
+    """
     # A paused trial may still run to the end.
-    finished = spec.budget.trials if survival.pauses else survival.finished
+    finished = (spec.budget.trials if survival.pauses else survival.finished) + spec.most_refit_runs
     return RESERVE + round((PER_FINISHED_TRIAL * finished + PER_LIVE_TRIAL * concurrent) * checkpoint)
 
 

@@ -82,6 +82,11 @@ class StudySpec(Section):
         """What is really searched: without fixed paths and without entries whose requirement is not met."""
         return searched(parse_space(self.space), self.trial, self.fixed)
 
+    @property
+    def most_refit_runs(self) -> int:
+        """How many runs the search's last phase takes at most: each finalist's and the reference's."""
+        return 0 if self.refit is None else (self.refit.top + bool(self.recipes)) * self.refit.seeds
+
     def trial_config(self, overrides: Mapping[str, Any]) -> TrialConfig:
         """The config of a trial: the defaults with `overrides` (a point's tree, a recipe's config) laid over them.
 

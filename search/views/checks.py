@@ -14,7 +14,7 @@ from rich.text import Text
 from search.analysis.checks import check_all
 from search.journal.result import StudyResult
 from search.views.console import say
-from search.views.next_commands import all_checks, plugins, program, resume, shown
+from search.views.next_commands import plugins, program, resume, shown, verb
 from trainables.check import Check, alarms
 
 __all__ = ["checked", "checks_json", "print_alarms", "print_checks"]
@@ -69,7 +69,7 @@ def print_alarms(result: StudyResult, console: Console, command: bool = True) ->
     if found and command:
         folder = result.folder or Path("runs", result.spec.study)
         left = f"{len(found) - MOST_ALARMS} more and " if len(found) > MOST_ALARMS else ""
-        say(console, f"{'':<{INDENT}}{all_checks(folder)}   # {left}what to do next")
+        say(console, f"{'':<{INDENT}}{verb('check', folder)}   # {left}what to do next")
 
 
 def checks_json(checks: Sequence[Check]) -> str:

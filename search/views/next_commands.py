@@ -13,8 +13,7 @@ from search.tracking.uri import default_uri, experiment_page
 from trainables.config.plugins import allowed_plugins
 
 __all__ = [
-    "SUBMITTED_BY", "after_search", "all_checks", "elsewhere", "open_mlflow", "plugins", "program", "report", "resume",
-    "shown",
+    "SUBMITTED_BY", "after_search", "elsewhere", "open_mlflow", "plugins", "program", "resume", "shown", "verb",
 ]  # fmt: skip
 
 SUBMITTED_BY = "RESNET_SEARCH_SUBMITTED"  # set where a search was sent from another machine, which tells what to type
@@ -48,15 +47,10 @@ def plugins() -> str:
     return "".join(f" --plugin {package}" for package in allowed_plugins())
 
 
-def all_checks(folder: Path) -> str:
-    """The command that shows every check of the study in a folder."""
-    return f"{program('python')} -m search.check {shlex.quote(folder.name)}{elsewhere(folder.parent)}{plugins()}"
-
-
-def report(folder: Path) -> str:
-    """The command that opens the page of the study in a folder."""
-    python, name = program("python"), shlex.quote(folder.name)
-    return f"{python} -m search.report {name} --open{elsewhere(folder.parent)}{plugins()}"
+def verb(name: str, folder: Path, *options: str) -> str:
+    """A verb on the study in a folder, with options of its own: `verb("report", folder, "--open")`."""
+    words = [program("python"), "-m", f"search.{name}", shlex.quote(folder.name), *options]
+    return f"{' '.join(words)}{elsewhere(folder.parent)}{plugins()}"
 
 
 def open_mlflow(uri: str, folder: Path, experiment_id: str | None = None) -> str:
@@ -66,7 +60,7 @@ def open_mlflow(uri: str, folder: Path, experiment_id: str | None = None) -> str
     """
     if uri.startswith(("http:", "https:")) and experiment_id:
         return f"open {experiment_page(uri, experiment_id)}"
-    command = f"{program('python')} -m search.ui {shlex.quote(folder.name)}{elsewhere(folder.parent)}{plugins()}"
+    command = verb("ui", folder)
     if uri.startswith("sqlite:///") and uri != default_uri(folder.parent):
         path = Path(uri.removeprefix("sqlite:///"))
         return f"MLFLOW_TRACKING_URI=sqlite:///{shown(path)} {command}"
@@ -82,14 +76,13 @@ def after_search(result: StudyResult, folder: Path, compare: str, where: str = "
         compare: the command that shows all trials.
         where: added to the purpose of training the best trial again.
     """
-    python, best = program("python"), result.best()
-    yield f"{report(folder)}   # the whole search on one page"
-    if best is not None:
-        yield f"{python} -m trainables.train {shown(folder / 'best_config.yaml')}   # the same trial again{where}"
-        study, where = shlex.quote(folder.name), f"{elsewhere(folder.parent)}{plugins()}"
+    yield f"{verb('report', folder, '--open')}   # the whole search on one page"
+    if result.best() is not None:
+        config = shown(folder / "best_config.yaml")
+        yield f"{program('python')} -m trainables.train {config}   # the same trial again{where}"
         if result.latest("refit") is None:
-            yield f"{python} -m search.refit {study}{where}   # was it luck? fresh seeds, then the test split"
+            yield f"{verb('refit', folder)}   # was it luck? fresh seeds, then the test split"
         else:
-            yield f"{python} -m search.explain {study}{where}   # which change bought how much"
-        yield f"{python} -m search.export {study} --trial N{where}   # any other trial's config"
+            yield f"{verb('explain', folder)}   # which change bought how much"
+        yield f"{verb('export', folder, '--trial N')}   # any other trial's config"
     yield f"{compare}   # compare the trials"

@@ -35,7 +35,7 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     survival = expected_survivors(lambda: build_scheduler(spec), trials, spec.budget.epochs)
     # Trials that share a GPU share its speed, too.
     at_once = max(min(plan.concurrent, trials) * min(spec.resources.gpus or 1.0, 1.0), 1.0)
-    seconds, runs = calibration.seconds(survival.epochs, trials, at_once), _refit_runs(spec)
+    seconds, runs = calibration.seconds(survival.epochs, trials, at_once), spec.most_refit_runs
     both = calibration.seconds(survival.epochs + runs * spec.budget.epochs, trials + runs, at_once)
     refit = f", then at most {about(both - seconds)} of refit" if runs and both is not None and seconds else ""
     say(console, _time_line(plan, seconds, refit))
@@ -57,11 +57,6 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     console.print(_space(spec))
     console.print(_survivors(spec, survival))
     say(console, spec.dump())
-
-
-def _refit_runs(spec: StudySpec) -> int:
-    """The most trainings that end the search: its best trials and the first recipe, each with every seed."""
-    return 0 if spec.refit is None else (spec.refit.top + bool(spec.recipes)) * spec.refit.seeds
 
 
 def _time_line(plan: Plan, seconds: float | None, refit: str) -> str:

@@ -22,7 +22,7 @@ from search.journal.reference import reference
 from search.journal.result import StudyResult
 from search.tracking.uri import default_uri
 from search.views.checks import checked
-from search.views.next_commands import after_search, all_checks, open_mlflow, resume, shown
+from search.views.next_commands import after_search, open_mlflow, resume, shown, verb
 from search.views.report.answers import Answers, Estimate, answers
 from search.views.report.figures import chart_data
 from search.views.report.settings import Setting
@@ -97,7 +97,7 @@ def _names(results: Sequence[StudyResult]) -> list[str]:
 def _commands(result: StudyResult) -> list[tuple[str, str]]:
     """What to type next, and what for."""
     folder = result.folder or Path("runs", result.spec.study)
-    lines = [f"{all_checks(folder)}   # every check, and what to do"]
+    lines = [f"{verb('check', folder)}   # every check, and what to do"]
     if not result.finished:
         lines.insert(0, f"{resume(folder)}   # continue the search")
     lines = [*after_search(result, folder, open_mlflow(default_uri(folder.parent), folder)), *lines]

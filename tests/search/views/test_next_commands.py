@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from search.views.next_commands import elsewhere, open_mlflow, program, report, resume, shown
+from search.views.next_commands import elsewhere, open_mlflow, program, resume, shown, verb
 
 
 def test_paths_are_as_short_as_they_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,7 +23,14 @@ def test_paths_are_as_short_as_they_can_be_typed(tmp_path: Path, monkeypatch: py
 def test_the_commands_that_go_on_and_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert shlex.split(resume(tmp_path / "runs" / "s"))[1:] == ["-m", "search.run", "runs/s/study.yaml"]
-    assert shlex.split(report(tmp_path / "a b"))[1:] == ["-m", "search.report", "a b", "--open", "--out", "."]
+    assert shlex.split(verb("report", tmp_path / "a b", "--open"))[1:] == [
+        "-m",
+        "search.report",
+        "a b",
+        "--open",
+        "--out",
+        ".",
+    ]
     assert shlex.split(resume(tmp_path / "s"))[3:] == ["s/study.yaml", "--out", "."]
 
 
