@@ -27,13 +27,16 @@ class Finalist:
     """An arm of a refit and the objective over its runs.
 
     `searched` is the value that it had in the search, None for a reference that was not part of it. `interval` is None
-    with fewer than two runs. `verdict` is `winner`, `tie`, `behind ...`, or why it was dropped; empty while open.
+    with fewer than two runs. `luck` is how much better it was in the search than over fresh seeds, in the objective's
+    unit; negative if it was worse; None where either is not known. `verdict` is `winner`, `tie`, `behind ...`, or why
+    it was dropped; empty while open.
     """
 
     arm: Arm
     searched: float | None
     values: tuple[float, ...]
     interval: Interval | None
+    luck: float | None
     verdict: str
 
 
@@ -46,8 +49,7 @@ class RefitOutcome:
         finalists: the arms, best first; the reference among them.
         winner: the arm that won, None without one.
         decision: `decided`, `tie`, `none`, or `open` while it is under way.
-        luck: how much better the winner was in the search than over fresh seeds, in the objective's unit; negative if
-            it was worse; None where it was not part of the search.
+        favorite: the arm that was the best of them in the search; None if none was part of it.
         gain: the winner's paired difference to the reference on validation, positive if better.
         test: the winner on the test split, over its networks; None before it was opened.
         test_gain: its paired difference to the reference there, positive if better.
@@ -60,7 +62,7 @@ class RefitOutcome:
     finalists: tuple[Finalist, ...]
     winner: Finalist | None
     decision: str
-    luck: float | None
+    favorite: Finalist | None
     gain: Interval | None
     test: Interval | None
     test_gain: Interval | None
@@ -109,7 +111,8 @@ def refit_outcome(result: StudyResult, comparison: Comparison) -> RefitOutcome:
         interval = mean_interval(runs, race.test_share)
         if arm.name == found.leader:
             interval = best_interval(runs, 1 + len(tied), race.mode, race.test_share)
-        return Finalist(arm, before, tuple(runs.values()), _bounded(interval, metric), verdict)
+        luck = None if before is None or interval is None else sign * (before - interval.mean)
+        return Finalist(arm, before, tuple(runs.values()), _bounded(interval, metric), luck, verdict)
 
     def merit(one: Finalist) -> tuple[bool, float]:
         mean = sum(one.values) / len(one.values) if one.values else math.nan
@@ -117,15 +120,14 @@ def refit_outcome(result: StudyResult, comparison: Comparison) -> RefitOutcome:
 
     finalists = sorted(map(finalist, comparison.started.arms), key=merit)
     winner = next((one for one in finalists if comparison.winner and one.arm.name == comparison.winner.name), None)
-    luck = None
-    if winner is not None and winner.searched is not None and winner.interval is not None:
-        luck = sign * (winner.searched - winner.interval.mean)
+    known = [(sign * one.searched, one) for one in finalists if one.searched is not None]
+    favorite = max(known, key=lambda pair: pair[0])[1] if known else None
     decision = ("tie" if found.decision == "open" else found.decision) if ended else "open"
     gain = _gain(comparison, winner, values, sign, race.test_share)
     test, test_gain, images = _on_test(comparison, winner, metric, race.test_share)
     before = sum(c.opened is not None for c in result.comparisons if c.number < comparison.number)
     return RefitOutcome(
-        comparison, metric, tuple(finalists), winner, decision, luck, gain, test, test_gain, images, before
+        comparison, metric, tuple(finalists), winner, decision, favorite, gain, test, test_gain, images, before
     )
 
 

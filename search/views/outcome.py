@@ -18,7 +18,7 @@ from search.views.checks import print_alarms
 from search.views.console import say
 from search.views.leaderboard import print_leaderboard
 from search.views.next_commands import SUBMITTED_BY, after_search, open_mlflow, resume, shown
-from search.views.refit import show_refit
+from search.views.refit import chosen_trial, show_refit
 
 __all__ = ["print_outcome"]
 
@@ -31,7 +31,7 @@ def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
     Returns:
         The exit code: 0; 1 if every trial failed or the search could not continue, 130 if it was interrupted.
     """
-    spec, folder, best = result.spec, out / result.spec.study, result.best()
+    spec, folder, chosen = result.spec, out / result.spec.study, chosen_trial(result)
     failed = result.finished and FAILURES.issuperset(trial.status for trial in result.trials)
     submitted = SUBMITTED_BY in os.environ
     if result.finished_before:
@@ -39,11 +39,12 @@ def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
     print_leaderboard(spec, result.trials, console)
     if (refit := result.latest("refit")) is not None:
         show_refit(refit_outcome(result, refit), console)
-    if best is None:
+    if chosen is None:
         what = "every trial failed or diverged" if failed else "no trial ran to its end"
         say(console, f"{what}, so there is no best config; every result is in {shown(folder)}")
     elif (folder / "best_config.yaml").exists() and not submitted:
-        say(console, f"best config: {shown(folder / 'best_config.yaml')} (trial {best.number})\n\nnext:")
+        which = f"trial {chosen[0].number}" + ", the refit's winner" * (chosen[2] is not None)
+        say(console, f"best config: {shown(folder / 'best_config.yaml')} ({which})\n\nnext:")
         for line in after_search(result, folder, open_mlflow(default_uri(out), folder)):
             say(console, f"  {line}")
     if result.spending.counted:

@@ -79,14 +79,14 @@ def refit_sentences(outcome: RefitOutcome) -> Iterator[str]:
             if tied
             else (f"{name} is the best, but not beyond doubt")
         )
-    if winner.searched is not None and winner.interval is not None and outcome.luck is not None:
-        half = (winner.interval.high - winner.interval.low) / 2
-        amount = _amount(abs(outcome.luck), metric)
-        what = f"{amount} of it luck" if outcome.luck > 0 else f"{amount} of bad luck"
-        yield (
-            f"{name}: {winner.searched:.4f} in the search, {winner.interval.mean:.4f} ± {half:.4f} over "
-            f"{len(winner.values)} seeds: {what}"
-        )
+    for one in [winner] if outcome.favorite is winner else [outcome.favorite, winner]:
+        if one is not None and one.searched is not None and one.interval is not None and one.luck is not None:
+            half, amount = (one.interval.high - one.interval.low) / 2, _amount(abs(one.luck), metric)
+            what = f"{amount} of it luck" if one.luck > 0 else f"{amount} of bad luck"
+            yield (
+                f"{one.arm.name}: {one.searched:.4f} in the search, {one.interval.mean:.4f} ± {half:.4f} over "
+                f"{len(one.values)} seeds: {what}"
+            )
     if outcome.gain is not None:
         yield f"against {reference}: {_difference(outcome.gain)} on validation"
     if outcome.test is not None:
@@ -139,7 +139,7 @@ def refit_provenance(outcome: RefitOutcome) -> dict[str, Any]:
         "folds": started.folds,
         "in_search": winner and winner.searched,
         "mean": _as_dict(winner.interval if winner else None),
-        "luck": outcome.luck,
+        "luck": winner and winner.luck,
         "reference": started.reference,
         "gain": _as_dict(outcome.gain),
         "test": _as_dict(outcome.test),

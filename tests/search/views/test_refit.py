@@ -38,7 +38,7 @@ def test_a_clear_winner(result: StudyResult) -> None:
     searched_value = result.trials[8].value("val_accuracy")
     assert outcome.decision == "decided"
     assert outcome.winner is not None
-    assert outcome.luck == pytest.approx(searched_value - 0.9025)
+    assert outcome.winner.luck == pytest.approx(searched_value - 0.9025)
     assert (outcome.gain.mean, outcome.test_gain.mean) == pytest.approx((0.4, 0.4))  # type: ignore[union-attr]
     text = "\n".join(refit_sentences(outcome))
     assert "trial-8 wins" in text
@@ -74,7 +74,7 @@ def test_bad_luck_one_seed_and_diverged_runs(result: StudyResult) -> None:
     assert "of bad luck" in "\n".join(refit_sentences(refit_outcome(unlucky, unlucky.comparisons[0])))
     single = refit_of(result, {"trial-8": [0.99], "plain": [0.5]}, "trial-8")
     outcome = refit_outcome(single, single.comparisons[0])
-    assert (outcome.luck, outcome.gain, outcome.winner.interval) == (None, None, None)  # type: ignore[union-attr]
+    assert (outcome.winner.luck, outcome.gain, outcome.winner.interval) == (None, None, None)  # type: ignore[union-attr]
     assert "-" in printed(single)
     none = refit_of(result, {"trial-8": [math.nan] * 3, "plain": [math.nan] * 3}, None)
     assert "there is no winner" in "\n".join(refit_sentences(refit_outcome(none, none.comparisons[0])))
