@@ -89,7 +89,7 @@ def test_with_four_at_a_time_no_trial_is_lost_or_repeated(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_real_training_gives_the_same_numbers_however_often_it_was_killed(tmp_path: Path) -> None:
     options = ("--trials", "4", "--epochs", "4", "--concurrent", "1", "--set", "data.train_samples=600")
-    options += ("--set", "resources.checkpoint_minutes=0.005")  # saved within epochs, too
+    options += ("--no-refit", "--set", "resources.checkpoint_minutes=0.005")  # saved within epochs, too
     study = Path("digits_resnet8")
     run(study, tmp_path / "whole", *options)
     for lines in (3, 6):
