@@ -64,7 +64,8 @@ def _as_refit(result: StudyResult, refit: Comparison, name: str) -> Check | None
         return None
     over = f"{winner.arm.name} over {len(winner.values)} fresh seeds"
     text = f"{over}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] against {reference.name}"
-    if gain.low > 0:
+    tied = any(one.arm.name == reference.name and one.verdict.startswith("tie") for one in outcome.finalists)
+    if gain.low > 0 and not tied:
         return Check(name, "ok", text)
     step = f"python -m search.refit {{study}} --seeds {2 * refit.started.most_runs}{{plugins}}"
     return Check(name, "warning", f"not better beyond doubt: {text}", step)

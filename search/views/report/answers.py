@@ -78,10 +78,12 @@ class Verdict:
 class StepRow:
     """A change on the way from a baseline to the best, or changes told together, and what they gained (more is better).
 
-    `verdict` says in words whether that is beyond noise, and how it goes together with other changes.
+    `label` is short, for the chart. `verdict` says in words whether that is beyond noise, and how it goes together with
+    other changes.
     """
 
     change: str
+    label: str
     gain: Estimate
     verdict: str = ""
 
@@ -206,6 +208,8 @@ def _explanation(result: StudyResult) -> Explanation | None:
         low, high = (end if math.isfinite(end) else None for end in (row.gain.low, row.gain.high))
         alone = verdicts.get(row.changes[0], "") if len(row.changes) == 1 else ""
         verdict = "within the noise" if row.gain.within_noise else alone
-        rows.append(StepRow(", ".join(row.changes), Estimate(row.gain.value, low, high, found.seeds), verdict))
+        gain = Estimate(row.gain.value, low, high, found.seeds)
+        label = f"{len(row.changes)} changes" if len(row.changes) > 1 else row.changes[0].partition(" (")[0]
+        rows.append(StepRow(", ".join(row.changes), label, gain, verdict))
     notes = (*explanation_sentences(found, comparison), *untried(result))
     return Explanation(comparison.started.arms[0].name, found.start, tuple(rows), notes)

@@ -80,5 +80,5 @@ def _steps(found: Answers, sign: float) -> list[list[Any]]:
     if (told := found.explanation) is None:
         return []
     start = [told.baseline, short(told.start, DIGITS), "absolute"]
-    steps = [[step.change, short(sign * step.gain.mean, DIGITS), "relative"] for step in told.steps]
+    steps = [[step.label, short(sign * step.gain.mean, DIGITS), "relative"] for step in told.steps]
     return [start, *steps, ["best", None, "total"]]

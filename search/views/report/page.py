@@ -131,7 +131,8 @@ def _signed(value: float) -> str:
 
 
 def _capitalized(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """A sentence with a capital letter, unless it begins with the name of a setting or a trial."""
+    return text[:1].upper() + text[1:] if text.partition(" ")[0].rstrip(",:").isalpha() else text
 
 
 def _asset(name: str) -> Markup:

@@ -271,8 +271,8 @@ def test_refit_and_explanation_come_from_the_journal() -> None:
 
 WINNER = Candidate("trial 4", 0.643, Estimate(0.618, 0.615, 0.621, 5), "winner", True)
 STEPS = (
-    StepRow("lr", Estimate(0.03, 0.02, 0.04, 5)),
-    StepRow("decay", Estimate(0.01, -0.01, 0.03, 5), "within the noise"),
+    StepRow("lr", "lr", Estimate(0.03, 0.02, 0.04, 5)),
+    StepRow("decay", "decay", Estimate(0.01, -0.01, 0.03, 5), "within the noise"),
 )
 MADE = Answers(
     Verdict(4, "random", 0.64, 4, (("naive", 0.04),), Check("against recipes", "ok", "better by far")),
