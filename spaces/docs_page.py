@@ -75,6 +75,7 @@ def _section(name: str, study: Mapping[str, Any]) -> Iterator[str]:
             ("budget", _words(study["budget"])),
             ("searcher", _words(study["searcher"])),
             ("scheduler", _words(study["scheduler"])),
+            ("refit", _words(study.get("refit") or {"kind": "none"})),
         ],
     )
     yield ""
