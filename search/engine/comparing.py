@@ -94,6 +94,9 @@ def contenders_line(comparer: Comparer, state: StudyState) -> str:
         ConfigError: if there is nothing to compare.
     """
     under_way, found = open_comparison(state, comparer.kind), comparer.contenders(state)
+    last = next((found for found in reversed(state.comparisons) if found.kind == comparer.kind), None)
+    if last is not None and last.ended is not None and not last.is_over:
+        return f"{comparer.kind} {last.number}, whose winner is still to be scored on the test split"
     if under_way is not None:
         started = under_way.started
         found = Contenders(started.arms, started.reference, started.most_runs, started.folds)

@@ -45,7 +45,10 @@ def score_on_test(
     runs = [run for name in names for run in comparison.of_arm(name) if run.status is TrialStatus.COMPLETED]
     paths = {run.number: checkpoint_of(run) for run in runs}
     if gone := [number for number, path in paths.items() if path is None]:
-        rule = "must have their last checkpoints, to be scored on the test split, and these have none: refit again"
+        rule = (
+            "must have their last checkpoints, to be scored on the test split, and these are gone: put them back, or "
+            "start another study with --fresh"
+        )
         raise ConfigError.single("refit", f"trials {', '.join(map(str, gone))}", rule)
     driver.record(TestOpened(comparison=comparison.number, trials=tuple(paths), time=time.time()))
     found = _scores((path for path in paths.values() if path is not None), cache)

@@ -74,10 +74,11 @@ def session_start(
     )  # fmt: skip
 
 
-def resumption(before: StudyResult, started: SessionStarted) -> Iterator[str]:
-    """Lines for the user when a study is continued: how it stands, and what has changed since."""
+def resumption(before: StudyResult, started: SessionStarted, searching: bool = True) -> Iterator[str]:
+    """Lines for the user when a study is continued: how its search stands, if it goes on; what has changed since."""
     ended = sum(record.status.ended for record in before.trials)
-    yield f"continuing: {ended} trials have ended, {len(before.trials) - ended} resume where they were"
+    if searching:
+        yield f"continuing: {ended} trials have ended, {len(before.trials) - ended} resume where they were"
     for line in version_changes(before.versions, started.versions):
         yield f"warning: {line}; numbers may differ from those of the trials before"
     if before.fingerprint != started.fingerprint and before.trials:

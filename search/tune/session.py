@@ -142,9 +142,8 @@ class _Session:
         if mirror is not None:
             mirror.copy_study()
         started = session_start(spec, folder, setup.fingerprint, described(setup.images), setup.weights)
-        if past:
-            for line in resumption(before, started):
-                say(self.console, line)
+        for line in resumption(before, started, self.goal.searching) if past else ():
+            say(self.console, line)
         state = StudyState()
         progress = Progress(spec, state, self.console)
         deciders = self._deciders(spec)

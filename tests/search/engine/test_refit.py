@@ -15,7 +15,7 @@ from search.algorithms.schedulers.registry import build_scheduler
 from search.algorithms.searchers.random import RandomSearcher
 from search.algorithms.searchers.registry import build_searcher
 from search.analysis.finalists import refit_outcome
-from search.engine.comparing import Comparer
+from search.engine.comparing import Comparer, contenders_line
 from search.engine.driver import StudyDriver
 from search.engine.reference import reference_arm
 from search.engine.refit import Refitting
@@ -260,3 +260,19 @@ def _completed(spec: StudySpec) -> list[Event]:
         EpochReported(trial=0, epoch=9, metrics={"val_accuracy": 0.5, "train_loss": 1.0}, last=True, time=2.0),
         TrialEnded(trial=0, status=TrialStatus.COMPLETED, time=2.0),
     ]
+
+
+def test_a_refit_that_is_still_to_be_scored_is_not_begun_anew(tmp_path: Path) -> None:
+    spec = study()
+    search_through(session(spec, tmp_path, refitting(spec)))
+    state = StudyState.of(read(tmp_path / "journal"))
+    with_images = {**state.comparisons[0].started.arms[0].config, "model": {"kind": "cifar_resnet", "depth": 8}}
+    arms = tuple(arm.model_copy(update={"config": with_images}) for arm in state.comparisons[0].started.arms)
+    begun = state.comparisons[0].started.model_copy(update={"arms": arms})
+    events = [begun if isinstance(event, ComparisonStarted) else event for event in read(tmp_path / "journal")]
+    unscored = StudyState.of(events)
+    assert not unscored.comparisons[0].is_over
+    assert not unscored.is_over(spec)
+    assert refitting(spec, again=True).contenders(unscored) is None
+    assert "still to be scored" in contenders_line(refitting(spec, again=True), unscored)
+    assert refitting(spec, again=True).contenders(state) is not None
