@@ -125,8 +125,9 @@ def _facts(overview: Overview) -> Iterator[tuple[str, str]]:
     yield "trials", f"{ended} of {spec.budget.trials} have ended{states}"
     yield "epochs", f"{sum(len(record.history) for record in trials)} trained"
     yield "best", _best(overview)
-    for comparison in overview.state.comparisons[-1:]:
-        yield comparison.kind, _comparison(overview, comparison)
+    latest = {comparison.kind: comparison for comparison in overview.state.comparisons}
+    for kind, comparison in latest.items():
+        yield kind, _comparison(overview, comparison)
     if paused := overview.of(TrialStatus.PAUSED):
         at = Counter(record.last_epoch for record in paused)
         yield "paused", ", ".join(f"{at[epoch]} at epoch {epoch}" for epoch in sorted(at))
