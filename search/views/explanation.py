@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.analysis.additive import Estimate
-from search.analysis.explanation import Explanation, explained
+from search.analysis.explanation import Explanation, Step, explained
 from search.analysis.untried import untried
 from search.journal.comparisons import Comparison
 from search.journal.result import StudyResult
@@ -60,11 +60,28 @@ def explanation_sentences(found: Explanation, comparison: Comparison) -> Iterato
         f"from {name} {found.start:.4f} to {found.end:.4f}: {found.total.value:+.4f} {_limits(found.total)}, "
         f"a run's own noise is {found.noise:.4f}"
     )
+    yield from _taken_back(found.steps)
     noise = [change for row in found.rows if row.gain.within_noise for change in row.changes]
     for step in found.steps:
         if step.verdict and step.change not in noise:
             yield f"{step.change}: {step.verdict}"
     yield from found.notes
+
+
+def _taken_back(steps: Sequence[Step]) -> Iterator[str]:
+    """What the best config loses with one change taken back."""
+    known = [step for step in steps if math.isfinite(step.cost.value)]
+    for step in sorted(known, key=lambda step: -step.cost.value):
+        if not step.cost.within_noise:
+            cost = f"{step.cost.value:.4f} [{step.cost.low:.4f}, {step.cost.high:.4f}]"
+            yield f"without {_name(step.change)} the best config loses {cost}"
+    if rest := [_name(step.change) for step in known if step.cost.within_noise]:
+        yield f"without {' or '.join(rest)} alone it loses nothing beyond noise"
+
+
+def _name(change: str) -> str:
+    """The setting that changes, or what of it comes first."""
+    return change.partition(" ")[0]
 
 
 def _limits(estimate: Estimate) -> str:
