@@ -57,6 +57,11 @@ class Refit:
     candidates: tuple[Candidate, ...]
     sentences: tuple[str, ...] = ()
 
+    @property
+    def winner(self) -> Candidate | None:
+        """The one that won, if one has."""
+        return next((one for one in self.candidates if one.won), None)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -12,6 +12,7 @@ from search.journal.records import TrialRecord, TrialStatus, ranked
 from search.journal.reference import reference
 from search.journal.result import StudyResult
 from search.views.progress import counted, duration
+from search.views.refit import chosen_trial
 from search.views.report.settings import Setting
 from search.views.trials import why_ended
 from spaces.domains import domain_text
@@ -65,10 +66,11 @@ def trial_rows(result: StudyResult, settings: Sequence[Setting]) -> list[TrialRo
 
 
 def best_settings(result: StudyResult, settings: Sequence[Setting]) -> list[tuple[str, str, str, str]]:
-    """Name, the best trial's value, the reference recipe's, and the range, of the settings that one of them has."""
-    best = result.best()
-    if best is None:
+    """Name, the best config's value, the reference recipe's, and the range, of the settings that one of them has."""
+    chosen = chosen_trial(result)
+    if chosen is None:
         return []
+    best = chosen[0]
     known = reference(result.spec, result.trials)
     recipe = None if known is None else result.trials[0]
     rows = (
