@@ -112,7 +112,7 @@ def test_test_images_alone_are_scored_by_a_network_of_a_fold(
     data = {**state["config"]["data"], "folds": 5, "fold": 1}
     save_checkpoint({**state, "config": {**state["config"], "data": data}}, tmp_path / "c.pt")
     write(tmp_path / "images", OWN, seed=5)
-    evaluate(tmp_path / "c.pt", data=f"imagefolder:{tmp_path / 'images'}", split="test", cache=tmp_path / "cache")
+    evaluate([tmp_path / "c.pt"], data=f"imagefolder:{tmp_path / 'images'}", split="test", cache=tmp_path / "cache")
     assert "12 images\naccuracy   1.0000" in capsys.readouterr().out
 
 
