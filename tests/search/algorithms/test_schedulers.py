@@ -163,8 +163,9 @@ def test_a_study_that_switches_between_variants_keeps_its_rungs_also_in_a_smoke_
     again = override(switched, sets=["scheduler.kind=asha_promote", "scheduler.grace_period=4"])
     assert again.scheduler.model_dump() == {"kind": "asha_promote", "grace_period": 4, "reduction_factor": 3}
     assert shrink(switched).scheduler == HyperbandSettings(grace_period=1, reduction_factor=3)
+    assert override(switched, epochs=9).scheduler == HyperbandSettings(grace_period=1, reduction_factor=3)
     with pytest.raises(ConfigError, match=r"must be below budget\.epochs"):
-        override(switched, epochs=9)
+        override(switched, epochs=9, sets=["scheduler.grace_period=9"])
 
 
 # --- from a study
