@@ -76,7 +76,7 @@ def refit_study(
 ) -> StudyResult:
     """Train the best trials of a study and a reference with fresh seeds, the same for all, and open the test split.
 
-    Seeds are added until one trial is the best beyond doubt, and who is clearly behind gets no more. Then the winner
+    Seeds are added until one trial is significantly better, and who is clearly behind gets no more. Then the winner
     and the reference are scored on the test split. `StudyResult.latest("refit")` has the runs, and `best_config.yaml`
     becomes the winner's. An interrupted refit is continued by the same call, as it was begun.
 
@@ -172,7 +172,11 @@ def _compare(
 
     place, uri = study_storage(None, folder, False, False), tracking_uri or default_uri(folder.parent)
     goal = Goal(comparer, searching=False)
-    return search_study(result.spec, folder.parent, place, uri, Objects(listeners=listeners), goal, console)
+    objects = Objects(listeners=listeners)
+    found = search_study(result.spec, folder.parent, place, uri, objects, goal, console)
+    if found.trouble is None and found.comparisons == result.comparisons:  # interrupted before its first run
+        raise KeyboardInterrupt
+    return found
 
 
 def report_study(

@@ -124,7 +124,8 @@ def _facts(overview: Overview) -> Iterator[tuple[str, str]]:
     states = f"; {', '.join(counted(trials))}" if trials else ""
     yield "trials", f"{ended} of {spec.budget.trials} have ended{states}"
     yield "epochs", f"{sum(len(record.history) for record in trials)} trained"
-    yield "best", _best(overview)
+    refit = any(found.kind == "refit" and found.ended is not None for found in overview.state.comparisons)
+    yield "best", _best(overview) + ", with one seed; see refit" * refit
     latest = {comparison.kind: comparison for comparison in overview.state.comparisons}
     for kind, comparison in latest.items():
         yield kind, _comparison(overview, comparison)
@@ -144,7 +145,9 @@ def _comparison(overview: Overview, comparison: Comparison) -> str:
         return f"{ended} of at most {len(started.arms) * started.most_runs} runs have ended"
     if comparison.kind == "refit":
         outcome = refit_outcome(StudyResult.of(overview.spec, overview.state, overview.folder), comparison)
-        return next(refit_sentences(outcome), "")
+        first, *_ = [*refit_sentences(outcome), "no winner"]
+        test = outcome.test
+        return first if test is None else f"{first}; test split {test.mean:.4f} [{test.low:.4f}, {test.high:.4f}]"
     return f"{ended} runs; {verb('report', overview.folder, '--open')} shows what they say"
 
 
@@ -157,8 +160,8 @@ def _state(overview: Overview) -> str:
     if overview.holder is not None:
         if last.reason is None:
             return f"running: session {last.number} for {ago(overview.now - last.started)}, {overview.holder}"
-        doing = "is writing its results" if last.reason == "finished" else "is starting, or writing its results"
-        return f"{overview.holder} {doing}; session {last.number} ended {then}"
+        doing = "is writing" if last.reason.endswith("finished") else "is starting, or writing"
+        return f"{overview.holder} {doing} its results; session {last.number} ended {then}"
     if overview.finished:
         return f"finished: session {last.number} ended {then}"
     if last.reason == "killed":

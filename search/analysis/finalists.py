@@ -104,7 +104,7 @@ def refit_outcome(result: StudyResult, comparison: Comparison) -> RefitOutcome:
         elif not ended:
             verdict = ""
         elif arm.name == found.leader:
-            verdict = "winner" if found.decision == "decided" else "best, not beyond doubt"
+            verdict = "winner" if found.decision == "decided" else "best mean, not significantly better"
         else:
             verdict = "tie with the best" if arm.name in tied else "behind"
         before = None if arm.trial is None else searched.get(arm.trial)
@@ -147,6 +147,8 @@ def _gain(
     if winner is None or reference is None or reference.name == winner.arm.name:
         return None
     ours, theirs = ({i: sign * v for i, v in values.get(n, {}).items()} for n in (winner.arm.name, reference.name))
+    if not all(map(math.isfinite, (*ours.values(), *theirs.values()))):  # one of them diverged or failed
+        return None
     return paired_interval(ours, theirs, test_share)
 
 

@@ -57,18 +57,21 @@ def _as_refit(result: StudyResult, refit: Comparison, name: str) -> Check | None
     winner, reference, gain = outcome.winner, refit.reference, outcome.gain
     if winner is None or reference is None or any((r.ended or math.inf) > refit.started.time for r in result.trials):
         return None
-    if winner.arm.name == reference.name:
+    if winner.arm.name in (reference.name, *result.spec.recipes):
         step = "use the recipe, or search further"
-        return Check(name, "warning", f"the refit's winner is {reference.name} itself", step)
+        return Check(name, "warning", f"the refit's winner is the recipe {winner.arm.name}", step)
     if gain is None:
         return None
     over = f"{winner.arm.name} over {len(winner.values)} fresh seeds"
     text = f"{over}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] against {reference.name}"
-    tied = any(one.arm.name == reference.name and one.verdict.startswith("tie") for one in outcome.finalists)
+    recipes = {reference.name, *result.spec.recipes}
+    tied = [one.arm.name for one in outcome.finalists if one.arm.name in recipes and one.verdict.startswith("tie")]
     if gain.low > 0 and not tied:
         return Check(name, "ok", text)
     step = f"python -m search.refit {{study}} --seeds {2 * refit.started.most_runs}{{plugins}}"
-    return Check(name, "warning", f"not better beyond doubt: {text}", step)
+    if gain.low <= 0 or reference.name in tied:
+        return Check(name, "warning", f"not significantly better: {text}", step)
+    return Check(name, "warning", f"{text}, but not significantly better than {' and '.join(tied)}", step)
 
 
 def last_improvement(result: StudyResult) -> Check:

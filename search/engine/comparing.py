@@ -10,7 +10,17 @@ from search.journal.events import Arm, ComparisonEnded, ComparisonKind, Comparis
 from search.journal.state import StudyState
 from trainables.config import ConfigError
 
-__all__ = ["Comparer", "Contenders", "begun", "contenders_line", "ended", "fresh_seed", "next_run", "open_comparison"]
+__all__ = [
+    "Comparer",
+    "Contenders",
+    "begun",
+    "contenders_line",
+    "ended",
+    "fresh_seed",
+    "next_run",
+    "open_comparison",
+    "superseded",
+]
 
 FIRST_SEED = 1000  # far from those of a search, whose best trial was chosen for its luck with them, too
 
@@ -52,9 +62,13 @@ def open_comparison(state: StudyState, kind: ComparisonKind) -> Comparison | Non
     return None if last is None or last.ended is not None else last
 
 
-def fresh_seed(state: StudyState) -> int:
-    """The first of the seeds that no comparison of the study has had."""
-    return max([FIRST_SEED, *(c.started.first_seed + c.started.most_runs for c in state.comparisons)])
+def fresh_seed(state: StudyState, runs: int) -> int:
+    """The first of so many seeds in a row that neither a trial of the search nor a comparison has had."""
+    first = max([FIRST_SEED, *(c.started.first_seed + c.started.most_runs for c in state.comparisons)])
+    used = {record.config["seed"] for record in state.trials}
+    while taken := used.intersection(range(first, first + runs)):
+        first = max(taken) + 1
+    return first
 
 
 def begun(comparer: Comparer, state: StudyState, now: float) -> ComparisonStarted | None:
@@ -63,8 +77,16 @@ def begun(comparer: Comparer, state: StudyState, now: float) -> ComparisonStarte
         return None
     return ComparisonStarted(
         comparison=len(state.comparisons) + 1, kind=comparer.kind, arms=found.arms, reference=found.reference,
-        first_seed=fresh_seed(state), most_runs=found.most_runs, folds=found.folds, time=now,
+        first_seed=fresh_seed(state, found.most_runs), most_runs=found.most_runs, folds=found.folds, time=now,
     )  # fmt: skip
+
+
+def superseded(comparer: Comparer, state: StudyState, now: float) -> ComparisonEnded | None:
+    """The event that ends a comparison under way whose contenders are of the past, because the search went on."""
+    comparison = open_comparison(state, comparer.kind)
+    if comparison is None or not state.trained_since(comparison):
+        return None
+    return ComparisonEnded(comparison=comparison.number, reason="superseded", time=now)
 
 
 def next_run(comparer: Comparer, state: StudyState, now: float) -> TrialSuggested | None:
@@ -95,9 +117,9 @@ def contenders_line(comparer: Comparer, state: StudyState) -> str:
     """
     under_way, found = open_comparison(state, comparer.kind), comparer.contenders(state)
     last = next((found for found in reversed(state.comparisons) if found.kind == comparer.kind), None)
-    if last is not None and last.ended is not None and not last.is_over:
+    if last is not None and last.ended is not None and not last.is_over and not state.trained_since(last):
         return f"{comparer.kind} {last.number}, whose winner is still to be scored on the test split"
-    if under_way is not None:
+    if under_way is not None and not state.trained_since(under_way):
         started = under_way.started
         found = Contenders(started.arms, started.reference, started.most_runs, started.folds)
     if found is None:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from search.algorithms.schedulers.base import Decision, Scheduler
 from search.algorithms.searchers.base import Searcher
 from search.engine.budget import limit_reached
-from search.engine.comparing import Comparer, begun, ended, next_run
+from search.engine.comparing import Comparer, begun, ended, next_run, open_comparison, superseded
 from search.engine.recorder import Recorder
 from search.journal.cost import cost_due, final_cost
 from search.journal.events import (
@@ -130,6 +130,8 @@ class StudyDriver:
         """
         if self.interrupted or self.finished:
             return None
+        if not self._searching and self._comparer is not None:
+            self._log.write(superseded(self._comparer, self.state, self._now()))
         if limit := self._limit_reached():
             self._stop_waiting(limit)
         elif leg := self._resume_waiting() or (self._next_trial() if self._searching else self._next_run()):
@@ -139,8 +141,8 @@ class StudyDriver:
         if self._searching and self._comparer is not None:
             self._searching = False  # what is left of the budget is the comparison's
             return self.next_leg()
-        if self._comparer is not None and (end := ended(self._comparer, self.state, limit, self._now())):
-            self._log.write(end)
+        if self._comparer is not None:
+            self._log.write(ended(self._comparer, self.state, limit, self._now()))
         self.finished = True
         return None
 
@@ -148,7 +150,8 @@ class StudyDriver:
         """Whether the trial belongs to what is going on: the search, or the comparison that follows."""
         if self._searching or self._comparer is None:
             return record.arm is None
-        return record.arm is not None and record.origin.startswith(self._comparer.kind)
+        comparison = open_comparison(self.state, self._comparer.kind)
+        return comparison is not None and record in comparison.runs
 
     def _resume_waiting(self) -> Leg | None:
         waiting = (r for r in self.records.values() if r.status is TrialStatus.PENDING and self._is_due(r))
@@ -172,8 +175,7 @@ class StudyDriver:
         """The next run of the comparison, which is begun if it is not."""
         if self._comparer is None:
             return None
-        if started := begun(self._comparer, self.state, self._now()):
-            self._log.write(started)
+        self._log.write(begun(self._comparer, self.state, self._now()))
         if (run := next_run(self._comparer, self.state, self._now())) is None:
             return None
         self._log.write(run)

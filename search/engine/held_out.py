@@ -50,7 +50,8 @@ def score_on_test(
             "start another study with --fresh"
         )
         raise ConfigError.single("refit", f"trials {', '.join(map(str, gone))}", rule)
-    driver.record(TestOpened(comparison=comparison.number, trials=tuple(paths), time=time.time()))
+    if comparison.opened is None:  # else a session that was killed has recorded it
+        driver.record(TestOpened(comparison=comparison.number, trials=tuple(paths), time=time.time()))
     found = _scores((path for path in paths.values() if path is not None), cache)
     scores = {number: {name: row[name] for name in METRICS} for number, row in zip(paths, found, strict=True)}
     images = int(found[0]["images"])

@@ -45,10 +45,14 @@ class Recorder:
         self._state, self._listeners = state, tuple(listeners)
         self.active: set[int] = set()
 
-    def write(self, *events: Event) -> None:
-        """Append events to the journal, together: all of them or none, and the disk is waited for once."""
-        self._journal.append(*events)
-        for event in events:
+    def write(self, *events: Event | None) -> None:
+        """Append events to the journal, together: all of them or none, and the disk is waited for once.
+
+        None stands for no event.
+        """
+        made = [event for event in events if event is not None]
+        self._journal.append(*made)
+        for event in made:
             self.apply(event)
             for listener in self._listeners:
                 listener(event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def _from_file(spec: StudySpec, path: Path, role: Role) -> tuple[Arm, str | None
         if (comparability_rule(key) or key.startswith("data.")) and key in theirs and theirs[key] != value
         and key.split(".")[0] not in ("seed", "execution")
     ]  # fmt: skip
-    name = path.stem if path.stem not in spec.recipes else f"{path.stem}.yaml"
+    taken = path.stem in spec.recipes or re.fullmatch(r"trial-\d+|best", path.stem)
+    name = path.name if taken else path.stem
     arm = Arm(name=name, role=role, config=parse_config(config).model_dump(mode="json"))
     return arm, f"{path.name}: {', '.join(changed)}, as the study has it" if changed else None

@@ -46,8 +46,9 @@ class Refitting:
     def contenders(self, state: StudyState) -> Contenders | None:
         """The finalists, of equal configs the better, and the reference, unless it is one of them."""
         last = next((found for found in reversed(state.comparisons) if found.kind == self.kind), None)
-        if (last is not None and not last.is_over) or (state.refit_of_search is not None and not self._again):
-            return None  # one that has ended is still to be scored
+        unscored = last is not None and not last.is_over and not state.trained_since(last)
+        if unscored or (state.refit_of_search is not None and not self._again):
+            return None
         reference = self._against or reference_arm(self._spec, state.trials, None, "--against", "reference")[0]
         taken = [] if reference is None else [_settings_of(reference.config)]
         arms: list[Arm] = []

@@ -56,7 +56,8 @@ def open_session(
     try:
         yield driver
     finally:
-        reason = "finished" if driver.finished else driver.trouble or "interrupted"
+        finished = "finished" if searching or comparer is None else f"{comparer.kind} finished"
+        reason = finished if driver.finished else driver.trouble or "interrupted"
         try:
             driver.record(SessionEnded(session=started.session, reason=reason, time=time.time()))
         except OSError as error:  # the next session takes this one for killed, which loses nothing

@@ -182,7 +182,10 @@ class TrialEnded(TrialEvent):
 
 
 class SessionEnded(SessionEvent):
-    """The driver closed the study properly: `reason` is "finished" or what interrupted it."""
+    """The driver closed the study properly: `reason` is what interrupted it, or "finished".
+
+    After a comparison by itself that is "refit finished" or "explain finished", which says nothing of the search.
+    """
 
     event: Literal["session_ended"] = "session_ended"
     reason: str

@@ -135,7 +135,8 @@ class StudyState:
                 event.trial, event.origin, event.values, event.config, TrialStatus.RUNNING, started=event.time
             )
             if self.records[event.trial].arm is not None:
-                self._compared[-1][1].append(event.trial)
+                kind = event.origin.partition(":")[0]  # one of another kind may have been made meanwhile
+                next(runs for found, runs in reversed(self._compared) if found.kind == kind).append(event.trial)
         else:
             rule = "must be suggested before anything else happens to it: a segment of the journal is missing"
             raise ConfigError.single("journal", f"trial {event.trial}", rule)
@@ -182,6 +183,11 @@ class StudyState:
             return False
         refit = self.refit_of_search
         return refit is None or not refit.is_over
+
+    def trained_since(self, comparison: Comparison) -> bool:
+        """Whether the search has trained since a comparison began, whose contenders may be others now."""
+        begun = comparison.started.time
+        return any((r.started or 0.0) > begun or (r.history and r.history[-1].time > begun) for r in self.trials)
 
     @property
     def refit_of_search(self) -> Comparison | None:

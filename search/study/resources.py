@@ -27,7 +27,7 @@ class Budget(Section):
 class Refit(Section):
     """The last phase of a search: its `top` best trials and the reference recipe, trained with fresh seeds.
 
-    Seeds are added, to at most `seeds`, until one trial is the best beyond doubt; then the test split is opened, once.
+    Seeds are added, to at most `seeds`, until one trial is significantly better; then the test split is opened, once.
     `folds` above 1 is cross-validation with so many folds, 1 is the study's own split; null cross-validates where there
     are fewer than 2,000 images to train and validate on.
     """

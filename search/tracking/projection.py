@@ -207,7 +207,7 @@ class RunProjection:
         parent.written = len(self._costs)
         if self._closed is not None:
             store.keep(parent, "leaderboard.md", page.leaderboard())
-            status = "FINISHED" if self._closed.reason == "finished" else "KILLED"
+            status = "FINISHED" if self._closed.reason.endswith("finished") else "KILLED"
             store.set_status(parent, status, self._closed.time)
 
     def _try_trial(self, store: MLflowExperiment, parent: RunState, record: TrialRecord) -> None:

@@ -92,7 +92,7 @@ def search_study(
     """
     warn = logging.getLogger("search").warning if console.quiet else partial(say, console, style="yellow")
     with ray_ended():
-        setup = set_up(spec, out, place, objects.scheduler, console)
+        setup = set_up(spec, out, place, objects.scheduler, console, goal.searching)
         folder = out / setup.spec.study
         mirror = None if place is None else Mirror(place.child(setup.spec.study), folder, warn)
         tracker = MLflowTracker(uri, setup.spec, out, warn=warn)
@@ -163,7 +163,8 @@ class _Session:
             run_trials(context)
             self._open_test(driver)
         result = StudyResult.of(spec, state, folder)
-        return conclude(replace(result, finished=driver.finished, trouble=driver.trouble), tracker, mirror)
+        finished = driver.finished if self.goal.searching else result.finished
+        return conclude(replace(result, finished=finished, trouble=driver.trouble), tracker, mirror)
 
     def _announce(self, spec: StudySpec, earlier: StudyState, comparer: Comparer | None) -> None:
         """Say what is about to be done.
@@ -202,7 +203,7 @@ class _Session:
     def _open_test(self, driver: StudyDriver) -> None:
         """Score the winner of a refit that has ended; what hinders it leaves that to the next session."""
         refit = next((c for c in reversed(driver.state.comparisons) if c.kind == "refit" and c.ended is not None), None)
-        if not driver.finished or refit is None or refit.is_over:
+        if not driver.finished or refit is None or refit.is_over or driver.state.trained_since(refit):
             return
         say(self.console, "scoring the winner on the test split")
         try:

@@ -86,8 +86,9 @@ def resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
 
 
 def set_up(
-    spec: StudySpec, out: Path, storage: RemoteFolder | None, scheduler: Scheduler | None, console: Console
-) -> Setup:
+    spec: StudySpec, out: Path, storage: RemoteFolder | None, scheduler: Scheduler | None, console: Console,
+    searching: bool = True,
+) -> Setup:  # fmt: skip
     """Decide what is left to the machine, prepare the images, and check that everything is there.
 
     Args:
@@ -96,6 +97,7 @@ def set_up(
         storage: where the study is stored beside this machine, if anywhere.
         scheduler: what the user passed instead of the study's own, unused so far.
         console: for messages.
+        searching: False for a comparison alone, which needs no scheduler.
 
     Raises:
         ConfigError: naming whatever is missing; no trial has been started then.
@@ -114,11 +116,13 @@ def set_up(
     if spec.resources.gpus_per_trial == "auto":
         spec, concurrent = _measured(spec, cache, shared, storage, console)
     checkpoint = checkpoint_bytes(spec.trial_config({}), cache)
-    survival = expected_survivors(
-        lambda: build_scheduler(spec, deepcopy(scheduler)), spec.budget.trials, spec.budget.epochs
-    )
-    reserve = reserve_bytes(concurrent, checkpoint)
-    check_space(out, reserve if storage is not None else needed_bytes(spec, survival, concurrent, checkpoint))
+    needed = reserve = reserve_bytes(concurrent, checkpoint)
+    if searching and storage is None:
+        survival = expected_survivors(
+            lambda: build_scheduler(spec, deepcopy(scheduler)), spec.budget.trials, spec.budget.epochs
+        )
+        needed = needed_bytes(spec, survival, concurrent, checkpoint)
+    check_space(out, needed)
     return Setup(spec, concurrent, cache, images, weights, shared, reserve)
 
 

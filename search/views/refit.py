@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.algorithms.intervals import Interval
-from search.analysis.finalists import RefitOutcome, refit_outcome
+from search.analysis.finalists import Finalist, RefitOutcome, refit_outcome
 from search.analysis.measures import SHARES
 from search.journal.records import TrialRecord
 from search.journal.result import StudyResult
@@ -70,23 +71,17 @@ def refit_sentences(outcome: RefitOutcome) -> Iterator[str]:
         return
     name, metric = winner.arm.name, outcome.metric
     reference = outcome.comparison.started.reference
-    if outcome.decision == "decided":
-        yield f"{name} wins: better than every other beyond doubt"
+    if len(outcome.finalists) == 1:
+        yield f"{name} had no rival"
+    elif outcome.decision == "decided":
+        yield f"{name} wins: significantly better than every other"
     else:
         tied = [one.arm.name for one in outcome.finalists if one.verdict.startswith("tie")]
-        yield (
-            f"{name} is the best, but no different beyond doubt from {_listed(tied)}"
-            if tied
-            else (f"{name} is the best, but not beyond doubt")
-        )
+        than = f" than {_listed(tied)}" if tied else ""
+        yield f"{name} has the best mean, but is not significantly better{than}"
     for one in [winner] if outcome.favorite is winner else [outcome.favorite, winner]:
-        if one is not None and one.searched is not None and one.interval is not None and one.luck is not None:
-            half, amount = (one.interval.high - one.interval.low) / 2, _amount(abs(one.luck), metric)
-            what = f"{amount} of it luck" if one.luck > 0 else f"{amount} of bad luck"
-            yield (
-                f"{one.arm.name}: {one.searched:.4f} in the search, {one.interval.mean:.4f} ± {half:.4f} over "
-                f"{len(one.values)} seeds: {what}"
-            )
+        if one is not None:
+            yield from _luck(one, metric, outcome.comparison.started.folds)
     if outcome.gain is not None:
         yield f"against {reference}: {_difference(outcome.gain)} on validation"
     if outcome.test is not None:
@@ -99,8 +94,21 @@ def refit_sentences(outcome: RefitOutcome) -> Iterator[str]:
         )
 
 
+def _luck(one: Finalist, metric: str, folds: int | None) -> Iterator[str]:
+    """How lucky a finalist was in the search, if that is known."""
+    if one.searched is None or one.interval is None or one.luck is None:
+        return
+    mean, low, high = one.interval.mean, one.interval.low, one.interval.high
+    amount = _amount(abs(one.luck), metric)
+    what = f"{amount} of it luck" if one.luck > 0 else f"{amount} of bad luck"
+    if low <= one.searched <= high:
+        what = "no luck beyond noise"
+    over = f"{mean:.4f} [{low:.4f}, {high:.4f}] over {len(one.values)} {'folds' if folds else 'seeds'}"
+    yield f"{one.arm.name}: {one.searched:.4f} in the search, {over}: {what}"
+
+
 def _on_test(outcome: RefitOutcome, test: Interval) -> Iterator[str]:
-    line = f"test split, {outcome.test_images:,} images: {test.mean:.4f} [{test.low:.4f}, {test.high:.4f}]"
+    line = f"test split: {test.mean:.4f} [{test.low:.4f}, {test.high:.4f}] over the same seeds"
     if outcome.test_gain is not None:
         line += f", {_difference(outcome.test_gain)} against {outcome.comparison.started.reference}"
     yield line
@@ -109,7 +117,8 @@ def _on_test(outcome: RefitOutcome, test: Interval) -> Iterator[str]:
 
         right = binomtest(round(test.mean * outcome.test_images), outcome.test_images)
         other = right.proportion_ci(method="wilson")
-        yield f"on other images like these: {other.low:.4f} to {other.high:.4f} (Wilson, 95 %)"
+        size = f"{outcome.test_images:,} test images"
+        yield f"95 % interval for having only {size} (Wilson): {other.low:.4f} to {other.high:.4f}"
 
 
 def chosen_trial(result: StudyResult) -> tuple[TrialRecord, str | None, dict[str, Any] | None] | None:
@@ -122,7 +131,10 @@ def chosen_trial(result: StudyResult) -> tuple[TrialRecord, str | None, dict[str
     if refit is None or refit.winner is None or not current:
         return None if best is None else (best, None, None)
     outcome, arm = refit_outcome(result, refit), refit.winner
-    record = next((r for r in result.trials if r.number == arm.trial), None) or next(refit.of_arm(arm.name))
+    record = next((r for r in result.trials if r.number == arm.trial), None)
+    if record is None:  # its first run, but not on a fold
+        record = next(refit.of_arm(arm.name))
+        record = replace(record, config=arm.config, history=()) if refit.started.folds else record
     return record, "the winner of the refit over fresh seeds, see `refit`", refit_provenance(outcome)
 
 

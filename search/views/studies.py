@@ -12,9 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from search.analysis.finalists import refit_outcome
 from search.journal.records import TrialStatus
 from search.journal.reference import reference
+from search.journal.result import StudyResult
 from search.views.progress import duration
+from search.views.refit import refit_provenance
 from search.views.summary import Overview, look
 from trainables.config import ConfigError
 
@@ -35,6 +38,8 @@ def data(overview: Overview) -> dict[str, Any]:
         "trial": best.number, "origin": best.origin, "value": best.value(metric), "epoch": best.last_epoch,
     }  # fmt: skip
     files, size = overview.checkpoints
+    result = StudyResult.of(spec, overview.state, overview.folder)
+    refit = result.latest("refit")
     return {
         "study": spec.study,
         "folder": str(overview.folder.absolute()),
@@ -54,6 +59,7 @@ def data(overview: Overview) -> dict[str, Any]:
         "best": found,
         "recipe": None if first is None else {"name": first[0], "value": first[1]},
         "gain": None if best is None or first is None else best.value(metric) - first[1],
+        "refit": None if refit is None else refit_provenance(refit_outcome(result, refit)),
         "checkpoints": {"files": files, "bytes": size},
     }
 

@@ -53,8 +53,9 @@ class Overview:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        sessions = self.state.sessions
-        return self.state.is_over(self.spec) or (bool(sessions) and sessions[-1].reason == "finished")
+        reasons = [session.reason or "" for session in self.state.sessions]
+        searched = [reason for reason in reasons if not reason.endswith(" finished")]
+        return self.state.is_over(self.spec) or searched[-1:] == ["finished"]
 
     @property
     def word(self) -> str:

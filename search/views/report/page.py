@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from search.journal.reference import reference
 from search.journal.result import StudyResult
+from search.study.trial_tree import compose
 from search.tracking.uri import default_uri
 from search.views.checks import checked
 from search.views.next_commands import after_search, open_mlflow, resume, shown, verb
@@ -76,6 +77,19 @@ class StudyPage:
         """The recipe that the best is measured against."""
         known = reference(self.result.spec, self.result.trials)
         return None if known is None else known[0]
+
+    @property
+    def setup(self) -> str:
+        """What each trial trains, how much, and on how many images at most."""
+        spec = self.result.spec
+        trial = compose(spec.trial, {}, spec.fixed)
+        data = trial["data"]
+        network = [str(value) for key, value in trial["model"].items() if key in ("kind", "name", "depth")]
+        caps = [
+            f"at most {data[key]:,} {name} images"
+            for key, name in (("train_samples", "training"), ("val_samples", "validation")) if data[key] is not None
+        ]  # fmt: skip
+        return ", ".join([" ".join(network), f"{spec.budget.epochs} epochs", *caps])
 
     @property
     def state(self) -> str:

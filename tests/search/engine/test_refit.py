@@ -17,6 +17,7 @@ from search.algorithms.searchers.registry import build_searcher
 from search.analysis.finalists import refit_outcome
 from search.engine.comparing import Comparer, contenders_line
 from search.engine.driver import StudyDriver
+from search.engine.explain import Explaining, explaining
 from search.engine.reference import reference_arm
 from search.engine.refit import Refitting
 from search.journal.comparisons import Comparison
@@ -276,3 +277,69 @@ def test_a_refit_that_is_still_to_be_scored_is_not_begun_anew(tmp_path: Path) ->
     assert refitting(spec, again=True).contenders(unscored) is None
     assert "still to be scored" in contenders_line(refitting(spec, again=True), unscored)
     assert refitting(spec, again=True).contenders(state) is not None
+
+
+def some_of(driver: StudyDriver, runs: int) -> None:
+    """Train so many runs of a comparison, and leave another one under way."""
+    while (leg := driver.next_leg()) is not None:
+        if driver.records[leg.trial].arm is not None:
+            runs -= 1
+        if runs < 0:
+            return
+        for result in build_trainable(parse_config(leg.config), Path()).epochs():
+            if driver.on_result(leg.trial, result.epoch, result.metrics(), result.last, result.stop_reason):
+                break
+
+
+def explaining_of(spec: StudySpec, folder: Path) -> Explaining:
+    result = collect(spec, read(folder / "journal"))
+    start, _ = reference_arm(spec, result.trials, "bad", "--from", "baseline")
+    assert start is not None
+    return explaining(result, start, 2)[0]
+
+
+def test_comparisons_of_two_kinds_do_not_take_each_others_runs(tmp_path: Path) -> None:
+    spec = study(refit=None)
+    search_through(session(spec, tmp_path, None))
+    some_of(session(spec, tmp_path, explaining_of(spec, tmp_path), searching=False), 2)
+    search_through(session(spec, tmp_path, refitting(spec, again=True), searching=False))
+    search_through(session(spec, tmp_path, explaining_of(spec, tmp_path), searching=False))
+    explanation, refit = collect(spec, read(tmp_path / "journal")).comparisons
+    assert (explanation.kind, refit.kind) == ("explain", "refit")
+    for comparison in (explanation, refit):
+        assert comparison.ended is not None
+        assert {run.origin.partition(":")[0] for run in comparison.runs} == {comparison.kind}
+        begun = [(run.arm, comparison.index(run)) for run in comparison.runs]
+        assert len(begun) == len(set(begun))
+    assert len(explanation.runs) == 2 * len(explanation.started.arms)
+
+
+def test_a_refit_that_the_search_has_overtaken_is_given_up(tmp_path: Path) -> None:
+    spec, grown = study(), study(budget={"trials": 30, "epochs": 9})
+    some_of(session(spec, tmp_path, refitting(spec)), 2)
+    driver = session(grown, tmp_path, refitting(grown))
+    search_through(driver)
+    first, second = driver.state.comparisons
+    assert first.ended is not None
+    assert (first.ended.reason, first.winner) == ("superseded", None)
+    best = max(
+        (record for record in driver.state.trials if record.status is TrialStatus.COMPLETED),
+        key=lambda record: record.value("val_accuracy"),
+    )
+    assert second.started.arms[0].name == f"trial-{best.number}"
+    assert driver.state.is_over(grown)
+
+
+def test_no_seed_of_the_search_is_fresh(tmp_path: Path) -> None:
+    spec = study(seed=1002)
+    driver = session(spec, tmp_path, refitting(spec))
+    search_through(driver)
+    assert driver.state.comparisons[0].started.first_seed == 1003
+
+
+def test_a_file_that_is_named_like_a_trial_is_another_arm(tmp_path: Path) -> None:
+    config = {"model": {"kind": "synthetic"}, "epochs": 9}
+    (tmp_path / "trial-3.yaml").write_text(yaml.safe_dump(config))
+    arm, _ = reference_arm(study(), [], str(tmp_path / "trial-3.yaml"), "--against", "reference")
+    assert arm is not None
+    assert arm.name == "trial-3.yaml"

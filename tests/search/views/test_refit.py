@@ -41,11 +41,11 @@ def test_a_clear_winner(result: StudyResult) -> None:
     assert outcome.winner.luck == pytest.approx(searched_value - 0.9025)
     assert (outcome.gain.mean, outcome.test_gain.mean) == pytest.approx((0.4, 0.4))  # type: ignore[union-attr]
     text = "\n".join(refit_sentences(outcome))
-    assert "trial-8 wins" in text
-    assert f"{searched_value:.4f} in the search, 0.9025 ±" in text
-    assert "test split, 500 images: 0.8825 [0.87" in text
+    assert "trial-8 wins: significantly better" in text
+    assert f"{searched_value:.4f} in the search, 0.9025 [0.8" in text
+    assert "test split: 0.8825 [0.87" in text
     assert "+0.4000 [+0.4000, +0.4000] against plain" in text
-    assert "(Wilson, 95 %)" in text
+    assert "only 500 test images (Wilson)" in text
     assert "opened" not in text
     check = against_recipes(refit)
     assert (check.status, "over 4 fresh seeds: +0.4000" in check.evidence) == ("ok", True)
@@ -60,12 +60,12 @@ def test_a_clear_winner(result: StudyResult) -> None:
 def test_a_winner_that_is_no_better_than_the_recipe_is_said_to_be_none(result: StudyResult) -> None:
     refit = refit_of(result, {"trial-8": [0.60, 0.62, 0.61, 0.63], "plain": [0.61, 0.60, 0.62, 0.61]}, "trial-8")
     text = "\n".join(refit_sentences(refit_outcome(refit, refit.comparisons[0])))
-    assert "trial-8 is the best, but no different beyond doubt from plain" in text
+    assert "trial-8 has the best mean, but is not significantly better than plain" in text
     check = against_recipes(refit)
-    assert (check.status, "not better beyond doubt" in check.evidence) == ("warning", True)
+    assert (check.status, "not significantly better" in check.evidence) == ("warning", True)
     assert check.next_step == "python -m search.refit {study} --seeds 8{plugins}"
     recipe = refit_of(result, {"trial-8": [0.6, 0.61, 0.6], "plain": [0.7, 0.71, 0.7]}, "plain")
-    assert against_recipes(recipe).evidence == "the refit's winner is plain itself"
+    assert against_recipes(recipe).evidence == "the refit's winner is the recipe plain"
     assert chosen_trial(recipe)[0].recipe == "plain"  # type: ignore[index]
 
 
@@ -79,6 +79,14 @@ def test_bad_luck_one_seed_and_diverged_runs(result: StudyResult) -> None:
     none = refit_of(result, {"trial-8": [math.nan] * 3, "plain": [math.nan] * 3}, None)
     assert "there is no winner" in "\n".join(refit_sentences(refit_outcome(none, none.comparisons[0])))
     assert chosen_trial(none)[1] is None  # type: ignore[index]
+
+
+def test_a_reference_that_diverged_once_gives_no_gain(result: StudyResult) -> None:
+    refit = refit_of(result, {"trial-8": [0.9, 0.91, 0.9], "plain": [0.5, math.nan, 0.5]}, "trial-8")
+    outcome = refit_outcome(refit, refit.comparisons[0])
+    assert outcome.gain is None
+    assert "nan" not in printed(refit)
+    assert "fresh seeds" not in against_recipes(refit).evidence
 
 
 def test_the_test_split_is_opened_once_or_said_to_be_no_test(result: StudyResult) -> None:
