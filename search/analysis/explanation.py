@@ -104,7 +104,7 @@ def explanation_arms(
     """
     if not path:
         rule = "must differ from the best config: explain from another recipe or YAML file"
-        raise ConfigError.single("baseline", "the best config itself", rule)
+        raise ConfigError.single("--from", "the best config itself", rule)
     arms = [Arm(name="baseline", role="baseline", config=dict(baseline), trial=origin)]
     for number, change in enumerate(path, start=1):
         config = apply(arms[-1].config, [change])

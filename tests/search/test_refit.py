@@ -85,8 +85,13 @@ def test_killed_in_refit_at_the_test_split_and_in_explain_it_ends_as_if_never_st
     runs = {f"trial-{run.number:04d}": run.arm for run in found.comparisons[0].runs}
     assert {runs[name] for name in kept & runs.keys()} == {outcome.winner.arm.name}  # type: ignore[union-attr]
 
-    kill_at(folder, '"explain:step 1"', "explain", "digits_resnet8", "--from", "naive", "--seeds", "2", *out)
-    output = finish("explain", "digits_resnet8", "--from", "naive", "--seeds", "2", *out)
+    mine = tmp_path / "mine.yaml"  # a config that no recipe is
+    tree = {"model": {"kind": "cifar_resnet", "depth": 8}, "optimizer": {"kind": "sgd", "lr": 0.003}, "batch_size": 96}
+    mine.write_text(yaml.safe_dump({**tree, "epochs": 100}))
+    explained = ("digits_resnet8", "--from", str(mine), "--seeds", "2", *out)
+    kill_at(folder, '"explain:step 1"', "explain", *explained)
+    output = finish("explain", *explained)
+    assert "mine.yaml: epochs 2 instead of 100, as the study has it" in output
     assert "what bought what" in output
     assert "continuing its explain" in output
     found = result(tmp_path, "digits_resnet8")
