@@ -55,7 +55,7 @@ def _as_refit(result: StudyResult, refit: Comparison, name: str) -> Check | None
     """What a refit says; None if it did not compare with a reference, or trials have run since."""
     outcome = refit_outcome(result, refit)
     winner, reference, gain = outcome.winner, refit.reference, outcome.gain
-    if winner is None or reference is None or any((r.ended or math.inf) > refit.started.time for r in result.trials):
+    if winner is None or reference is None or not refit.follows(result.trials):
         return None
     if winner.arm.name in (reference.name, *result.spec.recipes):
         step = "use the recipe, or search further"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from search.journal.comparisons import Comparison
+from search.journal.comparisons import Comparison, newest
 from search.journal.events import Arm, ComparisonEnded, ComparisonKind, ComparisonStarted, TrialSuggested
 from search.journal.state import StudyState
 from trainables.config import ConfigError
@@ -58,7 +58,7 @@ class Comparer(Protocol):
 
 def open_comparison(state: StudyState, kind: ComparisonKind) -> Comparison | None:
     """The comparison of this kind that this or an earlier session has begun and not ended."""
-    last = next((found for found in reversed(state.comparisons) if found.kind == kind), None)
+    last = newest(state.comparisons, kind)
     return None if last is None or last.ended is not None else last
 
 
@@ -116,7 +116,7 @@ def contenders_line(comparer: Comparer, state: StudyState) -> str:
         ConfigError: if there is nothing to compare.
     """
     under_way, found = open_comparison(state, comparer.kind), comparer.contenders(state)
-    last = next((found for found in reversed(state.comparisons) if found.kind == comparer.kind), None)
+    last = newest(state.comparisons, comparer.kind)
     if last is not None and last.ended is not None and not last.is_over and not state.trained_since(last):
         return f"{comparer.kind} {last.number}, whose winner is still to be scored on the test split"
     if under_way is not None and not state.trained_since(under_way):

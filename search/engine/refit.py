@@ -9,7 +9,7 @@ from search.algorithms.race import Standing, standing
 from search.analysis.finalists import race_of
 from search.engine.comparing import Contenders
 from search.engine.reference import arm_of, reference_arm
-from search.journal.comparisons import Comparison
+from search.journal.comparisons import Comparison, newest
 from search.journal.events import Arm, ComparisonKind
 from search.journal.records import TrialStatus, ranked
 from search.journal.state import StudyState
@@ -45,7 +45,7 @@ class Refitting:
 
     def contenders(self, state: StudyState) -> Contenders | None:
         """The finalists, of equal configs the better, and the reference, unless it is one of them."""
-        last = next((found for found in reversed(state.comparisons) if found.kind == self.kind), None)
+        last = newest(state.comparisons, self.kind)
         unscored = last is not None and not last.is_over and not state.trained_since(last)
         if unscored or (state.refit_of_search is not None and not self._again):
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from search.journal.events import (
 from search.journal.records import TrialRecord, TrialStatus
 from trainables.config import parse_config
 
-__all__ = ["Comparison", "has_test"]
+__all__ = ["Comparison", "has_test", "newest"]
 
 
 def has_test(arm: Arm) -> bool:
@@ -71,6 +71,10 @@ class Comparison:
         winner = self.winner
         return self.ended is not None and (winner is None or self.scored is not None or not has_test(winner))
 
+    def follows(self, trials: Iterable[TrialRecord]) -> bool:
+        """Whether all these trials of the search had ended when the comparison began."""
+        return all((record.ended or math.inf) <= self.started.time for record in trials)
+
     def config(self, arm: Arm, index: int) -> dict[str, Any]:
         """The TrialConfig, as plain data, of an arm's run number `index`, counted from 0."""
         config, folds = {**arm.config, "seed": self.started.first_seed + index}, self.started.folds
@@ -117,3 +121,9 @@ class Comparison:
     def of_arm(self, arm: str) -> Iterator[TrialRecord]:
         """The runs of an arm, by number."""
         return (run for run in self.runs if run.arm == arm)
+
+
+def newest(comparisons: Sequence[Comparison], kind: ComparisonKind, *, ended: bool = False) -> Comparison | None:
+    """The last comparison of a kind, also one that is under way unless it must have `ended`; None without one."""
+    of_kind = (found for found in reversed(comparisons) if found.kind == kind)
+    return next((found for found in of_kind if found.ended is not None or not ended), None)

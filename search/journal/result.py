@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.journal.comparisons import Comparison
+from search.journal.comparisons import Comparison, newest
 from search.journal.cost import Spending
 from search.journal.events import ComparisonKind, Event
 from search.journal.records import Mode, TrialRecord, TrialStatus, best_of, ranked
@@ -78,7 +78,7 @@ class StudyResult:
 
     def latest(self, kind: ComparisonKind) -> Comparison | None:
         """The last refit, or explanation, that has ended; None without one."""
-        return next((c for c in reversed(self.comparisons) if c.kind == kind and c.ended is not None), None)
+        return newest(self.comparisons, kind, ended=True)
 
     def table(self) -> pa.Table:
         """A row per trial and epoch, as `rows` describes; `.to_pandas()` makes it a data frame."""

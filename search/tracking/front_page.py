@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from search.journal.comparisons import Comparison
+from search.journal.comparisons import Comparison, newest
 from search.journal.records import TrialRecord, TrialStatus, best_of, ranked
 from search.journal.reference import against_reference, reference
 from search.study.spec import StudySpec
@@ -73,7 +73,7 @@ class FrontPage:
 
     def headline(self, search_run: str) -> str:
         """The best trial in a line, which leads to the search's run and is the first of the experiment's page."""
-        refit = next((c for c in reversed(self._comparisons) if c.kind == "refit" and c.ended is not None), None)
+        refit = newest(self._comparisons, "refit", ended=True)
         verdict = "" if refit is None else f" Refit: {_verdict(refit)}."
         files = f"[Leaderboard, best settings, files]({page_of_run(self._experiment, search_run)})"
         return f"{self._best_line()}{verdict} {files}\n\n{self._spec.description}".strip()

@@ -22,6 +22,7 @@ from search.engine.listeners import Listener, guarded, study_listeners
 from search.engine.session import conclude, open_session, resumption, session_start
 from search.engine.study_folder import check_moved, continued
 from search.engine.warm_start import warm_started
+from search.journal.comparisons import newest
 from search.journal.locks import lock
 from search.journal.log import read
 from search.journal.records import TrialRecord
@@ -202,7 +203,7 @@ class _Session:
 
     def _open_test(self, driver: StudyDriver) -> None:
         """Score the winner of a refit that has ended; what hinders it leaves that to the next session."""
-        refit = next((c for c in reversed(driver.state.comparisons) if c.kind == "refit" and c.ended is not None), None)
+        refit = newest(driver.state.comparisons, "refit", ended=True)
         if not driver.finished or refit is None or refit.is_over or driver.state.trained_since(refit):
             return
         say(self.console, "scoring the winner on the test split")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -127,8 +126,7 @@ def chosen_trial(result: StudyResult) -> tuple[TrialRecord, str | None, dict[str
     The winner of a refit is chosen unless the search has been continued since. None if no trial was trained to its end.
     """
     refit, best = result.latest("refit"), result.best()
-    current = refit is not None and all((record.ended or math.inf) <= refit.started.time for record in result.trials)
-    if refit is None or refit.winner is None or not current:
+    if refit is None or refit.winner is None or not refit.follows(result.trials):
         return None if best is None else (best, None, None)
     outcome, arm = refit_outcome(result, refit), refit.winner
     record = next((r for r in result.trials if r.number == arm.trial), None)

@@ -16,8 +16,7 @@ from search.analysis.finalists import refit_outcome
 from search.analysis.importance import importances
 from search.analysis.measures import completed, effects, side
 from search.analysis.untried import untried
-from search.journal.comparisons import Comparison
-from search.journal.events import ComparisonKind
+from search.journal.comparisons import newest
 from search.journal.result import StudyResult
 from search.views.explanation import explanation_sentences
 from search.views.refit import refit_sentences
@@ -173,13 +172,8 @@ def _verdict(result: StudyResult, checks: Iterable[Check]) -> Verdict | None:
     return Verdict(best.number, origin, best.value(metric), best.last_epoch, tuple(gains.items()), noise)
 
 
-def _newest(result: StudyResult, kind: ComparisonKind) -> Comparison | None:
-    """The last comparison of a kind, also one that is under way."""
-    return next((found for found in reversed(result.comparisons) if found.kind == kind), None)
-
-
 def _refit(result: StudyResult) -> Refit | None:
-    comparison = _newest(result, "refit")
+    comparison = newest(result.comparisons, "refit")
     if comparison is None:
         return None
     outcome = refit_outcome(result, comparison)
@@ -201,7 +195,7 @@ def _mean(values: Sequence[float], interval: Interval | None) -> Estimate | None
 
 
 def _explanation(result: StudyResult) -> Explanation | None:
-    comparison, objective = _newest(result, "explain"), result.spec.objective
+    comparison, objective = newest(result.comparisons, "explain"), result.spec.objective
     if comparison is None:
         return None
     found = explained(comparison, objective.metric, objective.mode)
