@@ -22,7 +22,9 @@ __all__ = ["run"]
 
 
 def run(
-    study: Annotated[str, typer.Argument(help="the name of a shipped study, or the path of your own YAML")],
+    study: Annotated[
+        str | None, typer.Argument(help="the name of a shipped study, or the path of your own YAML; without: a list")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="images: cifar10, parquet:PATH, imagefolder:PATH, ...")] = None,
     trials: Annotated[int | None, typer.Option(help="how many trials, recipes included")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of a whole trial, and so the schedule's length")] = None,
@@ -65,6 +67,11 @@ def run(
         raise ConfigError.single("--verbose", True, "must be given together with --dry-run")
     out, prior = (out or Path("runs", "smoke" if smoke else "")).absolute(), warm_start or []
     console = LastingConsole()
+    if study is None:
+        from search.views.shipped import print_shipped
+
+        print_shipped(console)
+        sys.exit(2)
     spec = _read(study, overrides, console, smoke=smoke, refit=not no_refit, plugins=plugin or ())
     if cluster is not None:
         from search.cluster.submit import search_on
