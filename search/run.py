@@ -67,11 +67,6 @@ def run(
         raise ConfigError.single("--verbose", True, "must be given together with --dry-run")
     out, prior = (out or Path("runs", "smoke" if smoke else "")).absolute(), warm_start or []
     console = LastingConsole()
-    if study is None:
-        from search.views.shipped import print_shipped
-
-        print_shipped(console)
-        sys.exit(2)
     spec = _read(study, overrides, console, smoke=smoke, refit=not no_refit, plugins=plugin or ())
     if cluster is not None:
         from search.cluster.submit import search_on
@@ -91,14 +86,18 @@ def run(
 
 
 def _read(
-    study: str, overrides: Overrides, console: Console, *, smoke: bool, refit: bool, plugins: Iterable[str]
+    study: str | None, overrides: Overrides, console: Console, *, smoke: bool, refit: bool, plugins: Iterable[str]
 ) -> StudySpec:
-    """The study that is meant; says what an option has changed beside what it names."""
+    """The study that is meant, saying what an option changes beside what it names. Without one all are listed."""
     from search.api import read_spec
     from search.study.parse import study_tree
     from search.views.console import say
     from search.views.plan import grace_line
+    from search.views.shipped import print_shipped
 
+    if study is None:
+        print_shipped(console)
+        sys.exit(2)
     spec = read_spec(study, smoke=smoke, refit=refit, plugins=plugins, **overrides)
     line = None if smoke else grace_line(study_tree(study), spec)
     if line is not None:
