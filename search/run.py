@@ -22,9 +22,7 @@ __all__ = ["run"]
 
 
 def run(
-    study: Annotated[
-        str | None, typer.Argument(help="the name of a shipped study, or the path of your own YAML; without: a list")
-    ] = None,
+    study: Annotated[str | None, typer.Argument(help="a study's name, or your YAML; without it: all names")] = None,
     data: Annotated[str | None, typer.Option(help="images: cifar10, parquet:PATH, imagefolder:PATH, ...")] = None,
     trials: Annotated[int | None, typer.Option(help="how many trials, recipes included")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of a whole trial, and so the schedule's length")] = None,
