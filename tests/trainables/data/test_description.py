@@ -106,6 +106,24 @@ FOLDERS: dict[str, tuple[Make, tuple[str, str, str]]] = {
          "splits: train 10 (seg_train/), val 2 (10 % of train), test 12 (seg_test/)",
          f"images: {SMALL}; 24 PNG RGB; left out: nothing"),
     ),
+    "splits in short": (
+        folders("trn/cat", "trn/dog", "te/cat", "te/dog"),
+        ("2 classes of 12 images: cat (12), dog (12)",
+         "splits: train 10 (trn/), val 2 (10 % of train), test 12 (te/)",
+         f"images: {SMALL}; 24 PNG RGB; left out: nothing"),
+    ),
+    "splits in one word": (
+        folders("traindir/cat", "traindir/dog", "valfolder/cat", "valfolder/dog", "LOST.DIR", "@tmp"),
+        ("2 classes of 12 images: cat (12), dog (12)",
+         "splits: train 10 (traindir/), val 12 (valfolder/), test 2 (15 % of train)",
+         f"images: {SMALL}; 24 PNG RGB; left out: 1 @tmp, 1 LOST.DIR"),
+    ),
+    "classes with names like short splits, and years below them": (
+        folders("te/2023", "te/2024", "to/2023", "to/2024", count=3),
+        ("2 classes of 6 images: te (6), to (6)", CUT,
+         f"images: {SMALL}; 12 PNG RGB; folders inside a class count to it (te/2023, te/2024, to/2023 and 1 more); "
+         "left out: nothing"),
+    ),
     "splits inside classes": (
         folders("cat/train", "cat/test", "dog/train"),
         ("2 classes: cat (12), dog (6); rarest: dog (6)",
@@ -187,6 +205,14 @@ REFUSED: dict[str, tuple[Make, str]] = {
     ),
     "an empty class": (both(folders("cat", "dog"), files("ant/0.npy")), "without images: ant .it holds 1 .npy"),
     "folds": (folders("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"), "cat, dog in each of fold1/, fold2/"),
+    "splits of words that nobody knows": (
+        folders("gallery/cat", "gallery/dog", "query/cat", "query/dog"),
+        "cat, dog in each of gallery/, query/: if these are splits, name them train, val and test; if they are classes"
+    ),
+    "images of other programs": (
+        both(folders("cat", "dog"), files("cat/x.qoi", content=b"qoif\0\0"), files("dog/x.cr3", "dog/x.pcx")),
+        "3 of 15 .*x.qoi .QOI, which is not read.*convert QOI images: `magick"
+    ),
     "archives": (files("train.zip", "test.zip"), "2 .zip: unpack them first"),
     "images without extension": (
         both(folders("cat", "dog"), files("cat/1", content=encode(picture(1)))),
