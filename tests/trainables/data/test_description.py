@@ -338,6 +338,20 @@ TABLES: dict[str, tuple[Make, tuple[str, str, str]]] = {
         table("split=train/part-0.parquet", "split=test/part-0.parquet"),
         two("0 (24), 1 (24)", "split=train/part-0.parquet", "split=test/part-0.parquet"),
     ),
+    "splits in a column": (
+        table("train.parquet", split=["test" if i % 3 == 0 else "train" for i in range(24)]),
+        (f"{TWELVE}: 0 (12), 1 (12)", "splits: train 14 (by `split`), val 2 (10 % of train), test 8 (by `split`)",
+         NOTHING),
+    ),
+    "splits in a column, in other words": (
+        table("icml.parquet", Usage=pa.array(["PublicTest", "PrivateTest", "Training", "Training"] * 6)),
+        (f"{TWELVE}: 0 (12), 1 (12)", "splits: train 10 (by `Usage`), val 2 (10 % of train), test 12 (by `Usage`)",
+         NOTHING),
+    ),
+    "a column that tells no split": (
+        table(subset=["a", "b"] * 12),
+        (f"{TWELVE}: 0 (12), 1 (12)", CUT_ROWS, f"{ROWS} left out: the columns subset"),
+    ),
     "save_to_disk": (saved(), (f"{TWELVE}: cat (12), dog (12)", CUT_ROWS, NOTHING)),
     "save_to_disk of splits": (
         both(saved("train"), saved("test"), files("dataset_dict.json", content=b'{"splits": ["train", "test"]}')),
@@ -371,6 +385,8 @@ REFUSED_TABLES: dict[str, tuple[Make, str]] = {
     "no number": (table(label=[float("nan"), *map(float, HALVES[1:])]), "1 of `label` are null"),
     "fractions": (table(label=[0.5, *map(float, HALVES[1:])]), "`label` of type double"),
     "several labels": (table(label=[[half] for half in HALVES]), "one label a row.*`label` is of type list"),
+    "rows of no split": (table(split=["train", "test", None] * 8), "in each row of `split`, unlike None: remove such"),
+    "short base64": (table(image=["iVBORw0KGgo" + "A" * 80] * 24), "texts that are no paths .decode base64"),
     "pixels": (table(image=[[1, 2]] * 24), "bytes of image files.*image: list<.*data.columns.image=NAME"),
     "paths of another machine": (table(image=["/x/0.png"] * 24), "without bytes, and 24 of 24 .*missing .*embed"),
     "base64": (table(image=["iVBOR" * 1000] * 24), "texts that are no paths .decode base64"),
