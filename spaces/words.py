@@ -12,12 +12,14 @@ __all__ = ["RANGE_WORDS", "WRAPPERS", "as_written_here"]
 
 _FLOAT, _INT, _CHOICE = "{{float: [{low}, {high}]{more}}}", "{{int: [{low}, {high}]{more}}}", "{{choice: [{options}]}}"
 _LOG, _STEP = ", log: true", ", step: STEP"
-# In lower case: Ray Tune and hyperopt; Optuna; W&B; Hydra, NePS, NNI, ConfigSpace, Syne Tune and Ax; scikit-learn, NumPy.
+# In lower case: Ray Tune and hyperopt; Optuna; W&B; Hydra, NePS, NNI, ConfigSpace, Syne Tune and Ax; scikit-learn and
+# NumPy.
 _TABLE = (
     (_FLOAT, "", """uniform randn
         suggest_float suggest_uniform floatdistribution
         distribution normal min max min_value max_value
-        interval range low high lower upper lower_bound upper_bound bounds _type type value_type floatparameter uniformfloathyperparameter
+        interval range low high lower upper lower_bound upper_bound bounds _type type value_type
+        floatparameter uniformfloathyperparameter
         float real"""),
     (_FLOAT, _LOG, """loguniform qloguniform lognormal qlognormal
         suggest_loguniform
