@@ -78,7 +78,7 @@ def ui(
 
 def _open_here(name: str, folder: Path | None, uri: str, port: int) -> None:
     """Serve the study's pages on `port`, among them MLflow's, which has a server of its own behind them."""
-    there = _free_port(None, taken=port)
+    there = _any_port()
     pages = StudyPages(name, folder, Forwarding(there))
     with make_server("127.0.0.1", port, pages, _Server, _QuietHandler) as server:
         threading.Thread(target=server.serve_forever, name="pages", daemon=True).start()
@@ -128,9 +128,15 @@ def _page_at(uri: str, study: str) -> str:
     return redacted(uri) if found is None else experiment_page(uri, found.experiment_id, VIEW_TAG in found.tags)
 
 
-def _free_port(asked: int | None, taken: int | None = None) -> int:
-    """The port to listen on: the one that was asked for, else MLflow's usual one unless `taken`, else any free one."""
-    for port in (asked,) if asked else (THERE, 0) if taken != THERE else (0,):
+def _any_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _free_port(asked: int | None) -> int:
+    """The port to listen on: the one that was asked for, else MLflow's usual one, else any that is free."""
+    for port in (asked,) if asked else (THERE, 0):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
