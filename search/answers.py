@@ -13,7 +13,7 @@ from search.engine.reference import reference_arm
 from search.engine.refit import Refitting
 from search.journal.result import StudyResult, collect
 from search.journal.study_folder import find_study, read_study
-from search.storage.location import study_storage
+from search.storage.location import fetch_study, study_storage
 from search.study.resources import Refit
 from search.tracking.uri import default_uri
 from search.views.checks import checked
@@ -100,7 +100,7 @@ def refit_study(
         >>> result = search.refit_study("digits_resnet8", top=2, seeds=5)
         >>> result.latest("refit").winner.name
     """
-    result = open_study(study, out=out, plugins=plugins)
+    result = _fetched(study, out, plugins)
     settings = validate(Refit, {"top": top, "seeds": seeds, "folds": folds})
     arm, line = reference_arm(result.spec, result.trials, against, "--against", "reference")
 
@@ -145,7 +145,7 @@ def explain_study(
     Example:
         >>> result = search.explain_study("cifar10_resnet20", baseline="naive")
     """
-    result = open_study(study, out=out, plugins=plugins)
+    result = _fetched(study, out, plugins)
     start, line = reference_arm(result.spec, result.trials, baseline, "--from", "baseline")
     if start is None:
         rule = f"must name a config as YAML: {result.spec.study} has no recipe to start from"
@@ -155,6 +155,15 @@ def explain_study(
     comparer, lines = explaining(result, start, seeds)
     said = [*([] if line is None else [line]), *lines]
     return _compare(result, lambda setup: comparer, "\n".join(said), listeners, tracking_uri, progress)
+
+
+def _fetched(study: str | Path, out: str | Path, plugins: Iterable[str]) -> StudyResult:
+    """A study as it stands in its storage, where another machine may have continued it."""
+    allow_plugins(plugins)
+    folder = find_study(str(study), Path(out))
+    if (place := study_storage(None, folder, smoke=False, fresh=False)) is not None:
+        fetch_study(place.child(folder.name), folder)
+    return collect(*read_study(folder), folder)
 
 
 def _compare(

@@ -60,10 +60,10 @@ def _as_refit(result: StudyResult, refit: Comparison, name: str) -> Check | None
     if winner.arm.name in (reference.name, *result.spec.recipes):
         step = "use the recipe, or search further"
         return Check(name, "warning", f"the refit's winner is the recipe {winner.arm.name}", step)
-    if gain is None:
+    if gain is None or not gain.has_limits:
         return None
     over = f"{winner.arm.name} over {len(winner.values)} fresh seeds"
-    text = f"{over}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] against {reference.name}"
+    text = f"{over}: {gain.signed} against {reference.name}"
     recipes = {reference.name, *result.spec.recipes}
     tied = [one.arm.name for one in outcome.finalists if one.arm.name in recipes and one.verdict.startswith("tie")]
     if gain.low > 0 and not tied:

@@ -62,7 +62,7 @@ class StudyResult:
         """The result of a study in this state."""
         found = cls(
             spec, state.trials, spending=state.spending, folder=folder, finished=state.is_over(spec),
-            comparisons=state.comparisons,
+            comparisons=list(state.comparisons),
         )  # fmt: skip
         if (made := state.started) is None:
             return found

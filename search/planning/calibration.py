@@ -29,7 +29,7 @@ __all__ = ["Calibration", "Plan", "calibrate"]
 # Enough for a stable rate, little enough to wait for: the second of two short epochs is timed.
 STEPS = 3
 EVALUATION = 256
-START_SECONDS = 20.0  # of a search on an idle machine, where that is not measured
+PROCESS_SECONDS = 6.0  # that a process with torch takes to start on an idle machine, where that is not measured
 # Ray's processes, the driver and workers that load Ray beside torch, against a process that loads torch alone.
 STARTS = 3.0
 MOST_PROCESSES = 16  # of half a gigabyte each
@@ -40,19 +40,35 @@ BETWEEN_TRIALS = 0.3  # seconds that a worker waits for its next trial
 class Calibration:
     """What one epoch takes beside the other trials (None: not known), and the bytes of one checkpoint.
 
-    `trial_seconds` is what a trial takes beside its epochs, `start_seconds` what a search does before the first step.
+    `trial_seconds` is what a trial takes beside its epochs, `process_seconds` a process until it trains, and
+    `first_step_seconds` its first step more than a later one, of which one that compiles makes minutes.
     """
 
     epoch_seconds: float | None
     checkpoint_bytes: int
     trial_seconds: float = BETWEEN_TRIALS
-    start_seconds: float = START_SECONDS
+    process_seconds: float = PROCESS_SECONDS
+    first_step_seconds: float = 0.0
 
-    def seconds(self, epochs: float, trials: int, at_once: float) -> float | None:
-        """How long a search of so many epochs and trials takes; None if that is not known."""
+    @property
+    def start_seconds(self) -> float:
+        """What a search does before its first step."""
+        return STARTS * self.process_seconds + self.first_step_seconds
+
+    def seconds(self, epochs: float, trials: int, at_once: float, refit_runs: int = 0) -> float | None:
+        """How long a search takes until its report is written; None if that is not known.
+
+        Args:
+            epochs: of all its trials and refit runs together.
+            trials: how many there are.
+            at_once: how many of them run beside each other.
+            refit_runs: how many runs its refit has, after which a process scores the winner on the test split.
+        """
         if self.epoch_seconds is None:
             return None
-        return self.start_seconds + (epochs * self.epoch_seconds + trials * self.trial_seconds) / at_once
+        ends = 1 + (refit_runs > 0)  # writing the report loads about as much as scoring does
+        runs = epochs * self.epoch_seconds + (trials + refit_runs) * self.trial_seconds
+        return self.start_seconds + runs / at_once + ends * self.process_seconds
 
 
 @dataclass(frozen=True)
@@ -102,14 +118,14 @@ def calibrate(config: TrialConfig, cache: Path, concurrent: int = 1) -> Calibrat
         if not torch.cuda.is_available():
             return Calibration(None, checkpoint_bytes(config, cache))
         alone = timed(config, cache)
-        return Calibration(alone.epoch, alone.checkpoint_bytes, BETWEEN_TRIALS + alone.around, START_SECONDS)
+        return Calibration(alone.epoch, alone.checkpoint_bytes, BETWEEN_TRIALS + alone.around)
     here = max(1, min(concurrent, available_cpus() // (config.execution.threads or 1), MOST_PROCESSES))
     begun = time.monotonic()
     timings = _together(config, cache, here) or [timed(config, cache)]  # which says what is wrong, if anything is
-    start = fmean(STARTS * (timing.ready - begun) + timing.first for timing in timings)
     return Calibration(
         fmean(timing.epoch for timing in timings), timings[0].checkpoint_bytes,
-        BETWEEN_TRIALS + fmean(timing.around for timing in timings), start,
+        BETWEEN_TRIALS + fmean(timing.around for timing in timings),
+        fmean(timing.ready - begun for timing in timings), fmean(timing.first for timing in timings),
     )  # fmt: skip
 
 

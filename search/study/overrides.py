@@ -222,7 +222,8 @@ def _parsed(sets: Iterable[str], problems: list[Problem]) -> Iterable[tuple[str,
 
 
 def _typed(written: str, types: frozenset[Any], name: str) -> Any:
-    """The value typed for a key of these types: text is taken whole, but for quotes around it; all else is YAML.
+    """The value typed for a key of these types: text is taken whole, but for quotes around it; all else is YAML, whose
+    1e3 is an integer where one is due.
 
     Raises:
         ConfigError: if it is not plain YAML, or YAML would drop a part of it as a comment.
@@ -237,11 +238,13 @@ def _typed(written: str, types: frozenset[Any], name: str) -> Any:
         rule = "must hold no comment, which YAML begins at a # after a space: leave it out, or put the text in quotes"
         raise ConfigError.single(name, written, rule)
     try:
-        return parse_yaml(written, name)
+        value = parse_yaml(written, name)
     except ConfigError:
         if types:
             raise
         return written  # of a key that there is not, which is said
+    is_whole = isinstance(value, float) and value.is_integer() and int in types and float not in types
+    return int(value) if is_whole else value  # 1e3
 
 
 def _named(problem: Problem, names: Mapping[str, str]) -> Problem:

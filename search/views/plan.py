@@ -36,7 +36,7 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     # Trials that share a GPU share its speed, too.
     at_once = max(min(plan.concurrent, trials) * min(spec.resources.gpus or 1.0, 1.0), 1.0)
     seconds, runs = calibration.seconds(survival.epochs, trials, at_once), spec.most_refit_runs
-    both = calibration.seconds(survival.epochs + runs * spec.budget.epochs, trials + runs, at_once)
+    both = calibration.seconds(survival.epochs + runs * spec.budget.epochs, trials, at_once, runs)
     refit = f", then at most {about(both - seconds)} of refit" if runs and both is not None and seconds else ""
     say(console, _time_line(plan, seconds, refit))
     if spec.resources.prices is not None:
@@ -73,7 +73,7 @@ def _time_line(plan: Plan, seconds: float | None, refit: str) -> str:
 def about(seconds: float) -> str:
     """Seconds in words, no more precise than an estimate is."""
     if seconds < 85:
-        return f"{max(round(seconds, -1), 10):.0f} s"
+        return f"{max(5 * round(seconds / 5), 5)} s"
     minutes = seconds / 60
     if minutes < 85:
         return f"{minutes if minutes < 9.5 else 5 * round(minutes / 5):.0f} min"

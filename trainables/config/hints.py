@@ -134,7 +134,7 @@ def _type_hints(kind: str, value: object, types: Collection[Any]) -> Iterator[st
         options = ", ".join(map(_shown, value[:3]))
         yield f"one value; several to be tried are written {{choice: [{options}]}} in the space"
     if kind.startswith(("tuple", "list")) and isinstance(value, str | int | float):
-        yield f"a list in brackets, [{_shown(value)}]"
+        yield f"a list in brackets, [{_shown(value).strip('()')}]"
     if value is None or value is False or text in NONE_WORDS:
         if "none" in words:
             yield "'none' for none"

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from trainables.data.names import CONVERT, format_of
 
@@ -29,7 +30,9 @@ __all__ = [
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 
-LARGEST_FILE = 512 * 2**20  # bytes; the largest image that Pillow takes has 256 MiB of pixels
+LARGEST_FILE = 512 * 2**20  # bytes; so many has an image of MOST_PIXELS in memory
+MOST_PIXELS = 2 * 89_478_485  # from there on Pillow refuses an image, too
+MOST_OF_A_JPEG = 2 * MOST_PIXELS  # which is decoded at half its width and height; phones have 200 million
 
 Pixels = NDArray[np.uint8]
 
@@ -109,16 +112,25 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _check_size(image: Image.Image) -> None:
-    """Refuse an image that would take more memory than Pillow allows, before it is decoded.
+def _header(encoded: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """An image before it is decoded, which takes no more memory than one of MOST_PIXELS.
 
     Raises:
-        UnreadableImage: naming the size and the limit.
+        UnreadableImage: naming the size and the limit, if it is larger.
     """
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=formats)
+    except Image.DecompressionBombError:
+        if not encoded.startswith(b"\xff\xd8"):
+            raise
+        image = JpegImageFile(io.BytesIO(encoded))
     width, height = image.size
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and width * height > limit:
+    limit = MOST_OF_A_JPEG if isinstance(image, JpegImageFile) else MOST_PIXELS
+    if width * height > limit:
         raise UnreadableImage(f"{width} x {height} pixels, above the limit of {limit:,}", _TOO_LARGE)
+    if width * height > MOST_PIXELS:
+        image.draft(None, (width // 2, height // 2))
+    return image
 
 
 def upright(image: Image.Image, pixels: Image.Image | None = None) -> tuple[Image.Image, bool]:
@@ -135,15 +147,14 @@ def opened(encoded: bytes, formats: tuple[str, ...] = FORMATS) -> Iterator[Image
     """An image whose header was read and whose size was checked; what Pillow raises meanwhile is translated.
 
     Raises:
-        UnreadableImage: if the file is damaged, of another format, or larger than Pillow's limit.
+        UnreadableImage: if the file is damaged, of another format, or too large.
     """
     if not encoded:
         raise UnreadableImage("empty")
     if encoded.startswith(b"\xff\xd8") and encoded.count(_SCAN) > MOST_SCANS:
         raise UnreadableImage(f"a JPEG of {encoded.count(_SCAN):,} scans, above the limit of {MOST_SCANS}")
     try:
-        with Image.open(io.BytesIO(encoded), formats=formats) as image:
-            _check_size(image)
+        with _header(encoded, formats) as image:
             yield image
     except UnidentifiedImageError:
         raise _unidentified(encoded, formats) from None
@@ -199,7 +210,7 @@ def decode(encoded: bytes) -> Pixels:
     """The pixels, uint8 [3, h, w], at the image's own size.
 
     Raises:
-        UnreadableImage: if the file is damaged, of another format, or larger than Pillow's limit.
+        UnreadableImage: if the file is damaged, of another format, or too large.
     """
     with opened(encoded) as image:
         return measured(image)[0]

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 Request = tuple[str | float | None, ...]
 
 RECORD = "meta.json"
-_KEYS = 2  # raise it when sources must be read anew, because some are understood or converted in another way
+_KEYS = 3  # raise it when sources must be read anew, because some are understood or converted in another way
 _FINGERPRINT = "[0-9a-f]{32}"
 
 

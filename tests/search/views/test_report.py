@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from search.algorithms.intervals import Interval
 from search.algorithms.searchers.random import RandomSearcher
 from search.journal.events import (
     Arm,
@@ -28,7 +29,6 @@ from search.study.parse import load_study
 from search.views.report.answers import (
     Answers,
     Candidate,
-    Estimate,
     Explanation,
     ImportanceRow,
     Refit,
@@ -261,7 +261,7 @@ def test_refit_and_explanation_come_from_the_journal() -> None:
     assert "Test split: 0.6000" in shown.text
     rows = shown.table("config")
     assert [row[:2] for row in rows[1:]] == [["trial 4", "0.6400"], ["naive (reference)", "0.6000"]]
-    assert rows[1][2].startswith("0.6200 (")
+    assert rows[1][2].startswith("0.6200 [")
     assert rows[1][3] == "3"
     change = shown.table("change")[1]
     assert (change[0], change[1][:7], change[2]) == ("optimizer.lr 0.001 to 0.005", "+0.0200", "2")
@@ -269,10 +269,10 @@ def test_refit_and_explanation_come_from_the_journal() -> None:
     assert shown.data[0]["steps"] == [["baseline", 0.605, "absolute"], step, ["best", None, "total"]]
 
 
-WINNER = Candidate("trial 4", 0.643, Estimate(0.618, 0.615, 0.621, 5), "winner", True)
+WINNER = Candidate("trial 4", 0.643, Interval(0.618, 0.615, 0.621), 5, "winner", True)
 STEPS = (
-    StepRow("lr", "lr", Estimate(0.03, 0.02, 0.04, 5)),
-    StepRow("decay", "decay", Estimate(0.01, -0.01, 0.03, 5), "within the noise"),
+    StepRow("lr", "lr", Interval(0.03, 0.02, 0.04), 5),
+    StepRow("decay", "decay", Interval(0.01, -0.01, 0.03), 5, "within the noise"),
 )
 MADE = Answers(
     Verdict(4, "random", 0.64, 4, (("naive", 0.04),), Check("against recipes", "ok", "better by far")),
@@ -286,7 +286,7 @@ MADE = Answers(
 def test_intervals_are_shown() -> None:
     shown = read(render([replace(StudyPage.of(sample(), "sample"), found=MADE)]))
     assert "Better than the recipes? Yes. Better by far." in shown.text
-    assert shown.table("config")[1][1:4] == ["0.6430", "0.6180 (0.6150 to 0.6210)", "5"]
+    assert shown.table("config")[1][1:4] == ["0.6430", "0.6180 [0.6150, 0.6210]", "5"]
     rows = shown.table("change")[1:]
     assert [row[3] for row in rows] == ["", "within the noise"]
     assert "Momentum was never tried" in shown.text

@@ -76,6 +76,7 @@ def test_every_mistake_is_reported_at_once() -> None:
         ({"model": {"kind": "cifar_resnet", "lr": 1}}, "model.lr", "did you mean `optimizer.lr`?"),
         ({"image_size": 32}, "image_size", "did you mean `data.resolution`?"),
         ({"schedule": {"kind": "step", "milestones": "0.3, 0.6"}}, "schedule.milestones", "brackets, [0.3, 0.6]"),
+        ({"schedule": {"kind": "step", "milestones": "(0.3, 0.6)"}}, "schedule.milestones", "brackets, [0.3, 0.6]"),
         ({"batch_size": "064"}, "batch_size", "write 64, without quotes"),
         ({"batch_size": 1e3}, "batch_size", "digits alone"),
         ({"augment": {"mixup": None}}, "augment.mixup", "0 leaves it out"),

@@ -114,6 +114,12 @@ def test_a_large_jpeg_may_be_decoded_smaller_but_looks_the_same() -> None:
     assert np.abs(pixels.astype(int) - exact).mean() < 2
 
 
+def test_what_takes_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainables.data.decode.MOST_OF_A_JPEG", 10_000)
+    with pytest.raises(UnreadableImage, match="102 x 99 pixels, above the limit of 10,000"):
+        decode(encode(picture(1, 102, 99), "JPEG"))
+
+
 def test_a_thumbnail_tells_the_upright_size() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -141,7 +147,7 @@ def png_claiming(width: int, height: int) -> bytes:
         (encode(picture(6, 400, 300), "JPEG")[:3000], "truncated"),
         (encode(picture(6, 400, 300), "PNG")[:3000], "truncated"),
         (encode(picture(6), "GIF"), "not a JPEG"),
-        (png_claiming(10_000, 10_000), "limit"),
+        (png_claiming(13_400, 13_400), "limit"),
         (png_claiming(40_000, 40_000), "limit"),
     ],
     ids=["empty", "html", "truncated jpeg", "truncated png", "gif", "large", "bomb"],
@@ -227,3 +233,15 @@ def test_a_jpeg_of_endless_scans_is_refused() -> None:
     assert decode(encoded[:last] + (header + b"\0\0") * 50 + b"\xff\xd9").shape == (3, 400, 400)
     with pytest.raises(UnreadableImage, match=r"a JPEG of 100,00\d scans, above the limit of 500"):
         decode(encoded[:last] + (header + b"\0\0") * 100_000 + b"\xff\xd9")
+
+
+# The last one, since the tests above could not tell what they take of memory after it.
+@pytest.mark.parametrize(
+    ("form", "side", "options"),
+    [("PNG", 9_500, {"compress_level": 1}), ("JPEG", 9_500, {}), ("JPEG", 14_000, {"quality": 50})],
+)
+def test_images_of_phones_and_satellites_are_read(form: str, side: int, options: dict[str, int]) -> None:
+    gray = np.repeat(np.repeat(np.arange(0, 240, 60, dtype=np.uint8).reshape(2, 2), side // 2, 0), side // 2, 1)
+    with quiet():
+        pixels = decode_square(encode(Image.fromarray(gray), form, **options), 32)
+    assert pixels[0, ::31, ::31].tolist() == [[0, 60], [120, 180]]

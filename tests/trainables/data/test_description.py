@@ -106,6 +106,24 @@ FOLDERS: dict[str, tuple[Make, tuple[str, str, str]]] = {
          "splits: train 10 (seg_train/), val 2 (10 % of train), test 12 (seg_test/)",
          f"images: {SMALL}; 24 PNG RGB; left out: nothing"),
     ),
+    "splits in short": (
+        folders("trn/cat", "trn/dog", "te/cat", "te/dog"),
+        ("2 classes of 12 images: cat (12), dog (12)",
+         "splits: train 10 (trn/), val 2 (10 % of train), test 12 (te/)",
+         f"images: {SMALL}; 24 PNG RGB; left out: nothing"),
+    ),
+    "splits in one word": (
+        folders("traindir/cat", "traindir/dog", "valfolder/cat", "valfolder/dog", "LOST.DIR", "@tmp"),
+        ("2 classes of 12 images: cat (12), dog (12)",
+         "splits: train 10 (traindir/), val 12 (valfolder/), test 2 (15 % of train)",
+         f"images: {SMALL}; 24 PNG RGB; left out: 1 @tmp, 1 LOST.DIR"),
+    ),
+    "classes with names like short splits, and years below them": (
+        folders("te/2023", "te/2024", "to/2023", "to/2024", count=3),
+        ("2 classes of 6 images: te (6), to (6)", CUT,
+         f"images: {SMALL}; 12 PNG RGB; folders inside a class count to it (te/2023, te/2024, to/2023 and 1 more); "
+         "left out: nothing"),
+    ),
     "splits inside classes": (
         folders("cat/train", "cat/test", "dog/train"),
         ("2 classes: cat (12), dog (6); rarest: dog (6)",
@@ -187,6 +205,14 @@ REFUSED: dict[str, tuple[Make, str]] = {
     ),
     "an empty class": (both(folders("cat", "dog"), files("ant/0.npy")), "without images: ant .it holds 1 .npy"),
     "folds": (folders("fold1/cat", "fold1/dog", "fold2/cat", "fold2/dog"), "cat, dog in each of fold1/, fold2/"),
+    "splits of words that nobody knows": (
+        folders("gallery/cat", "gallery/dog", "query/cat", "query/dog"),
+        "cat, dog in each of gallery/, query/: if these are splits, name them train, val and test; if they are classes"
+    ),
+    "images of other programs": (
+        both(folders("cat", "dog"), files("cat/x.qoi", content=b"qoif\0\0"), files("dog/x.cr3", "dog/x.pcx")),
+        "3 of 15 .*x.qoi .QOI, which is not read.*convert QOI images: `magick"
+    ),
     "archives": (files("train.zip", "test.zip"), "2 .zip: unpack them first"),
     "images without extension": (
         both(folders("cat", "dog"), files("cat/1", content=encode(picture(1)))),
@@ -312,6 +338,20 @@ TABLES: dict[str, tuple[Make, tuple[str, str, str]]] = {
         table("split=train/part-0.parquet", "split=test/part-0.parquet"),
         two("0 (24), 1 (24)", "split=train/part-0.parquet", "split=test/part-0.parquet"),
     ),
+    "splits in a column": (
+        table("train.parquet", split=["test" if i % 3 == 0 else "train" for i in range(24)]),
+        (f"{TWELVE}: 0 (12), 1 (12)", "splits: train 14 (by `split`), val 2 (10 % of train), test 8 (by `split`)",
+         NOTHING),
+    ),
+    "splits in a column, in other words": (
+        table("icml.parquet", Usage=pa.array(["PublicTest", "PrivateTest", "Training", "Training"] * 6)),
+        (f"{TWELVE}: 0 (12), 1 (12)", "splits: train 10 (by `Usage`), val 2 (10 % of train), test 12 (by `Usage`)",
+         NOTHING),
+    ),
+    "a column that tells no split": (
+        table(subset=["a", "b"] * 12),
+        (f"{TWELVE}: 0 (12), 1 (12)", CUT_ROWS, f"{ROWS} left out: the columns subset"),
+    ),
     "save_to_disk": (saved(), (f"{TWELVE}: cat (12), dog (12)", CUT_ROWS, NOTHING)),
     "save_to_disk of splits": (
         both(saved("train"), saved("test"), files("dataset_dict.json", content=b'{"splits": ["train", "test"]}')),
@@ -345,6 +385,8 @@ REFUSED_TABLES: dict[str, tuple[Make, str]] = {
     "no number": (table(label=[float("nan"), *map(float, HALVES[1:])]), "1 of `label` are null"),
     "fractions": (table(label=[0.5, *map(float, HALVES[1:])]), "`label` of type double"),
     "several labels": (table(label=[[half] for half in HALVES]), "one label a row.*`label` is of type list"),
+    "rows of no split": (table(split=["train", "test", None] * 8), "in each row of `split`, unlike None: remove such"),
+    "short base64": (table(image=["iVBORw0KGgo" + "A" * 80] * 24), "texts that are no paths .decode base64"),
     "pixels": (table(image=[[1, 2]] * 24), "bytes of image files.*image: list<.*data.columns.image=NAME"),
     "paths of another machine": (table(image=["/x/0.png"] * 24), "without bytes, and 24 of 24 .*missing .*embed"),
     "base64": (table(image=["iVBOR" * 1000] * 24), "texts that are no paths .decode base64"),

@@ -118,6 +118,9 @@ FORMS: dict[str, tuple[object, str, str]] = {
         "base_model / model / trunk / _feature_blocks (VISSL)", ""),
     "mmpretrain": ({"meta": {}, "state_dict": _in("backbone.", BODY) | _head("head.fc")}, "/ backbone", "new: nothing"),
     "compiled": (_in("_orig_mod.module.", W), "from _orig_mod.module", "new: nothing"),
+    "stages compiled": (
+        _in("module.", _renamed(W, ("layer1.", "layer1._orig_mod."), ("layer3.0.", "layer3.0._fsdp_wrapped_module."))),
+        "44 of 44", "new: nothing"),
     "deepspeed": ({"module": W, "ds_version": "0.15"}, "from module (DeepSpeed)", "new: nothing"),
     "a linear probe": ({"state_dict": _in("module.", BODY) | _head("module.linear")}, "44 of 44", "new: nothing"),
     "stem in layer0": (_renamed(W, ("conv1.", "layer0.0."), ("bn1.", "layer0.1.")), "44 of 44", ""),
