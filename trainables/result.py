@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
-__all__ = ["DIRECTIONS", "METRICS", "EpochResult", "Mode", "Trainable"]
+__all__ = ["DIRECTIONS", "METRICS", "ClassReport", "Confusion", "EpochResult", "Mode", "Trainable"]
+
+MOST_CONFUSIONS = 2500  # pairs of classes that a report names
 
 Mode = Literal["max", "min"]
 
@@ -14,6 +16,74 @@ Mode = Literal["max", "min"]
 LOWER: Mapping[str, Mode | None] = {"better": "min"}
 HIGHER: Mapping[str, Mode | None] = {"better": "max"}
 NEITHER: Mapping[str, Mode | None] = {"better": None}
+
+
+class Confusion(NamedTuple):
+    """So many images of one class were taken for another; classes are numbers, counted from 0."""
+
+    actual: int
+    predicted: int
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassReport:
+    """Which classes a network gets right, in counts of images: plain data, which a journal or a checkpoint can hold.
+
+    Attributes:
+        class_names: of all classes; the others are in their order.
+        images: how many there are of each class.
+        predicted: how many are taken for each.
+        right: how many of each class are taken for it.
+        confusions: the most frequent first, and all of them unless there are more than `MOST_CONFUSIONS`.
+        calibration_error: the expected calibration error, 0 (confidence is accuracy) to 1, in 15 bins.
+    """
+
+    class_names: tuple[str, ...]
+    images: tuple[int, ...]
+    predicted: tuple[int, ...]
+    right: tuple[int, ...]
+    confusions: tuple[Confusion, ...]
+    calibration_error: float
+
+    @classmethod
+    def of(cls, class_names: Sequence[str], counts: Sequence[Sequence[int]], calibration_error: float) -> ClassReport:
+        """From a confusion matrix: how many images of each class (row) are taken for each (column)."""
+        wrong = [
+            Confusion(actual, predicted, images)
+            for actual, row in enumerate(counts)
+            for predicted, images in enumerate(row)
+            if images and actual != predicted
+        ]
+        return cls(
+            class_names=tuple(class_names),
+            images=tuple(sum(row) for row in counts),
+            predicted=tuple(sum(column) for column in zip(*counts, strict=True)),
+            right=tuple(row[actual] for actual, row in enumerate(counts)),
+            confusions=tuple(sorted(wrong, key=lambda confusion: -confusion.images)[:MOST_CONFUSIONS]),
+            calibration_error=calibration_error,
+        )
+
+    @property
+    def precision(self) -> tuple[float, ...]:
+        """Of the images taken for each class, the fraction that is of it; 0 where there are none."""
+        return tuple(right / max(total, 1) for right, total in zip(self.right, self.predicted, strict=True))
+
+    @property
+    def recall(self) -> tuple[float, ...]:
+        """Of the images of each class, the fraction that is taken for it; 0 where there are none."""
+        return tuple(right / max(total, 1) for right, total in zip(self.right, self.images, strict=True))
+
+    @property
+    def f1(self) -> tuple[float, ...]:
+        """The harmonic mean of precision and recall; 0 where there are no images."""
+        each = zip(self.right, self.images, self.predicted, strict=True)
+        return tuple(2 * right / max(images + predicted, 1) for right, images, predicted in each)
+
+    @property
+    def predicted_share(self) -> float:
+        """The fraction of images taken for the class that is predicted most."""
+        return max(self.predicted) / sum(self.images)
 
 
 @dataclass(frozen=True, slots=True)
