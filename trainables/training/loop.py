@@ -228,20 +228,19 @@ class Run(Trainable):
         self._step += 1
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The loss of logits [b, classes], in float32 at least []."""
-
-        logits = at_least_float32(logits)
+        """The loss of logits [b, classes], in float32 at least []; with class weights the weighted mean, as torch's."""
+        logits, class_weights = at_least_float32(logits), self._class_weights
 
         def cross_entropy(labels: Tensor) -> Tensor:
             return functional.cross_entropy(
-                logits, labels, weight=self._class_weights, reduction="none",
+                logits, labels, weight=class_weights, reduction="none",
                 label_smoothing=self._config.regularization.label_smoothing,
             )  # fmt: skip
 
-        if batch.other_labels is None or batch.weight is None:
-            return cross_entropy(batch.labels).mean()
-        mixed = batch.weight * cross_entropy(batch.labels) + (1 - batch.weight) * cross_entropy(batch.other_labels)
-        return mixed.mean()
+        losses = batch.mixed(cross_entropy)
+        if class_weights is None:
+            return losses.mean()
+        return losses.sum() / batch.mixed(lambda labels: class_weights[labels]).sum()
 
     def _stop_reason(self, train_loss: float) -> str | None:
         history, patience = self._val_history, self._config.regularization.patience

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.trainables.trainable_suite import Build, TrainableSuite, numbers, train_in_legs
+from trainables.augment.batch import Batch
 from trainables.config import TrialConfig, merge, parse_config
 from trainables.data.images import load_splits
 from trainables.synthetic import SyntheticRun
@@ -125,6 +126,19 @@ def test_val_loss_is_plain_cross_entropy_whatever_the_training_loss_is(cache: Pa
     )
     assert smoothed.val_loss == plain.val_loss
     assert smoothed.train_loss != plain.train_loss
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weighted_loss_is_the_weighted_mean_of_torch(smoothing: float, cache: Path) -> None:
+    regularization = {"imbalance": "class_weights", "label_smoothing": smoothing}
+    trial = run(merge(DIGITS, {"data": {"train_samples": 101}, "regularization": regularization}), cache)
+    trial._class_weights = torch.rand(10, generator=torch.Generator().manual_seed(0)) + 0.1
+    logits, labels = torch.randn(8, 10), torch.arange(8)
+    theirs = torch.nn.CrossEntropyLoss(weight=trial._class_weights, label_smoothing=smoothing)
+    assert torch.isclose(trial.loss(logits, Batch(logits, labels)), theirs(logits, labels))
+    mixed = Batch(logits, labels, labels.flip(0), torch.full((8,), 0.3))
+    expected = 0.3 * theirs(logits, labels) + 0.7 * theirs(logits, labels.flip(0))
+    assert torch.isclose(trial.loss(logits, mixed), expected)
 
 
 @pytest.mark.numeric
