@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
-__all__ = ["DIRECTIONS", "METRICS", "ClassReport", "Confusion", "EpochResult", "Mode", "Trainable"]
+__all__ = ["DIRECTIONS", "METRICS", "ClassReport", "EpochResult", "Mode", "Trainable", "final_result"]
 
 MOST_CONFUSIONS = 2500  # pairs of classes that a report names
 
@@ -18,14 +18,6 @@ HIGHER: Mapping[str, Mode | None] = {"better": "max"}
 NEITHER: Mapping[str, Mode | None] = {"better": None}
 
 
-class Confusion(NamedTuple):
-    """So many images of one class were taken for another; classes are numbers, counted from 0."""
-
-    actual: int
-    predicted: int
-    images: int
-
-
 @dataclass(frozen=True, slots=True)
 class ClassReport:
     """Which classes a network gets right, in counts of images: plain data, which a journal or a checkpoint can hold.
@@ -35,7 +27,8 @@ class ClassReport:
         images: how many there are of each class.
         predicted: how many are taken for each.
         right: how many of each class are taken for it.
-        confusions: the most frequent first, and all of them unless there are more than `MOST_CONFUSIONS`.
+        confusions: how many images of one class are taken for another, as (class, taken for, images) with classes by
+            number: the most frequent first, and all of them unless there are more than `MOST_CONFUSIONS`.
         calibration_error: the expected calibration error, 0 (confidence is accuracy) to 1, in 15 bins.
     """
 
@@ -43,14 +36,14 @@ class ClassReport:
     images: tuple[int, ...]
     predicted: tuple[int, ...]
     right: tuple[int, ...]
-    confusions: tuple[Confusion, ...]
+    confusions: tuple[tuple[int, int, int], ...]
     calibration_error: float
 
     @classmethod
     def of(cls, class_names: Sequence[str], counts: Sequence[Sequence[int]], calibration_error: float) -> ClassReport:
         """From a confusion matrix: how many images of each class (row) are taken for each (column)."""
         wrong = [
-            Confusion(actual, predicted, images)
+            (actual, predicted, images)
             for actual, row in enumerate(counts)
             for predicted, images in enumerate(row)
             if images and actual != predicted
@@ -60,7 +53,7 @@ class ClassReport:
             images=tuple(sum(row) for row in counts),
             predicted=tuple(sum(column) for column in zip(*counts, strict=True)),
             right=tuple(row[actual] for actual, row in enumerate(counts)),
-            confusions=tuple(sorted(wrong, key=lambda confusion: -confusion.images)[:MOST_CONFUSIONS]),
+            confusions=tuple(sorted(wrong, key=lambda confusion: -confusion[2])[:MOST_CONFUSIONS]),
             calibration_error=calibration_error,
         )
 
@@ -97,6 +90,10 @@ class EpochResult:
     the averaged weights'. `lr` is the learning rate of the epoch's last step, `grad_norm` the mean L2 norm of the
     gradient before clipping. `images_per_second` counts training images over training time, `seconds` the whole epoch;
     for an epoch that was interrupted, both take the time of its parts together.
+
+    The last result names the `best_epoch`, whose weights the trial leaves and whose metrics are the trial's: with
+    `patience` that of the lowest val_loss, else its own. `report` says how these weights do class by class, if there
+    are images. Neither is there if the trial has diverged.
     """
 
     epoch: int
@@ -113,6 +110,8 @@ class EpochResult:
     seconds: float = field(metadata=LOWER)
     last: bool = False
     stop_reason: str | None = None  # why it is the last: "epochs", "patience" or "diverged"
+    best_epoch: int | None = None
+    report: ClassReport | None = None
 
     def metrics(self) -> dict[str, float]:
         """The numbers alone, by name, in the order of the fields."""
@@ -124,6 +123,12 @@ METRICS: tuple[str, ...] = tuple(each.name for each in fields(EpochResult) if "b
 DIRECTIONS: dict[str, Mode] = {
     each.name: each.metadata["better"] for each in fields(EpochResult) if each.metadata.get("better") is not None
 }
+
+
+def final_result(results: Sequence[EpochResult]) -> EpochResult:
+    """Of the results of a trial's first epochs, in order, the one whose metrics are the trial's."""
+    best = results[-1].best_epoch
+    return results[-1] if best is None else results[best - 1]
 
 
 class Trainable(Protocol):
