@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
-__all__ = ["DIRECTIONS", "METRICS", "ClassReport", "EpochResult", "Mode", "Trainable", "final_result"]
+__all__ = ["DIRECTIONS", "METRICS", "ClassReport", "Collapse", "EpochResult", "Mode", "Trainable", "final_result"]
 
 MOST_CONFUSIONS = 2500  # pairs of classes that a report names
 
 Mode = Literal["max", "min"]
+Collapse = Literal["one class", "rising loss"]
 
 # A field with one of these is a metric: which side of it is better, if either.
 LOWER: Mapping[str, Mode | None] = {"better": "min"}
@@ -94,6 +95,9 @@ class EpochResult:
     The last result names the `best_epoch`, whose weights the trial leaves and whose metrics are the trial's: with
     `patience` that of the lowest val_loss, else its own. `report` says how these weights do class by class, if there
     are images. Neither is there if the trial has diverged.
+
+    `collapsed` says that the network is of no use as it stands: it predicts one class, or `train_loss` is over twice
+    what it was at the first step.
     """
 
     epoch: int
@@ -111,6 +115,7 @@ class EpochResult:
     last: bool = False
     stop_reason: str | None = None  # why it is the last: "epochs", "patience" or "diverged"
     best_epoch: int | None = None
+    collapsed: Collapse | None = None
     report: ClassReport | None = None
 
     def metrics(self) -> dict[str, float]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.result import ClassReport
+from trainables.result import ClassReport, Collapse
 
-__all__ = ["Scores", "accuracy", "class_report", "confusion_matrix", "is_one_class", "score"]
+__all__ = ["Scores", "accuracy", "class_report", "collapse", "confusion_matrix", "is_one_class", "score"]
 
 BINS = 15  # of the calibration error
 NEARLY_ALL = 0.95  # of the images: a network that takes more of them for one class predicts that class
@@ -77,6 +77,20 @@ def is_one_class(counts: Counts) -> bool:
     share, right = counts[most].sum() / images, counts.trace() / images
     # The interval of `share` is the set of all p with |share - p| <= z sqrt(p (1 - p) / n).
     return bool(abs(share - right) <= Z * math.sqrt(right * (1 - right) / images))
+
+
+def collapse(one_class: bool, train_loss: float, first_loss: float, classes: int) -> Collapse | None:
+    """Whether a network is of no use after an epoch, and in which way.
+
+    Args:
+        one_class: what `is_one_class` says.
+        train_loss: mean of the epoch.
+        first_loss: of the first step; where it was lower than a blind guess's, ln `classes`, that counts.
+        classes: how many there are.
+    """
+    if train_loss > 2 * max(first_loss, math.log(classes)):
+        return "rising loss"
+    return "one class" if one_class else None
 
 
 def class_report(logits: Tensor, labels: Tensor, class_names: Sequence[str]) -> ClassReport:

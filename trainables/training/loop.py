@@ -31,7 +31,7 @@ from trainables.models.protocol import is_fusible, train_mode
 from trainables.result import EpochResult, Trainable
 from trainables.seeds import derived_seed
 from trainables.training.early_stopping import EarlyStopping
-from trainables.training.evaluation import accuracy, class_report, score
+from trainables.training.evaluation import accuracy, class_report, collapse, score
 from trainables.training.execution import autocast, memory_format, resolve_device
 from trainables.training.feed import Feed
 from trainables.training.inference import Inference, at_least_float32
@@ -105,6 +105,7 @@ class Run(Trainable):
         self._epoch, self._step = 0, 0
         self._partial: PartialEpoch | None = None
         self._order = torch.empty(0, dtype=torch.int64)
+        self._first_loss = torch.zeros((), device=self._device)
         self._stopping = EarlyStopping(config.epochs, config.regularization.patience)
 
     @property
@@ -205,6 +206,7 @@ class Run(Trainable):
             images_per_second=self._steps_per_epoch * self._batch_size / partial.seconds,
             seconds=partial.seconds + time.perf_counter() - trained, last=reason is not None, stop_reason=reason,
             best_epoch=None if report is None else stopping.best_epoch, report=report,
+            collapsed=collapse(val.one_class, train_loss, self._first_loss.item(), len(self._class_names)),
         )  # fmt: skip
 
     def rehearse(self) -> None:
@@ -230,6 +232,8 @@ class Run(Trainable):
         if self._ema is not None:
             self._ema.update_parameters(self._model)
             self._ema_steps += 1
+        if self._epoch == self._step == 0:
+            self._first_loss = loss.detach()
         self.begun_epoch().add(loss.detach(), norm)
         self._step += 1
 
@@ -258,6 +262,7 @@ class Run(Trainable):
             "epoch": self._epoch,
             "step": self._step,
             "partial_epoch": None if self._partial is None else self._partial.state_dict(),
+            "first_loss": self._first_loss,
             **self._stopping.state_dict(),
             "model": self._model.state_dict(),
             "ema": None if self._ema is None else self._ema.module.state_dict(),
@@ -278,6 +283,7 @@ class Run(Trainable):
         with translate_mismatch():
             check_same_classes(state["class_names"], self._class_names)
             self._epoch, self._step = state["epoch"], state["step"]
+            self._first_loss = state.get("first_loss", self._first_loss).to(self._device)
             self._stopping.load_state_dict(state)
             self._partial = None
             if state["partial_epoch"] is not None:

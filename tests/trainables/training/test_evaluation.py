@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from trainables.training.evaluation import class_report, is_one_class, score
+from trainables.training.evaluation import class_report, collapse, is_one_class, score
 
 
 def outputs(images: int, classes: int, known: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -64,6 +64,14 @@ def test_a_network_that_predicts_one_class_is_told_from_one_that_is_right(
     counts: list[list[int]], is_one: bool
 ) -> None:
     assert is_one_class(np.array(counts)) is is_one
+
+
+def test_a_loss_that_rises_to_twice_its_first_value_is_a_collapse() -> None:
+    assert collapse(False, 4.7, first_loss=2.3, classes=10) == "rising loss"
+    assert collapse(False, 4.5, first_loss=2.3, classes=10) is None
+    assert collapse(False, 4.5, first_loss=0.1, classes=10) is None  # a trained head begins below a blind guess
+    assert collapse(False, 9.0, first_loss=5.0, classes=10) is None
+    assert collapse(True, 2.3, first_loss=2.3, classes=10) == "one class"
 
 
 def test_a_report_of_many_classes_names_the_most_frequent_confusions() -> None:

@@ -108,6 +108,19 @@ def test_divergence_ends_the_run_at_once(cache: Path) -> None:
     assert results[0].stop_reason == "diverged"
 
 
+def test_a_network_that_is_of_no_use_is_told(cache: Path) -> None:
+    still = merge(DIGITS, {"optimizer": {"lr": 1e-30}, "epochs": 1})
+    blind = run(still, cache)
+    for parameter in blind.network.fc.parameters():
+        torch.nn.init.zeros_(parameter)
+    blind.network.fc.bias.data[3] = 1.0
+    [result] = blind.epochs()
+    assert (result.collapsed, result.report and result.report.predicted_share) == ("one class", 1.0)
+    *_, exploded = run(merge(DIGITS, {"optimizer": {"lr": 300.0}, "schedule": {"warmup": 0.0}}), cache).epochs()
+    assert exploded.collapsed == "rising loss" or exploded.stop_reason == "diverged"
+    assert all(result.collapsed is None for result in run(DIGITS, cache).epochs())
+
+
 def test_metrics_with_ema_are_the_averaged_weights(cache: Path) -> None:
     trial = run(merge(DIGITS, {"regularization": {"ema_decay": 0.999}}), cache)
     next(trial.epochs())
