@@ -21,7 +21,7 @@ from search.algorithms.schedulers.base import Decision, Scheduler
 from search.algorithms.searchers.base import Searcher
 from search.engine.budget import limit_reached
 from search.engine.comparing import Comparer, begun, ended, next_run, open_comparison, superseded
-from search.engine.guards import COLLAPSED, given_up, stops_collapsed
+from search.engine.guards import given_up, stops_collapsed
 from search.engine.recorder import Recorder
 from search.engine.reports import Details, worth_recording
 from search.journal.cost import cost_due, final_cost
@@ -39,7 +39,7 @@ from search.journal.events import (
     WorkerLost,
 )  # fmt: skip
 from search.journal.log import Journal
-from search.journal.records import TrialRecord, TrialStatus, diverged
+from search.journal.records import COLLAPSED, TrialRecord, TrialStatus, diverged
 from search.journal.state import SEARCH_SHARE, StudyState
 from search.study.spec import StudySpec
 

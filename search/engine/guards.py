@@ -6,9 +6,8 @@ from search.journal.events import EpochReported, TrialEnded, WorkerLost
 from search.journal.records import TrialRecord, TrialStatus
 from search.study.settings import Guards
 
-__all__ = ["COLLAPSED", "MAX_WORKER_LOSSES", "given_up", "stops_collapsed"]
+__all__ = ["MAX_WORKER_LOSSES", "given_up", "stops_collapsed"]
 
-COLLAPSED = "collapsed"  # the reason of a trial's end
 MAX_WORKER_LOSSES = 3  # in a row without a newer checkpoint: a trial that kills its worker will do so again
 
 

@@ -21,8 +21,12 @@ from search.journal.events import (
 )
 from trainables.result import ClassReport, Collapse, Mode
 
-__all__ = ["BEST_RULE", "Epoch", "Mode", "TrialRecord", "TrialStatus", "best_of", "diverged", "prior_records", "ranked"]
+__all__ = [
+    "BEST_RULE", "COLLAPSED", "Epoch", "Mode", "TrialRecord", "TrialStatus", "best_of", "diverged", "prior_records",
+    "ranked",
+]  # fmt: skip
 
+COLLAPSED = "collapsed"  # the reason why a study that guards against it has stopped a trial
 BEST_RULE = (
     "{mode} {metric} at the last epoch, with patience at that of the lowest val_loss, among trials that trained all "
     "their epochs or until their patience was used up; ties go to the earlier trial"
@@ -105,6 +109,11 @@ class TrialRecord:
         if self.best_epoch is None:
             return self.history[-1] if self.history else None
         return next((epoch for epoch in self.history if epoch.epoch == self.best_epoch), None)
+
+    @property
+    def final_epoch(self) -> int:
+        """The number of the `final` epoch; 0 before the first."""
+        return 0 if self.final is None else self.final.epoch
 
     @property
     def collapsed(self) -> Collapse | None:
