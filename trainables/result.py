@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
@@ -57,6 +58,47 @@ class ClassReport:
             confusions=tuple(sorted(wrong, key=lambda confusion: -confusion[2])[:MOST_CONFUSIONS]),
             calibration_error=calibration_error,
         )
+
+    @classmethod
+    def together(cls, reports: Sequence[ClassReport]) -> ClassReport:
+        """One report on several networks and all their images; its calibration error is the mean over images.
+
+        Raises:
+            ValueError: if they are not of the same classes.
+        """
+        if len({report.class_names for report in reports}) != 1:
+            raise ValueError("reports on the same classes can be added up, and these are not")
+        total: Counter[tuple[int, int]] = Counter()
+        for report in reports:
+            for actual, predicted, images in report.confusions:
+                total[actual, predicted] += images
+        shares = [sum(report.images) / sum(map(sum, (r.images for r in reports))) for report in reports]
+        return cls(
+            class_names=reports[0].class_names,
+            images=tuple(map(sum, zip(*(report.images for report in reports), strict=True))),
+            predicted=tuple(map(sum, zip(*(report.predicted for report in reports), strict=True))),
+            right=tuple(map(sum, zip(*(report.right for report in reports), strict=True))),
+            confusions=tuple((*pair, images) for pair, images in total.most_common(MOST_CONFUSIONS)),
+            calibration_error=sum(
+                share * report.calibration_error for share, report in zip(shares, reports, strict=True)
+            ),
+        )
+
+    def matrix(self) -> list[list[int]] | None:
+        """How many images of each class (row) are taken for each (column); None if not all confusions are named."""
+        if sum(self.right) + sum(images for _, _, images in self.confusions) < sum(self.images):
+            return None
+        rows = [[0] * len(self.class_names) for _ in self.class_names]
+        for number, right in enumerate(self.right):
+            rows[number][number] = right
+        for actual, predicted, images in self.confusions:
+            rows[actual][predicted] = images
+        return rows
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of images that are taken for what they are."""
+        return sum(self.right) / sum(self.images)
 
     @property
     def precision(self) -> tuple[float, ...]:

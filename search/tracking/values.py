@@ -87,8 +87,8 @@ def summary(record: TrialRecord) -> dict[str, float]:
     """What the last points of a trial's curves, which MLflow's table shows, do not say; empty before the first epoch.
 
     `epochs` is how many it took, `trial_seconds` how long they took, without waiting; `generalization_gap` is
-    train_accuracy - val_accuracy at the final epoch. Where that is not the last, all of its metrics come once more: the
-    table then shows what the trial is worth.
+    train_accuracy - val_accuracy at the final epoch, `calibration_error` that of a trial with a class report. Where the
+    final epoch is not the last, all of its metrics come once more: the table then shows what the trial is worth.
     """
     if record.final is None:
         return {}
@@ -97,6 +97,8 @@ def summary(record: TrialRecord) -> dict[str, float]:
     row["epochs"] = float(len(record.history))
     if "train_accuracy" in last and "val_accuracy" in last:
         row["generalization_gap"] = last["train_accuracy"] - last["val_accuracy"]
+    if record.report is not None:
+        row["calibration_error"] = record.report.calibration_error
     row["trial_seconds"] = sum(e.metrics.get("seconds", 0.0) for e in record.history)
     return row
 
