@@ -35,7 +35,7 @@ from trainables.training.evaluation import accuracy, class_report, collapse, sco
 from trainables.training.execution import autocast, memory_format, resolve_device
 from trainables.training.feed import Feed
 from trainables.training.inference import Inference, at_least_float32
-from trainables.training.optim import build_optimizer, load_optimizer, lr_at
+from trainables.training.optim import build_optimizer, load_optimizer, lr_at, momentum_at, set_momentum
 from trainables.training.partial_epoch import PartialEpoch
 from trainables.training.sampling import class_weights, epoch_order, sampling_weights, train_probe
 
@@ -225,6 +225,10 @@ class Run(Trainable):
         lr = self._lr(self._step)
         for group in self._optimizer.param_groups:
             group["lr"] = lr * group["lr_ratio"]
+        schedule, steps = self._config.schedule, self._steps_per_epoch
+        momentum = momentum_at(schedule, self._epoch * steps + self._step, self._config.epochs * steps)
+        if momentum is not None:
+            set_momentum(self._optimizer, momentum)
         norm = nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
         if self._config.regularization.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self._trained, self._config.regularization.clip_norm, norm)
