@@ -11,6 +11,7 @@ import typer
 from trainables.checkpoints.checkpoint import save_checkpoint
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, TrialConfig, checksum, load_config, load_yaml, merge, parse_config
+from trainables.config.plausibility import implausible
 from trainables.config.plugins import allow_plugins
 from trainables.data.store import default_cache, described, prepare, request
 from trainables.result import EpochResult, final_result
@@ -105,6 +106,8 @@ def train(
         store = prepare(chosen.data, folder)
         for line in (*described({request(chosen.data): store}), *_weights(chosen, store.num_classes)):
             typer.echo(line)
+    for line in implausible(chosen):
+        typer.echo(f"warning: {line}")
     if edited:
         typer.echo(f"{config} was edited since the search wrote it: trained as written, not compared with the record")
     elif stop_epoch is not None and stop_epoch < chosen.epochs:
