@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
@@ -45,7 +46,7 @@ def _csv(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _picture(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
-    """A heat map as SVG: a row for each class, each cell as strong as its share of the row."""
+    """A heat map as SVG: a row for each class, each cell as strong as the root of its share of the row."""
     side = LABEL + CELL * len(names)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {side} {side}" width="{side}" height="{side}" '
@@ -60,10 +61,10 @@ def _picture(names: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
             color, left = RIGHT if column == row else WRONG, LABEL + CELL * column
             parts.append(
                 f'<rect x="{left}" y="{at}" width="{CELL}" height="{CELL}" fill="{color}" '
-                f'fill-opacity="{count / total:.3f}" stroke="#d5dae0"/>'
+                f'fill-opacity="{math.sqrt(count / total):.3f}" stroke="#d5dae0"/>'
             )
             if count:
-                ink = "#fff" if count > total / 2 else "#1b1f24"
+                ink = "#fff" if count > total / 4 else "#1b1f24"
                 text = f'<text x="{left + CELL / 2}" y="{middle}" text-anchor="middle" fill="{ink}">{count}</text>'
                 parts.append(text)
     return "\n".join([*parts, "</svg>\n"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from search.journal.result import StudyResult
@@ -12,7 +13,7 @@ __all__ = ["ClassRow", "Errors", "MatrixRow", "errors"]
 MOST_ROWS = 100  # of the table, the classes with the lowest F1 first
 MOST_DRAWN = 30  # classes of a heat map
 MOST_PAIRS = 20  # of the list that stands for one
-STRONGEST = 0.75  # of a cell's color, which its number must be read on
+STRONGEST = 0.6  # of a cell's color, which its number must be read on
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,10 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True)
 class MatrixRow:
-    """A class of the heat map: how many of its images are taken for each class, and how strong each cell is, 0 to 1."""
+    """A class of the heat map: how many of its images are taken for each class, and how strong each cell is, 0 to 1.
+
+    That is the root of its share: a few errors among many images are seen, too.
+    """
 
     name: str
     cells: tuple[tuple[int, float], ...]
@@ -76,10 +80,8 @@ def _what(result: StudyResult, count: int, images: int) -> str:
 
 
 def _calibration(error: float) -> str:
-    points = f"{100 * error:.1f} points"
-    if error < 0.02:
-        return f"its probabilities can be believed: they are {points} from its accuracy on average"
-    return f"its probabilities are {points} from its accuracy on average"
+    can = "can be believed: they are" if error < 0.02 else "are"
+    return f"its probabilities {can} {100 * error:.1f} points from its accuracy on average"
 
 
 def _rows(report: ClassReport) -> list[ClassRow]:
@@ -95,6 +97,6 @@ def _matrix(report: ClassReport) -> list[MatrixRow]:
     if counts is None or len(counts) > MOST_DRAWN:
         return []
     return [
-        MatrixRow(name, tuple((count, STRONGEST * count / max(sum(row), 1)) for count in row))
+        MatrixRow(name, tuple((count, STRONGEST * math.sqrt(count / max(sum(row), 1))) for count in row))
         for name, row in zip(report.class_names, counts, strict=True)
     ]
