@@ -258,8 +258,9 @@ class RunProjection:
             for metric, value in epoch.metrics.items()
         ]
         if record.status.ended and record.history:
-            last = record.history[-1].epoch
-            values += [(metric, value, record.ended or 0.0, last) for metric, value in summary(record).items()]
+            # Later than the last epoch's: of two points at once MLflow's table shows the larger value.
+            last, when = record.history[-1], max(record.ended or 0.0, record.history[-1].time + 0.001)
+            values += [(metric, value, when, last.epoch) for metric, value in summary(record).items()]
         params = {} if run.described else parameters(record.config, self._paths)
         store.log(run, values, params, tags | {RUN_NAME: name})
         if not run.described:

@@ -305,7 +305,7 @@ def test_many_classes_are_named_by_their_most_frequent_confusions() -> None:
     assert (pairs[1], len(pairs)) == (["class 0", "class 5", "7"], 21)
     classes = next(rows for rows in shown.tables if rows[0][:2] == ["class", "images"])
     assert (classes[1][0], len(classes)) == ("class 0", 101)
-    assert "Classes, the worst first; 900 better ones are left out" in shown.text
+    assert "Classes, the worst first, and what each is most often taken for; 900 better ones are left out" in shown.text
     assert len(text) - len(page([sample()])) < 50_000
 
 
