@@ -35,7 +35,7 @@ from trainables.training.evaluation import accuracy, class_report, collapse, sco
 from trainables.training.execution import autocast, memory_format, resolve_device
 from trainables.training.feed import Feed
 from trainables.training.inference import Inference, at_least_float32
-from trainables.training.optim import build_optimizer, load_optimizer, lr_at, momentum_at, set_momentum
+from trainables.training.optim import build_optimizer, load_optimizer, lr_at, momentum_at, set_rates
 from trainables.training.partial_epoch import PartialEpoch
 from trainables.training.sampling import class_weights, epoch_order, sampling_weights, train_probe
 
@@ -206,7 +206,9 @@ class Run(Trainable):
             images_per_second=self._steps_per_epoch * self._batch_size / partial.seconds,
             seconds=partial.seconds + time.perf_counter() - trained, last=reason is not None, stop_reason=reason,
             best_epoch=None if report is None else stopping.best_epoch, report=report,
-            collapsed=collapse(val.one_class, train_loss, self._first_loss.item(), len(self._class_names)),
+            collapsed=None if reason == "diverged" else collapse(
+                val.one_class, train_loss, self._first_loss.item(), len(self._class_names)
+            ),
         )  # fmt: skip
 
     def rehearse(self) -> None:
@@ -222,16 +224,12 @@ class Run(Trainable):
         Args:
             loss: of the step, float32 [].
         """
-        lr = self._lr(self._step)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr * group["lr_ratio"]
-        schedule, steps = self._config.schedule, self._steps_per_epoch
-        momentum = momentum_at(schedule, self._epoch * steps + self._step, self._config.epochs * steps)
-        if momentum is not None:
-            set_momentum(self._optimizer, momentum)
+        config, steps = self._config, self._steps_per_epoch
+        momentum = momentum_at(config.schedule, self._epoch * steps + self._step, config.epochs * steps)
+        set_rates(self._optimizer, self._lr(self._step), momentum)
         norm = nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
-        if self._config.regularization.clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(self._trained, self._config.regularization.clip_norm, norm)
+        if config.regularization.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._trained, config.regularization.clip_norm, norm)
         self._optimizer.step()
         if self._ema is not None:
             self._ema.update_parameters(self._model)

@@ -31,7 +31,7 @@ from trainables.config import (
 )
 from trainables.models.protocol import head
 
-__all__ = ["build_optimizer", "load_optimizer", "lr_at", "momentum_at", "set_momentum"]
+__all__ = ["build_optimizer", "load_optimizer", "lr_at", "momentum_at", "set_rates"]
 
 PLATEAU_THRESHOLD = 1e-4  # the relative improvement that counts, ReduceLROnPlateau's default
 
@@ -144,9 +144,12 @@ def momentum_at(schedule: Schedule, step: int, total_steps: int) -> float | None
     return _cycle(schedule.peak, (high, low, high), min(step, total_steps), total_steps)
 
 
-def set_momentum(optimizer: torch.optim.Optimizer, momentum: float) -> None:
-    """Change the momentum of every group, Adam's being the first of its betas."""
+def set_rates(optimizer: torch.optim.Optimizer, lr: float, momentum: float | None) -> None:
+    """Set an optimizer of `build_optimizer` for its next step: the head's learning rate, and the momentum if given."""
     for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_ratio"]
+        if momentum is None:
+            continue
         if "betas" in group:
             group["betas"] = (momentum, group["betas"][1])
         else:

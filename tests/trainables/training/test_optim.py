@@ -34,7 +34,7 @@ from trainables.config import (
 from trainables.models import build_model
 from trainables.models.networks import build_network
 from trainables.models.protocol import head
-from trainables.training.optim import build_optimizer, lr_at, momentum_at, set_momentum
+from trainables.training.optim import build_optimizer, lr_at, momentum_at, set_rates
 
 LR, STEPS, PER_EPOCH = 0.4, 120, 10
 OPTIMIZERS: list[Optimizer] = [
@@ -201,7 +201,7 @@ def test_momentum_cycles_as_torchs_does(config: Optimizer, steps: int) -> None:
     for step in range(steps - 1):  # torch's has no step after the last
         momentum = momentum_at(schedule, step, steps)
         assert momentum is not None
-        set_momentum(optimizers[1], momentum)
+        set_rates(optimizers[1], LR, momentum)
         ours, given = ([group.get("betas", (group.get("momentum"),)) for group in o.param_groups] for o in optimizers)
         assert ours == [pytest.approx(betas) for betas in given]
         optimizers[0].step()
