@@ -49,7 +49,7 @@ def check_study(result: StudyResult) -> list[Check]:
     """The search's own doctor: can this result be trusted, and what should be done next? Also while the search runs.
 
     The checks, each with a status, its evidence in one line and the next step: failures, divergence, networks that
-    predict one class, the best against the recipes, the resolution of the objective, ranges that end too early,
+    have collapsed, the best against the recipes, the resolution of the objective, ranges that end too early,
     settings without influence, too few trials, when the best was found, the length of training, whether early ranks
     predict the last ones, and what other stopping rules would have done on the same curves. docs/results.md says what
     each looks at.

@@ -14,7 +14,7 @@ import torch
 import typer
 from scipy.stats import binomtest
 
-from trainables.checkpoints.checkpoint import config_of, load_checkpoint
+from trainables.checkpoints.checkpoint import config_of, load_checkpoint, trained_weights
 from trainables.checkpoints.class_names import Matched, match_classes
 from trainables.checkpoints.resume import translate_mismatch
 from trainables.cli import Plugins, run_verb
@@ -85,7 +85,7 @@ def score_images(
         with translate_mismatch():
             matched = match_classes(state["class_names"], store.class_names)
             model = build_model(untrained, len(state["class_names"]))
-            model.load_state_dict(state["model"] if state["ema"] is None else state["ema"])
+            model.load_state_dict(trained_weights(state))
             normalization = validate(Normalization, state["normalization"])
     model = model.to(device=device, memory_format=memory_format(config.execution))  # type: ignore[call-overload]
     inference, feed = Inference(normalization, config.data.resolution, config.execution, device), Feed(images, device)

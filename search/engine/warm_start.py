@@ -182,7 +182,7 @@ def _prior(
     metric, status = spec.objective.metric, record.status
     if status is TrialStatus.FAILED:
         raise _LeftOut("failed")
-    last = min(epochs, spec.budget.epochs)
+    last = min(epochs, spec.budget.epochs, record.best_epoch or epochs)
     history = {e.epoch: e.metrics[metric] for e in record.history if metric in e.metrics and e.epoch <= last}
     if status is not TrialStatus.DIVERGED:
         if not history:

@@ -27,7 +27,7 @@ from trainables.config.keys import types_at
 
 __all__ = ["SECTIONS", "load_study", "parse_study", "study_tree"]
 
-SECTIONS = ("searcher", "scheduler", "budget", "objective", "refit", "resources")
+SECTIONS = ("searcher", "scheduler", "guards", "budget", "objective", "refit", "resources")
 MOST_VALUES = 3000  # far above any real study
 
 

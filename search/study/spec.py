@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from search.study.resources import Budget, Refit, Resources
 from search.study.settings import (
     ASHASettings,
+    Guards,
     ListenerPlugin,
     Objective,
     Recipe,
@@ -57,6 +58,8 @@ class StudySpec(Section):
     objective: Objective = Objective()
     searcher: SearcherSettings = TPESettings()
     scheduler: SchedulerSettings = ASHASettings()
+    # A section that was added later is left out of dumps unless it is set: what a study is has not changed since.
+    guards: Annotated[Guards, Field(exclude_if=lambda guards: guards == Guards())] = Guards()
     budget: Budget
     refit: Refit | None = None
     resources: Resources = Resources()

@@ -13,6 +13,7 @@ from search.algorithms.searchers.registry import combinations
 from search.journal.cost import amount, hourly
 from search.planning.calibration import Plan
 from search.planning.disk import needed_bytes
+from search.planning.plausibility import implausible_trials
 from search.study.overrides import shortened_grace
 from search.study.spec import StudySpec
 from search.views.console import say
@@ -49,6 +50,8 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     say(console, combinations_line(spec) or "combinations in the space: without end")
     if spec.resources.gpus_per_trial == "auto":
         say(console, "GPUs a trial: measured when the search starts; planned here with a whole one")
+    for line in implausible_trials(spec):
+        say(console, f"warning: {line}", style="yellow")
     for line in (*plan.images, *plan.weights, *plan.prior):
         say(console, line)
     if not verbose:

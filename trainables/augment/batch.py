@@ -8,7 +8,7 @@ decide, and sent to the device without waiting for it: the CPU and the GPU see t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,12 @@ class Batch:
     labels: Tensor
     other_labels: Tensor | None = None
     weight: Tensor | None = None
+
+    def mixed(self, of: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `of` says of labels int64 [b], a number an image, mixed as the images are: [b]."""
+        if self.other_labels is None or self.weight is None:
+            return of(self.labels)
+        return self.weight * of(self.labels) + (1 - self.weight) * of(self.other_labels)
 
 
 class Augmentation:

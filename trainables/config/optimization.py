@@ -116,13 +116,26 @@ class Cosine(_Schedule):
 class OneCycle(Part):
     """One rise and one fall, both cosines (Smith and Topin 2017).
 
-    From lr/`initial_divisor` to lr at the fraction `peak` of the run, then down to lr/`final_divisor`.
+    From lr/`initial_divisor` to lr at the fraction `peak` of the run, then down to lr/`final_divisor`. With
+    `cycle_momentum` the optimizer's momentum (Adam's beta1), whatever it is set to, falls from `max_momentum` to
+    `base_momentum` while the rate rises, and returns.
     """
 
     kind: Literal["one_cycle"] = "one_cycle"
     peak: Annotated[float, Field(gt=0, lt=1)] = 0.3
     initial_divisor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 25.0
     final_divisor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1e4
+    # Keys that were added later are left out of dumps unless they are set: what a study is has not changed since.
+    cycle_momentum: Annotated[bool, Field(exclude_if=lambda cycle: not cycle)] = False
+    base_momentum: Annotated[float, Field(gt=0, lt=1, exclude_if=lambda low: low == 0.85)] = 0.85
+    max_momentum: Annotated[float, Field(gt=0, lt=1, exclude_if=lambda high: high == 0.95)] = 0.95
+
+    @field_validator("max_momentum")
+    @classmethod
+    def _above_base(cls, highest: float, info: ValidationInfo) -> float:
+        if highest < info.data.get("base_momentum", 0):
+            raise ValueError("must not be below base_momentum")
+        return highest
 
 
 class Cyclic(_Schedule):

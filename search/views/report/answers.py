@@ -160,7 +160,7 @@ def _verdict(result: StudyResult, checks: Iterable[Check]) -> Verdict | None:
     }  # fmt: skip
     noise = next((check for check in checks if check.name == "against recipes"), None)
     origin = best.recipe or best.origin
-    return Verdict(best.number, origin, best.value(metric), best.last_epoch, tuple(gains.items()), noise)
+    return Verdict(best.number, origin, best.value(metric), best.final_epoch, tuple(gains.items()), noise)
 
 
 def _refit(result: StudyResult) -> Refit | None:

@@ -25,6 +25,7 @@ from search.tracking.uri import default_uri
 from search.views.checks import checked
 from search.views.next_commands import after_search, open_mlflow, resume, shown, verb
 from search.views.report.answers import Answers, answers
+from search.views.report.errors import Errors, errors
 from search.views.report.figures import chart_data
 from search.views.report.settings import Setting
 from search.views.report.tables import Failure, TrialRow, best_settings, effort, failures, trial_rows
@@ -50,6 +51,7 @@ class StudyPage:
     failures: list[Failure]
     best_settings: list[tuple[str, str, str, str]]
     effort: dict[str, str]
+    errors: Errors | None
     commands: list[tuple[str, str]]
     data: dict[str, Any]
 
@@ -60,7 +62,7 @@ class StudyPage:
         data = {"study": name, **chart_data(result, found)}
         return cls(
             name, result, found, checks, settings, trial_rows(result, settings), failures(result),
-            best_settings(result, settings), dict(effort(result)), _commands(result), data,
+            best_settings(result, settings), dict(effort(result)), errors(result), _commands(result), data,
         )  # fmt: skip
 
     @property

@@ -56,6 +56,13 @@ def test_without_a_terminal_every_trial_is_a_plain_line(tmp_path: Path) -> None:
     assert "12 of 12 trials" in lines[-1]
 
 
+def test_a_trial_that_has_collapsed_is_told_as_such() -> None:
+    console, history = Console(file=io.StringIO(), width=200), (Epoch(1, {"val_accuracy": 0.1}, collapsed="one class"),)
+    with Progress(load_study("synthetic"), StudyState({0: replace(RECORD, history=history)}), console) as progress:
+        progress(ENDED)
+    assert "stopped (rung 1), collapsed (one class)" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_what_a_search_has_cost_is_shown(tmp_path: Path) -> None:
     spec = override(load_study("synthetic"), trials=2, epochs=4, max_cost=1e6, prices=["1"])
     console = Console(file=io.StringIO(), width=200)

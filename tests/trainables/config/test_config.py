@@ -171,3 +171,12 @@ def test_a_message_can_be_shown_whatever_it_names() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config({str(number): 1 for number in range(5000)})
     check_clear(caught.value)
+
+
+def test_keys_that_were_added_later_are_left_out_of_dumps_unless_they_are_set() -> None:
+    plain = parse_config({"schedule": {"kind": "one_cycle"}}).model_dump(mode="json")
+    assert plain["schedule"] == {"kind": "one_cycle", "peak": 0.3, "initial_divisor": 25.0, "final_divisor": 1e4}
+    cycled = parse_config({"schedule": {"kind": "one_cycle", "cycle_momentum": True, "base_momentum": 0.8}})
+    assert parse_config(cycled.model_dump(mode="json")) == cycled
+    rule = problems({"schedule": {"kind": "one_cycle", "max_momentum": 0.8}})["schedule.max_momentum"]
+    assert rule == "must not be below base_momentum"

@@ -34,7 +34,7 @@ from trainables.config import (
 from trainables.models import build_model
 from trainables.models.networks import build_network
 from trainables.models.protocol import head
-from trainables.training.optim import build_optimizer, lr_at
+from trainables.training.optim import build_optimizer, lr_at, momentum_at, set_rates
 
 LR, STEPS, PER_EPOCH = 0.4, 120, 10
 OPTIMIZERS: list[Optimizer] = [
@@ -189,6 +189,24 @@ def test_one_cycle_of_a_very_short_run_equals_torchs(steps: int, peak: float) ->
     # torch's has no step after the last, and _torch_curve takes one
     curve = _torch_curve(theirs, steps - 1)
     assert _curve(OneCycle(peak=peak), steps)[:-1] == pytest.approx(curve, rel=1e-6)
+
+
+@pytest.mark.parametrize("config", OPTIMIZERS, ids=lambda config: config.kind)
+@pytest.mark.parametrize("steps", [3, STEPS])
+def test_momentum_cycles_as_torchs_does(config: Optimizer, steps: int) -> None:
+    model = build_network(CifarResNet(depth=8), 10)
+    optimizers = [build_optimizer(config, model) for _ in range(2)]
+    schedule = OneCycle(cycle_momentum=True, base_momentum=0.8)
+    theirs = lr_scheduler.OneCycleLR(optimizers[0], LR, steps, pct_start=0.3, base_momentum=0.8)
+    for step in range(steps - 1):  # torch's has no step after the last
+        momentum = momentum_at(schedule, step, steps)
+        assert momentum is not None
+        set_rates(optimizers[1], LR, momentum)
+        ours, given = ([group.get("betas", (group.get("momentum"),)) for group in o.param_groups] for o in optimizers)
+        assert ours == [pytest.approx(betas) for betas in given]
+        optimizers[0].step()
+        theirs.step()
+    assert momentum_at(OneCycle(), 0, steps) is momentum_at(Cosine(), 0, steps) is None
 
 
 def test_a_milestone_is_met_despite_rounding() -> None:
