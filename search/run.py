@@ -89,13 +89,14 @@ def _read(
     """The study that is meant; says what an option has changed beside what it names."""
     from search.api import read_spec
     from search.study.parse import study_tree
+    from search.study.transfer import transfer_notes
     from search.views.console import say
     from search.views.plan import grace_line
 
     spec = read_spec(study, smoke=smoke, refit=refit, plugins=plugins, **overrides)
     line = None if smoke else grace_line(study_tree(study), spec)
-    if line is not None:
-        say(console, line)
+    for said in (*([line] if line is not None else []), *transfer_notes(spec)):
+        say(console, said)
     return spec
 
 

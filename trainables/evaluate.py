@@ -79,7 +79,7 @@ def score_images(
         if loaded.class_names:
             matched = match_classes(loaded.class_names, store.class_names)
             matched = Matched(matched.labels, (*loaded.lines, *matched.notes))
-        normalization = normalization_for(config, store.mean, store.std)
+        normalization = normalization_for(config, images, store)
     else:
         untrained = config.model.model_copy(update={"pretrained": "none", "frozen_stages": 0})
         with translate_mismatch():

@@ -12,7 +12,7 @@ from trainables.checkpoints.checkpoint import save_checkpoint
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, TrialConfig, checksum, load_config, load_yaml, merge, parse_config
 from trainables.config.plugins import allow_plugins
-from trainables.data.store import default_cache, described, prepare, request
+from trainables.data.store import PreparedData, default_cache, described, prepare, request
 from trainables.result import EpochResult
 from trainables.trainable import build_trainable
 from trainables.training.execution import configure_process, configured
@@ -99,7 +99,7 @@ def train(
     folder = cache or default_cache()
     if chosen.model.is_network:
         store = prepare(chosen.data, folder)
-        for line in (*described({request(chosen.data): store}), *_weights(chosen, store.num_classes)):
+        for line in (*described({request(chosen.data): store}), *_weights(chosen, store, folder)):
             typer.echo(line)
     if edited:
         typer.echo(f"{config} was edited since the search wrote it: trained as written, not compared with the record")
@@ -110,14 +110,14 @@ def train(
         typer.echo(compare_with_record(result, recorded))
 
 
-def _weights(config: TrialConfig, num_classes: int) -> tuple[str, ...]:
+def _weights(config: TrialConfig, store: PreparedData, cache: Path) -> tuple[str, ...]:
     """What is loaded of pretrained weights, in two lines."""
     if config.model.pretrained == "none":
         return ()
-    from trainables.models.pretrained import check_pretrained  # loads torch
+    from trainables.data.images import load_splits  # loads torch
+    from trainables.training.weights import weights_lines
 
-    loaded = check_pretrained(config.model, num_classes)
-    return () if loaded is None else loaded.lines
+    return weights_lines(config, load_splits(config.data, cache, store).train, store)
 
 
 def _is_edited(tree: Any, epochs: int) -> bool:
