@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 from search.study.parse import SECTIONS, parse_study
 from search.study.settings import ASHAPromoteSettings, ASHASettings, HalvingSettings, HyperbandSettings
 from search.study.spec import StudySpec
-from search.study.transfer import with_transfer_recipes
+from search.study.transfer import with_transfer_recipes, without_transfer_recipes
 from search.study.trial_tree import comparability_rule
 from search.study.words import SET_WORDS
 from spaces.grammar import KINDS
@@ -71,7 +71,7 @@ def override(study: object, **overrides: Unpack[Overrides]) -> StudySpec:
     sets = overrides.pop("sets", ())
     values = {path: overrides.get(name) for name, path in PATHS.items()}
     options = {option: values[path] for option, path in OPTIONS.items() if values[path] not in (None, (), [])}
-    tree = study.model_dump() if isinstance(study, StudySpec) else study
+    tree = without_transfer_recipes(study).model_dump() if isinstance(study, StudySpec) else study
     return _overridden(tree, options, sets)
 
 

@@ -6,7 +6,7 @@ have learned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from search.study.settings import Recipe
@@ -16,7 +16,9 @@ from search.study.validation import probes
 from spaces.domains import same
 from trainables.config import Model, flatten, parse_config
 
-__all__ = ["FINE_TUNE", "LINEAR_PROBE", "as_begun", "transfer_notes", "with_transfer_recipes"]
+__all__ = [
+    "FINE_TUNE", "LINEAR_PROBE", "as_begun", "transfer_notes", "with_transfer_recipes", "without_transfer_recipes",
+]  # fmt: skip
 
 FINE_TUNE, LINEAR_PROBE = "fine_tune", "linear_probe"
 
@@ -46,11 +48,24 @@ def with_transfer_recipes(spec: StudySpec) -> StudySpec:
     return spec.model_copy(update={"recipes": recipes})
 
 
+def without_transfer_recipes(spec: StudySpec) -> StudySpec:
+    """The study as it was before `with_transfer_recipes`, so that other weights, or none, can be laid over it."""
+    return _only(spec, spec.recipes.keys() - _added(spec))
+
+
 def as_begun(spec: StudySpec, stored: StudySpec) -> StudySpec:
     """`spec` to continue `stored`: without these recipes if that was begun by a version that had none."""
-    ours = {name for name, recipe in _tried(spec).items() if spec.recipes.get(name) == recipe}
-    left = {name: recipe for name, recipe in spec.recipes.items() if name in stored.recipes or name not in ours}
-    return spec if left.keys() == spec.recipes.keys() else spec.model_copy(update={"recipes": left})
+    return _only(spec, spec.recipes.keys() - (_added(spec) - stored.recipes.keys()))
+
+
+def _added(spec: StudySpec) -> set[str]:
+    return {name for name, recipe in _tried(spec).items() if spec.recipes.get(name) == recipe}
+
+
+def _only(spec: StudySpec, names: Set[str]) -> StudySpec:
+    if names == spec.recipes.keys():
+        return spec
+    return spec.model_copy(update={"recipes": {name: r for name, r in spec.recipes.items() if name in names}})
 
 
 def transfer_notes(spec: StudySpec) -> Iterator[str]:
@@ -77,7 +92,7 @@ def _built(spec: StudySpec) -> dict[str, tuple[Recipe, str | None]]:
     if weights is None or not spec.parsed_space.domains():
         return {}
     model: Model = parse_config({"model": compose(spec.trial, {"model": weights}, spec.fixed)["model"]}).model
-    first = next(iter(spec.recipes.values()), None)
+    first = next((recipe for name, recipe in spec.recipes.items() if name not in (FINE_TUNE, LINEAR_PROBE)), None)
     batch = {} if first is None or "batch_size" not in first.config else {"batch_size": first.config["batch_size"]}
     recipes = {FINE_TUNE: _fine_tune(weights, model, batch), LINEAR_PROBE: _linear_probe(weights, model, batch)}
     return {name: (recipe, _why_not(recipe, spec, model)) for name, recipe in recipes.items()}
