@@ -342,8 +342,8 @@ BATCH = {"batch_size": {"int": [1, 9]}}
             "space.model.dropout.requires", "must be a path of TrialConfig",
         ),
         (
-            tree(space={"batch_size": {"int": [1, 9]}, "augment": {"hue": {"int": [0, 1], "requires": "batch_size"}}}),
-            "space.augment.hue.requires", "must not be searched itself",
+            tree(space={"batch_size": {"int": [1, 9]}, "model": {"x": {"int": [0, 1], "requires": "batch_size"}}}),
+            "space.model.x.requires", "must not be searched itself",
         ),
         (
             tree(space={"model": {"froz": {"int": [0, 1], "requires": "model.pretrained"}}, **BATCH}),
