@@ -242,6 +242,7 @@ def test_execution_that_the_machine_lacks_is_refused(execution: Any, gpus: Any, 
 # --- mistakes
 
 BATCH = {"batch_size": {"int": [1, 9]}}
+BATCHES = {"batch_size": {"int": [1, 9]}}
 
 
 @pytest.mark.parametrize(
@@ -342,8 +343,8 @@ BATCH = {"batch_size": {"int": [1, 9]}}
             "space.model.dropout.requires", "must be a path of TrialConfig",
         ),
         (
-            tree(space={"batch_size": {"int": [1, 9]}, "model": {"x": {"int": [0, 1], "requires": "batch_size"}}}),
-            "space.model.x.requires", "must not be searched itself",
+            tree(space={"augment": {"mixup": {"float": [0, 1], "requires": "batch_size"}}, **BATCHES}),
+            "space.augment.mixup.requires", "must not be searched itself",
         ),
         (
             tree(space={"model": {"froz": {"int": [0, 1], "requires": "model.pretrained"}}, **BATCH}),
