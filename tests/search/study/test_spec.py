@@ -242,7 +242,6 @@ def test_execution_that_the_machine_lacks_is_refused(execution: Any, gpus: Any, 
 # --- mistakes
 
 BATCH = {"batch_size": {"int": [1, 9]}}
-BATCHES = {"batch_size": {"int": [1, 9]}}
 
 
 @pytest.mark.parametrize(
@@ -343,8 +342,8 @@ BATCHES = {"batch_size": {"int": [1, 9]}}
             "space.model.dropout.requires", "must be a path of TrialConfig",
         ),
         (
-            tree(space={"augment": {"mixup": {"float": [0, 1], "requires": "batch_size"}}, **BATCHES}),
-            "space.augment.mixup.requires", "must not be searched itself",
+            tree(space={"model": {"dropout": {"float": [0, 0.5], "requires": "batch_size"}}, **BATCH}),
+            "space.model.dropout.requires", "must not be searched itself",
         ),
         (
             tree(space={"model": {"froz": {"int": [0, 1], "requires": "model.pretrained"}}, **BATCH}),
