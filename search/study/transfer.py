@@ -13,6 +13,7 @@ from search.study.settings import Recipe
 from search.study.spec import StudySpec
 from search.study.trial_tree import compose, config_problems
 from search.study.validation import probes
+from spaces import space_rows
 from spaces.domains import same
 from trainables.config import Model, flatten, parse_config
 
@@ -102,6 +103,8 @@ def _weights(spec: StudySpec) -> Mapping[str, Any] | None:
     """What a recipe must set below `model` so that it has weights: nothing if each trial has; None if none can."""
     if compose(spec.trial, {}, spec.fixed)["model"].get("pretrained", "none") != "none":
         return {}
+    if all(path != "model.pretrained" for path, _, _ in space_rows(spec.parsed_space)):
+        return None
     for _, point in probes(spec.parsed_space):
         model = compose(spec.trial, point.tree, spec.fixed)["model"]
         if model.get("pretrained", "none") != "none":

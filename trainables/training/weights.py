@@ -10,13 +10,13 @@ __all__ = ["weights_lines"]
 
 
 def weights_lines(config: TrialConfig, images: Images, store: PreparedData) -> tuple[str, ...]:
-    """Two lines: what is loaded of the pretrained weights; what is dropped and left new, and how the input is scaled.
+    """What is loaded of pretrained weights; what is dropped and left new, and how the input is scaled: two lines.
 
-    None without weights.
+    () without weights.
 
     Args:
         config: of the trial.
-        images: of the training split.
+        images: of the training split, or those that are scored.
         store: they are from.
 
     Raises:
@@ -29,5 +29,5 @@ def weights_lines(config: TrialConfig, images: Images, store: PreparedData) -> t
     expected = pretrained_scale(config.model, images, Normalization(mean=store.mean, std=store.std))
     words = "" if expected is None else expected.words
     if config.data.normalize != "auto":
-        words = f"as data.normalize says; it expects {words}"
+        words = f"as data.normalize says; they expect {words}"
     return first, f"{second}; input: {words}"
