@@ -150,7 +150,7 @@ def plan_study(
 
     spec, concurrent = resolve(spec, Console(quiet=True))
     images = check_inputs(spec, default_cache())
-    weights = check_weights(spec, images)
+    weights = check_weights(spec, images, default_cache())
     fingerprint = next((store.fingerprint for store in reversed(images.values())), None)
     prior = warm_started(spec, earlier, fingerprint).lines if earlier else ()
     calibration = calibrate(spec.trial_config({}), default_cache(), concurrent)

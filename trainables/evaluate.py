@@ -41,6 +41,7 @@ from trainables.training.execution import memory_format, resolve_device
 from trainables.training.feed import Feed
 from trainables.training.inference import Inference
 from trainables.training.loop import normalization_for
+from trainables.training.weights import weights_lines
 
 __all__ = ["evaluate", "score_images"]
 
@@ -75,11 +76,11 @@ def score_images(
         if loaded.new:
             rule = f"must have a head of {store.num_classes} classes to be evaluated, and has none: train it first"
             raise ConfigError.single("model.pretrained", config.model.pretrained, rule)
-        matched = Matched(tuple(range(store.num_classes)), loaded.lines)
+        matched = Matched(tuple(range(store.num_classes)), ())
         if loaded.class_names:
             matched = match_classes(loaded.class_names, store.class_names)
-            matched = Matched(matched.labels, (*loaded.lines, *matched.notes))
-        normalization = normalization_for(config, store.mean, store.std)
+        matched = Matched(matched.labels, (*weights_lines(config, images, store), *matched.notes))
+        normalization = normalization_for(config, images, store)
     else:
         untrained = config.model.model_copy(update={"pretrained": "none", "frozen_stages": 0})
         with translate_mismatch():

@@ -13,7 +13,7 @@ from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, TrialConfig, checksum, load_config, load_yaml, merge, parse_config
 from trainables.config.plausibility import implausible
 from trainables.config.plugins import allow_plugins
-from trainables.data.store import default_cache, described, prepare, request
+from trainables.data.store import PreparedData, default_cache, described, prepare, request
 from trainables.result import EpochResult, final_result
 from trainables.trainable import build_trainable
 from trainables.training.execution import configure_process, configured
@@ -104,7 +104,7 @@ def train(
     folder = cache or default_cache()
     if chosen.model.is_network:
         store = prepare(chosen.data, folder)
-        for line in (*described({request(chosen.data): store}), *_weights(chosen, store.num_classes)):
+        for line in (*described({request(chosen.data): store}), *_weights(chosen, store, folder)):
             typer.echo(line)
     for line in implausible(chosen):
         typer.echo(f"warning: {line}")
@@ -117,14 +117,14 @@ def train(
         typer.echo(compare_with_record(results[(record.best_epoch or 0) - 1], record.metrics))
 
 
-def _weights(config: TrialConfig, num_classes: int) -> tuple[str, ...]:
+def _weights(config: TrialConfig, store: PreparedData, cache: Path) -> tuple[str, ...]:
     """What is loaded of pretrained weights, in two lines."""
     if config.model.pretrained == "none":
         return ()
-    from trainables.models.pretrained import check_pretrained  # loads torch
+    from trainables.data.images import load_splits  # loads torch
+    from trainables.training.weights import weights_lines
 
-    loaded = check_pretrained(config.model, num_classes)
-    return () if loaded is None else loaded.lines
+    return weights_lines(config, load_splits(config.data, cache, store).train, store)
 
 
 def _is_edited(tree: Any, epochs: int) -> bool:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 from search.planning.batches import check_batches
 from search.study.spec import StudySpec
 from search.study.validation import probes
-from trainables.config import PluginModel, TrialConfig
+from trainables.config import ConfigError, PluginModel, Problem, TrialConfig
 from trainables.data.store import PreparedData, Request, request
 
 if TYPE_CHECKING:
     from trainables.data.images import Splits
 
 __all__ = ["check_inputs", "check_weights", "possible_configs"]
+
+NOT_OF_WEIGHTS = {"frozen_stages", "dropout", "zero_init_residual"}  # they change nothing in which weights fit
 
 
 def possible_configs(spec: StudySpec) -> Iterator[TrialConfig]:
@@ -44,26 +46,36 @@ def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, PreparedData]:
     return stores
 
 
-def check_weights(spec: StudySpec, stores: Mapping[Request, PreparedData]) -> tuple[str, ...]:
+def check_weights(spec: StudySpec, stores: Mapping[Request, PreparedData], cache: Path) -> tuple[str, ...]:
     """Fetch the pretrained weights that any trial may use; two lines for each file say what is loaded of it.
 
     Args:
         spec: the study.
         stores: as `check_inputs` returns them.
+        cache: of prepared images.
 
     Raises:
-        ConfigError: if weights cannot be had or do not fit; nothing has been started then.
+        ConfigError: naming all weights that cannot be had or do not fit; nothing has been started then.
     """
     configs = [config for config in possible_configs(spec) if config.model.pretrained != "none"]
     if not configs:
         return ()
-    from trainables.models.pretrained import check_pretrained  # loads torch
+    from trainables.data.images import load_splits  # loads torch
+    from trainables.training.weights import weights_lines
 
+    one_of_each: dict[str, TrialConfig] = {}
+    for config in configs:
+        one_of_each.setdefault(config.model.model_dump_json(exclude=NOT_OF_WEIGHTS), config)
     lines: dict[str, None] = {}
-    unfrozen = ((c.model.model_copy(update={"frozen_stages": 0}), stores[request(c.data)].num_classes) for c in configs)
-    for model, classes in dict.fromkeys(unfrozen):
-        loaded = check_pretrained(model, classes)
-        lines |= dict.fromkeys(() if loaded is None else loaded.lines)
+    problems: list[Problem] = []
+    for config in one_of_each.values():
+        store = stores[request(config.data)]
+        try:
+            lines |= dict.fromkeys(weights_lines(config, load_splits(config.data, cache, store).train, store))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
     return tuple(lines)
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack
 from search.study.parse import SECTIONS, parse_study
 from search.study.settings import ASHAPromoteSettings, ASHASettings, HalvingSettings, HyperbandSettings
 from search.study.spec import StudySpec
+from search.study.transfer import with_transfer_recipes, without_transfer_recipes
 from search.study.trial_tree import comparability_rule
 from search.study.words import SET_WORDS
 from spaces.grammar import KINDS
@@ -57,7 +58,8 @@ def override(study: object, **overrides: Unpack[Overrides]) -> StudySpec:
 
     A path of the trial in `sets` wins over space and recipes, too, and is searched no more; a path may also lie below
     `searcher`, `scheduler`, `budget`, `objective` or `resources`. With fewer epochs than the study's own the grace
-    period shrinks with them where rungs would be lost, unless `sets` names it.
+    period shrinks with them where rungs would be lost, unless `sets` names it. A study with pretrained weights gets the
+    recipes of `search.study.transfer`.
 
     Args:
         study: a StudySpec; or what `study_tree` read, so that options may mend what would be refused in the file.
@@ -69,7 +71,7 @@ def override(study: object, **overrides: Unpack[Overrides]) -> StudySpec:
     sets = overrides.pop("sets", ())
     values = {path: overrides.get(name) for name, path in PATHS.items()}
     options = {option: values[path] for option, path in OPTIONS.items() if values[path] not in (None, (), [])}
-    tree = study.model_dump() if isinstance(study, StudySpec) else study
+    tree = without_transfer_recipes(study).model_dump() if isinstance(study, StudySpec) else study
     return _overridden(tree, options, sets)
 
 
@@ -108,7 +110,7 @@ def _overridden(tree: object, options: Mapping[str, Any], sets: Sequence[str]) -
         problems += (_named(problem, names) for problem in error.problems)
     if problems:
         raise ConfigError(problems)
-    return changed
+    return with_transfer_recipes(changed)
 
 
 def _laid_over(tree: object, changes: Mapping[str, Any], fixed: Mapping[str, Any]) -> object:

@@ -165,7 +165,7 @@ class StudySpec(Section):
 
 def searched(space: Space, trial: Mapping[str, Any], fixed: Mapping[str, Any]) -> Space:
     """What is left to search: `space` without fixed paths and without entries whose requirement is not met."""
-    return fix(given(space, compose(trial, {}, fixed)), fixed)
+    return given(fix(space, fixed), compose(trial, {}, fixed))
 
 
 class _Dumper(PlainDumper):

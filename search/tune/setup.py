@@ -109,7 +109,7 @@ def set_up(
     cache = default_cache()
     with console.status("preparing images"):
         images = check_inputs(spec, cache)
-        weights = check_weights(spec, images)
+        weights = check_weights(spec, images, cache)
         shared = share_prepared(storage, images) if storage is not None and cluster_address() else {}
     for line in (*described(images), *weights):
         say(console, line)

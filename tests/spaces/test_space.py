@@ -19,6 +19,7 @@ from spaces import (
     Scalar,
     Space,
     check,
+    conditions_of,
     locate,
     parse_space,
     path_of,
@@ -103,6 +104,10 @@ def test_choices_nest_and_their_keys_say_so() -> None:
 def test_the_path_of_a_key_survives_a_path_as_option() -> None:
     space = parse_space({"model": {"pretrained": {"choice": {"/a/b=c.pt": {"frozen_stages": {"int": [0, 2]}}}}}})
     assert [path_of(key) for key in space.domains()] == ["model.pretrained", "model.frozen_stages"]
+    *_, key = space.domains()
+    assert [f"{condition}/model.frozen_stages" for condition in conditions_of(key)] == [key]
+    assert conditions_of("model.kind=a/optimizer.kind=sgd/optimizer.lr") == ["model.kind=a", "optimizer.kind=sgd"]
+    assert conditions_of("batch_size") == []
 
 
 LR = "optimizer.lr"

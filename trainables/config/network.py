@@ -59,6 +59,7 @@ class CifarResNet(_Network):
     """
 
     architecture_keys: ClassVar[str] = "kind, depth, norm"
+    stage_count: ClassVar[int] = 4  # the stem and three stages
 
     kind: Literal["cifar_resnet"] = "cifar_resnet"
     depth: Annotated[int, Field(ge=8, le=1202)] = 20
@@ -76,8 +77,8 @@ class CifarResNet(_Network):
     @field_validator("frozen_stages")
     @classmethod
     def _stages_exist(cls, stages: int) -> int:
-        if stages > 4:
-            raise ValueError("must be at most 4: the stem and three stages")
+        if stages > cls.stage_count:
+            raise ValueError(f"must be at most {cls.stage_count}: the stem and three stages")
         return stages
 
     @property
@@ -93,7 +94,7 @@ class CifarResNet(_Network):
     @property
     def one_pixel_side(self) -> int:
         """The side, in pixels, up to which images end as maps of one pixel in a stage that is trained; 0 for none."""
-        return 4 if self.frozen_stages < 4 else 0
+        return 4 if self.frozen_stages < self.stage_count else 0
 
     def forward_gflops(self, side: int) -> float:
         """About how many GFLOP (multiply-adds) the forward pass of one image of `side` x `side` pixels takes."""
@@ -109,6 +110,7 @@ class TorchvisionResNet(_Network):
     """
 
     architecture_keys: ClassVar[str] = "kind, depth, norm and small_images"
+    stage_count: ClassVar[int] = 5  # the stem and four stages
 
     kind: Literal["torchvision_resnet"] = "torchvision_resnet"
     depth: Literal[18, 34, 50, 101, 152] = 50
@@ -117,8 +119,8 @@ class TorchvisionResNet(_Network):
     @field_validator("frozen_stages")
     @classmethod
     def _stages_exist(cls, stages: int) -> int:
-        if stages > 5:
-            raise ValueError("must be at most 5: the stem and four stages")
+        if stages > cls.stage_count:
+            raise ValueError(f"must be at most {cls.stage_count}: the stem and four stages")
         return stages
 
     @property
@@ -134,7 +136,7 @@ class TorchvisionResNet(_Network):
     @property
     def one_pixel_side(self) -> int:
         """The side, in pixels, up to which images end as maps of one pixel in a stage that is trained; 0 for none."""
-        return (8 if self.small_images else 32) if self.frozen_stages < 5 else 0
+        return (8 if self.small_images else 32) if self.frozen_stages < self.stage_count else 0
 
     def forward_gflops(self, side: int) -> float:
         """About how many GFLOP (multiply-adds) the forward pass of one image of `side` x `side` pixels takes."""
@@ -152,6 +154,7 @@ class PluginModel(Part):
     is_network: ClassVar[bool] = True
     epoch_seconds: ClassVar[float | None] = None
     architecture_keys: ClassVar[str] = "kind and settings"
+    stage_count: ClassVar[int | None] = None  # known once it is built
     native_side: ClassVar[int] = LARGE
 
     kind: str
@@ -206,6 +209,7 @@ class SyntheticCurve(Part):
     architecture_keys: ClassVar[str] = "kind"
     pretrained: ClassVar[str] = "none"
     frozen_stages: ClassVar[int] = 0
+    stage_count: ClassVar[int] = 0
     label: ClassVar[str] = "learning curve without a network"
     native_side: ClassVar[int] = LARGE
 

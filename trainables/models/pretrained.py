@@ -23,12 +23,16 @@ from trainables.config import (
     TorchvisionResNet,
     validate,
 )
+from trainables.data.images import Images
 from trainables.models.fitting import SETTING, Loaded, fitted
+from trainables.models.input_scale import IMAGENET, InputScale, measured_scale
 from trainables.models.networks import build_network
 
-__all__ = ["IMAGENET", "Loaded", "check_pretrained", "download", "load_pretrained", "pretrained_normalization"]
+__all__ = [
+    "IMAGENET", "InputScale", "Loaded", "check_pretrained", "download", "load_pretrained", "pretrained_scale",
+]  # fmt: skip
 
-IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+LOOKED_AT = 64  # images, to find how weights want their input scaled
 NETWORK_TIMEOUT = 30.0  # seconds without a byte after which a download fails
 
 
@@ -60,10 +64,16 @@ def load_pretrained(model: nn.Module, config: Model) -> Loaded:
     return loaded
 
 
-def pretrained_normalization(config: Model) -> Normalization | None:
-    """The normalization that the pretrained weights expect of their input; None without such weights.
+def pretrained_scale(config: Model, images: Images, own: Normalization) -> InputScale | None:
+    """How the pretrained weights expect their input to be scaled; None without such weights.
 
-    A checkpoint of ours records it, torchvision's weights carry it; other files are taken to be ImageNet's.
+    A checkpoint of ours records it, torchvision's weights carry it; of other files it is measured on the images. Those
+    that remember nothing of their input (group norm, a plug-in's network) are taken to expect ImageNet's.
+
+    Args:
+        config: of the network.
+        images: of the training split; the first few are looked at.
+        own: the statistics of all of them.
 
     Raises:
         ConfigError: if the file cannot be read, the record is malformed, or the published weights are unknown.
@@ -72,13 +82,23 @@ def pretrained_normalization(config: Model) -> Normalization | None:
         return None
     if isinstance(config, TorchvisionResNet) and _is_published(config):
         preset = _published(config).transforms()
-        return Normalization(mean=tuple(preset.mean), std=tuple(preset.std))
-    checkpoint, _ = _checkpoint(config)
+        published = Normalization(mean=tuple(preset.mean), std=tuple(preset.std))
+        return InputScale(published, "the mean and std that torchvision publishes with them")
+    checkpoint, file = _checkpoint(config)
     recorded = checkpoint.get("normalization") if isinstance(checkpoint, dict) else None
-    if recorded is None:
-        return IMAGENET
+    if recorded is not None:
+        return InputScale(_recorded(recorded), "the mean and std that the file records")
+    measured, pixels = None, images.batch(torch.arange(min(LOOKED_AT, len(images))))
+    if not isinstance(config, PluginModel):
+        with torch.device("meta"):
+            model = build_network(config, 1)
+        measured = measured_scale(model, fitted(checkpoint, file, model, config)[0], pixels, own, config.native_side)
+    return measured or InputScale(IMAGENET, "ImageNet's mean and std, assumed: it remembers nothing of its input")
+
+
+def _recorded(tree: object) -> Normalization:
     try:
-        return validate(Normalization, recorded)
+        return validate(Normalization, tree)
     except ConfigError as error:
         raise ConfigError(
             Problem(f"{SETTING}: normalization.{found.path}", found.value, found.rule) for found in error.problems

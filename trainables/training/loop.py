@@ -23,10 +23,10 @@ from trainables.checkpoints.class_names import check_same_classes
 from trainables.checkpoints.resume import translate_mismatch
 from trainables.config import ConfigError, Normalization, TrialConfig
 from trainables.config.trial import batch_norm_problem
-from trainables.data.images import Splits
+from trainables.data.images import Images, PreparedData, Splits
 from trainables.models import build_model
 from trainables.models.ema import averaged_model
-from trainables.models.pretrained import pretrained_normalization
+from trainables.models.pretrained import pretrained_scale
 from trainables.models.protocol import is_fusible, train_mode
 from trainables.result import EpochResult, Trainable
 from trainables.seeds import derived_seed
@@ -42,14 +42,19 @@ from trainables.training.sampling import class_weights, epoch_order, sampling_we
 __all__ = ["Run", "normalization_for"]
 
 
-def normalization_for(config: TrialConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization:
-    """The channel statistics a trial uses, given the training split's own (decided by `data.normalize`)."""
+def normalization_for(config: TrialConfig, images: Images, store: PreparedData) -> Normalization:
+    """The channel statistics a trial uses (decided by `data.normalize`): given, the weights', or the training split's.
+
+    Args:
+        config: the trial's.
+        images: from which the scale that pretrained weights expect may be measured.
+        store: they are from.
+    """
     if isinstance(config.data.normalize, Normalization):
         return config.data.normalize
-    from_weights = None
-    if config.data.normalize == "auto":
-        from_weights = pretrained_normalization(config.model)
-    return from_weights or Normalization.model_validate({"mean": mean, "std": std})
+    own = Normalization(mean=store.mean, std=store.std)
+    expected = pretrained_scale(config.model, images, own) if config.data.normalize == "auto" else None
+    return own if expected is None else expected.normalization
 
 
 class Run(Trainable):
@@ -71,7 +76,7 @@ class Run(Trainable):
         self._device = resolve_device(config.execution.device)
         store = splits.store
         self._class_names, self._fingerprint = list(store.class_names), store.fingerprint
-        self._normalization = normalization_for(config, store.mean, store.std)
+        self._normalization = normalization_for(config, splits.train, store)
         self._augmentation = Augmentation(
             config.augment, self._normalization.mean, self._normalization.std, store.num_classes
         )

@@ -200,12 +200,12 @@ def test_a_smaller_training_set_than_a_batch_still_trains(cache: Path) -> None:
     assert result.images_per_second > 0
 
 
-def test_normalization_is_given_or_measured() -> None:
+def test_normalization_is_given_or_measured(cache: Path) -> None:
     given = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
-    measured = ((0.1, 0.1, 0.1), (0.3, 0.3, 0.3))
+    splits = load_splits(parse_config(DIGITS).data, cache)
     config = parse_config({"data": {"normalize": given}})
-    assert normalization_for(config, *measured).model_dump(mode="json") == given
-    assert normalization_for(TrialConfig(), *measured).mean == measured[0]
+    assert normalization_for(config, splits.train, splits.store).model_dump(mode="json") == given
+    assert normalization_for(TrialConfig(), splits.train, splits.store).mean == splits.store.mean
 
 
 def test_resolution_changes_what_the_model_sees(cache: Path) -> None:
