@@ -20,11 +20,14 @@ from trainables.config import (
     Normalization,
     PluginModel,
     Problem,
+    TimmModel,
     TorchvisionResNet,
     validate,
 )
+from trainables.config.network import is_published
 from trainables.models.fitting import SETTING, Loaded, fitted
 from trainables.models.networks import build_network
+from trainables.models.timm_network import published_normalization, published_weights
 
 __all__ = ["IMAGENET", "Loaded", "check_pretrained", "download", "load_pretrained", "pretrained_normalization"]
 
@@ -63,7 +66,8 @@ def load_pretrained(model: nn.Module, config: Model) -> Loaded:
 def pretrained_normalization(config: Model) -> Normalization | None:
     """The normalization that the pretrained weights expect of their input; None without such weights.
 
-    A checkpoint of ours records it, torchvision's weights carry it; other files are taken to be ImageNet's.
+    A checkpoint of ours records it, torchvision's weights carry it; other files are taken to be ImageNet's, or for one
+    of timm's networks what timm says of that.
 
     Raises:
         ConfigError: if the file cannot be read, the record is malformed, or the published weights are unknown.
@@ -73,10 +77,13 @@ def pretrained_normalization(config: Model) -> Normalization | None:
     if isinstance(config, TorchvisionResNet) and _is_published(config):
         preset = _published(config).transforms()
         return Normalization(mean=tuple(preset.mean), std=tuple(preset.std))
+    of_timm = published_normalization(config) if isinstance(config, TimmModel) else None
+    if of_timm is not None and is_published(config.pretrained):
+        return of_timm
     checkpoint, _ = _checkpoint(config)
     recorded = checkpoint.get("normalization") if isinstance(checkpoint, dict) else None
     if recorded is None:
-        return IMAGENET
+        return of_timm or IMAGENET
     try:
         return validate(Normalization, recorded)
     except ConfigError as error:
@@ -115,7 +122,7 @@ def _published(config: TorchvisionResNet) -> Any:
     from torchvision.models import get_model_weights  # slow to import, and rarely needed
 
     name = config.pretrained.removeprefix("torchvision:")
-    known = get_model_weights(f"resnet{config.depth}").__members__
+    known = get_model_weights(config.torchvision_name).__members__
     if name not in known:
         names = ", ".join(f"torchvision:{key}" for key in known)
         raise ConfigError.single(SETTING, config.pretrained, f"must be 'none', a path, or one of {names}")
@@ -130,4 +137,6 @@ def _checkpoint(config: Model) -> tuple[object, Path]:
     """The content of the file that holds the weights, and the file."""
     if isinstance(config, TorchvisionResNet) and _is_published(config):
         return read_weights(download(_published(config).url), SETTING)
+    if isinstance(config, TimmModel) and is_published(config.pretrained):
+        return published_weights(config), Path(config.pretrained)
     return read_weights(Path(config.pretrained).expanduser(), SETTING)

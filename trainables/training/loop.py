@@ -23,9 +23,9 @@ from trainables.augment.batch import Augmentation, Batch
 from trainables.checkpoints.class_names import check_same_classes
 from trainables.checkpoints.resume import translate_mismatch
 from trainables.config import ConfigError, Normalization, TrialConfig
-from trainables.config.trial import batch_norm_problem
 from trainables.data.images import Splits
 from trainables.models import build_model
+from trainables.models.cost import batch_norm_problem
 from trainables.models.ema import averaged_model
 from trainables.models.pretrained import pretrained_normalization
 from trainables.models.protocol import is_fusible, train_mode
