@@ -119,7 +119,7 @@ class TorchvisionResNet(Network):
     `torchvision:DEFAULT`). `frozen_stages` counts from the input: 1 freezes the stem, 2 to 5 the stages behind it.
     """
 
-    architecture_keys: ClassVar[str] = "kind, depth, variant, norm and small_images"
+    architecture_keys: ClassVar[str] = "kind, depth, norm, variant and small_images"
 
     kind: Literal["torchvision_resnet"] = "torchvision_resnet"
     depth: Literal[18, 34, 50, 101, 152] = 50

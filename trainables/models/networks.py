@@ -45,7 +45,7 @@ def build_network(config: Model, num_classes: int) -> nn.Module:
         case PluginModel():
             return _plugin_network(config, num_classes)
         case _:
-            raise ConfigError.single("model.kind", config.kind, "must be that of a network")
+            raise ConfigError.single("model.kind", config.kind, "must be a network: a synthetic curve is none")
 
 
 def _plugin_network(config: PluginModel, num_classes: int) -> nn.Module:

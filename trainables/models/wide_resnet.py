@@ -73,7 +73,9 @@ def wide_resnet(config: WideResNet, num_classes: int) -> StagedWideResNet:
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if config.zero_init_residual and isinstance(module, PreActivationBlock):
-            nn.init.zeros_(module.conv2.weight)
+    if config.zero_init_residual:
+        for module in model.modules():
+            if isinstance(module, PreActivationBlock):
+                nn.init.zeros_(module.conv2.weight)
     nn.init.zeros_(model.fc.bias)
     return model
