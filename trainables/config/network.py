@@ -11,14 +11,14 @@ from trainables.config.part import Count, Part, Positive, Whole
 from trainables.config.plugins import load_plugin, plugin_settings
 
 __all__ = [
-    "LARGE", "SMALL", "CifarResNet", "Network", "PluginModel", "SyntheticCurve", "TorchvisionResNet", "is_published",
-    "needs_weights", "not_none", "path_or_none",
+    "LARGE", "SMALL", "VARIANTS", "CifarResNet", "Network", "PluginModel", "SyntheticCurve", "TorchvisionResNet",
+    "is_published", "needs_weights", "not_none", "path_or_none",
 ]  # fmt: skip
 
 SMALL, LARGE = 32, 224  # pixels a side: the images of CIFAR, and those that ImageNet's networks are trained on
 PUBLISHERS = ("torchvision", "timm")
 # What torchvision calls its wide networks (Zagoruyko and Komodakis 2016) and ResNeXts (Xie et al. 2017).
-_VARIANTS = {
+VARIANTS = {
     ("wide", 50): "wide_resnet50_2", ("wide", 101): "wide_resnet101_2",
     ("resnext_32x4d", 50): "resnext50_32x4d", ("resnext_32x8d", 101): "resnext101_32x8d",
     ("resnext_64x4d", 101): "resnext101_64x4d",
@@ -133,7 +133,7 @@ class TorchvisionResNet(Network):
     @field_validator("variant")
     @classmethod
     def _variant_exists(cls, variant: str, info: ValidationInfo) -> str:
-        depths = [depth for name, depth in _VARIANTS if name == variant]
+        depths = [depth for name, depth in VARIANTS if name == variant]
         if variant != "standard" and "depth" in info.data and info.data["depth"] not in depths:
             found = " or ".join(map(str, depths))
             raise ValueError(f"must be standard, or go with model.depth {found}, where torchvision has {variant}")
@@ -155,7 +155,7 @@ class TorchvisionResNet(Network):
     @property
     def torchvision_name(self) -> str:
         """What `torchvision.models` calls it."""
-        return _VARIANTS.get((self.variant, self.depth), f"resnet{self.depth}")
+        return VARIANTS.get((self.variant, self.depth), f"resnet{self.depth}")
 
     @property
     def native_side(self) -> int:
