@@ -40,8 +40,7 @@ from trainables.training.evaluation import Scores, score
 from trainables.training.execution import memory_format, resolve_device
 from trainables.training.feed import Feed
 from trainables.training.inference import Inference
-from trainables.training.loop import normalization_for
-from trainables.training.weights import weights_lines
+from trainables.training.weights import normalization_for, weights_lines
 
 __all__ = ["evaluate", "score_images"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from search.planning.batches import check_batches
 from search.study.spec import StudySpec
 from search.study.validation import probes
-from trainables.config import ConfigError, PluginModel, Problem, TrialConfig
+from trainables.config import ConfigError, Model, PluginModel, Problem, TimmModel, TrialConfig
 from trainables.data.store import PreparedData, Request, request
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def possible_configs(spec: StudySpec) -> Iterator[TrialConfig]:
 
 
 def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, PreparedData]:
-    """Prepare the images that any trial may use, and try plug-ins' networks on them; returns the stores of the images.
+    """Prepare the images that any trial may use, and try networks of others on them; returns the stores of the images.
 
     Raises:
         ConfigError: if images cannot be had; nothing has been started then.
@@ -41,8 +41,8 @@ def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, PreparedData]:
 
     stores = {request(data): load_splits(data, cache).store for data in dict.fromkeys(c.data for c in configs)}
     check_batches(spec, cache)
-    for config in _one_of_each_plugin(configs):
-        _try_plugin(config, load_splits(config.data, cache))
+    for config in _one_of_each(configs):
+        _try(config, load_splits(config.data, cache))
     return stores
 
 
@@ -79,21 +79,28 @@ def check_weights(spec: StudySpec, stores: Mapping[Request, PreparedData], cache
     return tuple(lines)
 
 
-def _one_of_each_plugin(configs: Iterable[TrialConfig]) -> Iterable[TrialConfig]:
-    """A config of each plug-in's network, with and without what needs its stages, its head or pretrained weights."""
+def _one_of_each(configs: Iterable[TrialConfig]) -> Iterable[TrialConfig]:
+    """A config of each network of a plug-in or timm, with and without all that it may lack."""
     return {
         (
             config.model.kind,
             config.model.pretrained,
             config.model.frozen_stages,
             config.optimizer.backbone_lr_ratio == 1,
+            _of_timm(config.model),
         ): config
         for config in configs
-        if isinstance(config.model, PluginModel)
+        if isinstance(config.model, PluginModel | TimmModel)
     }.values()
 
 
-def _try_plugin(config: TrialConfig, splits: Splits) -> None:
+def _of_timm(model: Model) -> tuple[str, bool, bool, bool] | None:
+    if not isinstance(model, TimmModel):
+        return None
+    return model.name, model.small_images, model.dropout > 0, model.drop_path > 0
+
+
+def _try(config: TrialConfig, splits: Splits) -> None:
     from trainables.models import build_model
     from trainables.training.optim import build_optimizer
 

@@ -40,7 +40,7 @@ def shrink(spec: StudySpec) -> StudySpec:
     """
     models = _models(spec)
     side = min(max(model.native_side for model in models), RESOLUTION)
-    train = round(min(max(GFLOP / max(model.forward_gflops(side) for model in models), FEWEST), MOST))
+    train = _affordable(models, side)
     caps: dict[str, Callable[[Any], Any]] = {
         "batch_size": _at_most(BATCH),
         "data.resolution": _at_most(side, null_too=_may_be_large(spec)),
@@ -70,6 +70,16 @@ def shrink(spec: StudySpec) -> StudySpec:
     if isinstance(spec.scheduler, HalvingSettings):
         tree["scheduler"] = _shorter(spec.scheduler, epochs)
     return parse_study(tree)
+
+
+def _affordable(models: list[Model], side: int) -> int:
+    """How many images may be trained on; few, if a network does not take any of this size to be measured by."""
+    from trainables.models.cost import forward_gflops  # loads torch
+
+    costs = [cost for model in models if (cost := forward_gflops(model, side)) is not None]
+    if len(costs) < len(models):
+        return FEWEST
+    return round(min(max(GFLOP / max(*costs, GFLOP / MOST), FEWEST), MOST))
 
 
 def _at_most(cap: int, null_too: bool = False) -> Callable[[Any], Any]:

@@ -95,8 +95,13 @@ def _built(spec: StudySpec) -> dict[str, tuple[Recipe, str | None]]:
     model: Model = parse_config({"model": compose(spec.trial, {"model": weights}, spec.fixed)["model"]}).model
     first = next((recipe for name, recipe in spec.recipes.items() if name not in (FINE_TUNE, LINEAR_PROBE)), None)
     batch = {} if first is None or "batch_size" not in first.config else {"batch_size": first.config["batch_size"]}
-    recipes = {FINE_TUNE: _fine_tune(weights, model, batch), LINEAR_PROBE: _linear_probe(weights, model, batch)}
-    return {name: (recipe, _why_not(recipe, spec, model)) for name, recipe in recipes.items()}
+    stages = _stage_count(model)
+    recipes = {FINE_TUNE: _fine_tune(weights, stages, batch), LINEAR_PROBE: _linear_probe(weights, stages, batch)}
+    found = {name: (recipe, _why_not(recipe, spec)) for name, recipe in recipes.items()}
+    if not stages:
+        rule = f"the {model.label} does not say what its stages are, of which all would be frozen"
+        found[LINEAR_PROBE] = recipes[LINEAR_PROBE], rule
+    return found
 
 
 def _weights(spec: StudySpec) -> Mapping[str, Any] | None:
@@ -113,8 +118,8 @@ def _weights(spec: StudySpec) -> Mapping[str, Any] | None:
     return None
 
 
-def _fine_tune(weights: Mapping[str, Any], model: Model, batch: Mapping[str, Any]) -> Recipe:
-    ratio = {"backbone_lr_ratio": 0.1} if model.stage_count else {}  # a network without stages may have no head either
+def _fine_tune(weights: Mapping[str, Any], stages: int, batch: Mapping[str, Any]) -> Recipe:
+    ratio = {"backbone_lr_ratio": 0.1} if stages else {}  # a network without stages may have no head either
     return Recipe(
         description="Everything trained, the pretrained layers at a tenth of the new head's rate, one cosine after a "
         "short warm-up, no augmentation but the study's own crops and flips",
@@ -131,13 +136,13 @@ def _fine_tune(weights: Mapping[str, Any], model: Model, batch: Mapping[str, Any
     )
 
 
-def _linear_probe(weights: Mapping[str, Any], model: Model, batch: Mapping[str, Any]) -> Recipe:
+def _linear_probe(weights: Mapping[str, Any], stages: int, batch: Mapping[str, Any]) -> Recipe:
     return Recipe(
         description="The new head alone is trained, on the features of the frozen network",
         source="Kornblith et al. 2019, section 4.1, arXiv:1805.08974; what fine-tuning may lose is measured against it "
         "as in Kumar et al. 2022, arXiv:2202.10054",
         config={
-            "model": {**weights, "frozen_stages": model.stage_count},
+            "model": {**weights, "frozen_stages": stages},
             "optimizer": {**_SGD, "lr": 0.1},
             "schedule": {"kind": "cosine", "warmup": 0.0},
             "augment": _LIGHT,
@@ -146,10 +151,16 @@ def _linear_probe(weights: Mapping[str, Any], model: Model, batch: Mapping[str, 
     )
 
 
-def _why_not(recipe: Recipe, spec: StudySpec, model: Model) -> str | None:
+def _stage_count(model: Model) -> int:
+    if model.stage_count is not None:
+        return model.stage_count
+    from trainables.models.cost import stage_count  # loads torch
+
+    return stage_count(model.model_copy(update={"pretrained": "none", "frozen_stages": 0}))
+
+
+def _why_not(recipe: Recipe, spec: StudySpec) -> str | None:
     """Why a recipe cannot be tried; None if it can."""
-    if recipe.config["model"]["frozen_stages"] is None:
-        return f"the {model.label} does not say here how many stages it has; a recipe of your own can freeze them"
     wanted = flatten(recipe.config)
     for path in _ESSENTIAL:
         if path in spec.fixed and path in wanted and not same(spec.fixed[path], wanted[path]):

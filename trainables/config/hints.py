@@ -42,6 +42,7 @@ OTHER_WORDS: Mapping[str, str] = {
     "drop_rate": "model.dropout", "dropout_rate": "model.dropout", "weights": "model.pretrained",
     "checkpoint": "model.pretrained", "freeze": "model.frozen_stages", "freeze_layers": "model.frozen_stages",
     "arch": "model.kind", "architecture": "model.kind", "backbone": "model.kind", "model_name": "model.kind",
+    "drop_path_rate": "model.drop_path", "stochastic_depth": "model.drop_path", "widen_factor": "model.width",
     "num_layers": "model.depth", "layers": "model.depth", "dataset": "data.source", "data_dir": "data.source",
     "data_path": "data.source", "image_size": "data.resolution", "img_size": "data.resolution",
     "imgsz": "data.resolution", "input_size": "data.resolution", "crop_size": "data.resolution",

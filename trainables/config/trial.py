@@ -9,14 +9,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from trainables.config.images import Augment, Data
-from trainables.config.network import CifarResNet, Model, TorchvisionResNet
+from trainables.config.model import Model
+from trainables.config.network import CifarResNet
 from trainables.config.optimization import SGD, Cosine, Optimizer, Schedule
 from trainables.config.part import Count, Part, Positive
 from trainables.config.plain_yaml import dump_yaml, load_yaml
-from trainables.config.problems import ConfigError, Problem, validate
+from trainables.config.problems import ConfigError, validate
 
 __all__ = [
-    "Execution", "Regularization", "TrialConfig", "batch_norm_problem", "dump_config", "load_config", "parse_config",
+    "Execution", "Regularization", "TrialConfig", "dump_config", "load_config", "parse_config",
 ]  # fmt: skip
 
 
@@ -78,29 +79,6 @@ def parse_config(tree: Mapping[str, Any]) -> TrialConfig:
         ConfigError: with every mistake at once, each with path, value, rule and, for an unknown key, the nearest one.
     """
     return validate(TrialConfig, tree)
-
-
-def batch_norm_problem(config: TrialConfig, images: int, size: tuple[int, int]) -> Problem | None:
-    """What is wrong where batch norm would see one value a channel, of which there is no variance.
-
-    Args:
-        config: the trial's.
-        images: of the training split.
-        size: their height and width in pixels, unless `data.resolution` says another.
-    """
-    model, side = config.model, config.data.resolution or max(size)
-    if not isinstance(model, CifarResNet | TorchvisionResNet) or model.norm != "batch":
-        return None
-    if min(config.batch_size, images) > 1 or side > model.one_pixel_side:
-        return None
-    few = config.batch_size > 1
-    stem = "model.small_images: true, " if isinstance(model, TorchvisionResNet) and side > 8 else ""
-    rule = (
-        f"must be at least 2{' (the batch_size is cut to it)' if few else ''}, or use model.norm: group, {stem}"
-        f"or data.resolution above {model.one_pixel_side}: batch norm cannot train on one image at a time where the "
-        f"last maps are 1 x 1, as those of images of {side} pixels are"
-    )
-    return Problem("data.train_samples" if few else "batch_size", 1, rule)
 
 
 def load_config(path: Path) -> TrialConfig:

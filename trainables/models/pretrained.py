@@ -20,13 +20,16 @@ from trainables.config import (
     Normalization,
     PluginModel,
     Problem,
+    TimmModel,
     TorchvisionResNet,
     validate,
 )
+from trainables.config.network import is_published
 from trainables.data.images import Images
 from trainables.models.fitting import SETTING, Loaded, fitted
 from trainables.models.input_scale import IMAGENET, InputScale, measured_scale
 from trainables.models.networks import build_network
+from trainables.models.timm_network import published_normalization, published_weights
 
 __all__ = [
     "IMAGENET", "InputScale", "Loaded", "check_pretrained", "download", "load_pretrained", "pretrained_scale",
@@ -67,8 +70,8 @@ def load_pretrained(model: nn.Module, config: Model) -> Loaded:
 def pretrained_scale(config: Model, images: Images, own: Normalization) -> InputScale | None:
     """How the pretrained weights expect their input to be scaled; None without such weights.
 
-    A checkpoint of ours records it, torchvision's weights carry it; of other files it is measured on the images. Those
-    that remember nothing of their input (group norm, a plug-in's network) are taken to expect ImageNet's.
+    A checkpoint of ours records it, torchvision's and timm's weights carry it; of other files it is measured on the
+    images. Those that remember nothing of their input (group norm, a plug-in's network) are taken to expect ImageNet's.
 
     Args:
         config: of the network.
@@ -84,6 +87,9 @@ def pretrained_scale(config: Model, images: Images, own: Normalization) -> Input
         preset = _published(config).transforms()
         published = Normalization(mean=tuple(preset.mean), std=tuple(preset.std))
         return InputScale(published, "the mean and std that torchvision publishes with them")
+    of_timm = published_normalization(config) if isinstance(config, TimmModel) else None
+    if of_timm is not None and is_published(config.pretrained):
+        return InputScale(of_timm, "the mean and std that timm publishes with them")
     checkpoint, file = _checkpoint(config)
     recorded = checkpoint.get("normalization") if isinstance(checkpoint, dict) else None
     if recorded is not None:
@@ -93,6 +99,8 @@ def pretrained_scale(config: Model, images: Images, own: Normalization) -> Input
         with torch.device("meta"):
             model = build_network(config, 1)
         measured = measured_scale(model, fitted(checkpoint, file, model, config)[0], pixels, own, config.native_side)
+    if measured is None and of_timm is not None:
+        return InputScale(of_timm, "the mean and std of timm's own weights, assumed: it remembers nothing of its input")
     return measured or InputScale(IMAGENET, "ImageNet's mean and std, assumed: it remembers nothing of its input")
 
 
@@ -135,7 +143,7 @@ def _published(config: TorchvisionResNet) -> Any:
     from torchvision.models import get_model_weights  # slow to import, and rarely needed
 
     name = config.pretrained.removeprefix("torchvision:")
-    known = get_model_weights(f"resnet{config.depth}").__members__
+    known = get_model_weights(config.torchvision_name).__members__
     if name not in known:
         names = ", ".join(f"torchvision:{key}" for key in known)
         raise ConfigError.single(SETTING, config.pretrained, f"must be 'none', a path, or one of {names}")
@@ -150,4 +158,6 @@ def _checkpoint(config: Model) -> tuple[object, Path]:
     """The content of the file that holds the weights, and the file."""
     if isinstance(config, TorchvisionResNet) and _is_published(config):
         return read_weights(download(_published(config).url), SETTING)
+    if isinstance(config, TimmModel) and is_published(config.pretrained):
+        return published_weights(config), Path(config.pretrained)
     return read_weights(Path(config.pretrained).expanduser(), SETTING)

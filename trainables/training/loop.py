@@ -21,12 +21,11 @@ from torch.nn import functional
 from trainables.augment.batch import Augmentation, Batch
 from trainables.checkpoints.class_names import check_same_classes
 from trainables.checkpoints.resume import translate_mismatch
-from trainables.config import ConfigError, Normalization, TrialConfig
-from trainables.config.trial import batch_norm_problem
-from trainables.data.images import Images, PreparedData, Splits
+from trainables.config import ConfigError, TrialConfig
+from trainables.data.images import Splits
 from trainables.models import build_model
+from trainables.models.cost import batch_norm_problem
 from trainables.models.ema import averaged_model
-from trainables.models.pretrained import pretrained_scale
 from trainables.models.protocol import is_fusible, train_mode
 from trainables.result import EpochResult, Trainable
 from trainables.seeds import derived_seed
@@ -38,23 +37,9 @@ from trainables.training.inference import Inference, at_least_float32
 from trainables.training.optim import build_optimizer, load_optimizer, lr_at, momentum_at, set_rates
 from trainables.training.partial_epoch import PartialEpoch
 from trainables.training.sampling import class_weights, epoch_order, sampling_weights, train_probe
+from trainables.training.weights import normalization_for
 
-__all__ = ["Run", "normalization_for"]
-
-
-def normalization_for(config: TrialConfig, images: Images, store: PreparedData) -> Normalization:
-    """The channel statistics a trial uses (decided by `data.normalize`): given, the weights', or the training split's.
-
-    Args:
-        config: the trial's.
-        images: from which the scale that pretrained weights expect may be measured.
-        store: they are from.
-    """
-    if isinstance(config.data.normalize, Normalization):
-        return config.data.normalize
-    own = Normalization(mean=store.mean, std=store.std)
-    expected = pretrained_scale(config.model, images, own) if config.data.normalize == "auto" else None
-    return own if expected is None else expected.normalization
+__all__ = ["Run"]
 
 
 class Run(Trainable):

@@ -1,4 +1,4 @@
-"""What a trial begins with, in words."""
+"""What pretrained weights a trial begins with, in words, and how they want its images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,22 @@ from trainables.config import Normalization, TrialConfig
 from trainables.data.images import Images, PreparedData
 from trainables.models.pretrained import check_pretrained, pretrained_scale
 
-__all__ = ["weights_lines"]
+__all__ = ["normalization_for", "weights_lines"]
+
+
+def normalization_for(config: TrialConfig, images: Images, store: PreparedData) -> Normalization:
+    """The channel statistics a trial uses (decided by `data.normalize`): given, the weights', or the training split's.
+
+    Args:
+        config: the trial's.
+        images: from which the scale that pretrained weights expect may be measured.
+        store: they are from.
+    """
+    if isinstance(config.data.normalize, Normalization):
+        return config.data.normalize
+    own = Normalization(mean=store.mean, std=store.std)
+    expected = pretrained_scale(config.model, images, own) if config.data.normalize == "auto" else None
+    return own if expected is None else expected.normalization
 
 
 def weights_lines(config: TrialConfig, images: Images, store: PreparedData) -> tuple[str, ...]:

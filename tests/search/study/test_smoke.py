@@ -120,7 +120,7 @@ def test_small_images_keep_their_size() -> None:
 
 def test_what_was_set_is_capped_too() -> None:
     spec = small("cifar10_resnet20", sets=["batch_size=512", "data.train_samples=5000", "optimizer.lr=0.3"], trials=3)
-    assert spec.fixed == {"batch_size": 16, "data.train_samples": 652, "optimizer.lr": 0.3}
+    assert spec.fixed == {"batch_size": 16, "data.train_samples": 740, "optimizer.lr": 0.3}
     assert spec.budget.trials == 3
     assert small("cifar10_resnet20", sets=["batch_size=4"]).trial_config({}).batch_size == 4
 

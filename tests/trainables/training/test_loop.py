@@ -15,7 +15,8 @@ from trainables.config import ConfigError, TrialConfig, merge, parse_config
 from trainables.data.images import load_splits
 from trainables.evaluate import score_images
 from trainables.synthetic import SyntheticRun
-from trainables.training.loop import Run, normalization_for
+from trainables.training.loop import Run
+from trainables.training.weights import normalization_for
 
 DIGITS: dict[str, Any] = {
     "model": {"kind": "cifar_resnet", "depth": 8},
