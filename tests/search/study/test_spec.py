@@ -358,6 +358,7 @@ BATCH = {"batch_size": {"int": [1, 9]}}
         (tree(recipes={"a": {"config": {"epochs": 1}}}), "recipes.a.config.epochs", "set budget.epochs"),
         (tree(recipes={"a": {"config": {"data": {"source": "cifar10"}}}}), "recipes.a.config.data.source", "must be"),
         (tree(fixed={"a b": 1}), "fixed.a b", "must be a dotted path"),
+        (tree(fixed={1: 1}), "fixed.1", "must be a dotted path"),
         (tree(fixed={f"k{i}": 1 for i in range(20_000)}), "", "must not hold more than 3,000 values"),
         (tree(fixed={"optimizer": {"lr": 1}}), "fixed.optimizer", "must be a scalar or a list"),
         (tree(fixed={"optimizer.lrr": 1}), "fixed.optimizer.lrr", "did you mean `optimizer.lr`?"),

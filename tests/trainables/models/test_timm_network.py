@@ -12,11 +12,11 @@ from torch import nn
 
 from trainables.config import ConfigError, Normalization, TimmModel, TrialConfig, dump_config, load_config, parse_config
 from trainables.config import timm_model as config_module
-from trainables.data.images import load_splits
+from trainables.data.images import Images, load_splits
 from trainables.models import build_model
 from trainables.models.cost import batch_norm_problem, forward_gflops
 from trainables.models.networks import build_network
-from trainables.models.pretrained import check_pretrained, pretrained_normalization
+from trainables.models.pretrained import IMAGENET, check_pretrained, pretrained_scale
 from trainables.models.protocol import head, head_name, is_fusible, stages, train_mode
 from trainables.training.fused import FusedSteps
 from trainables.training.loop import Run
@@ -112,11 +112,17 @@ def test_weights_of_other_classes_frozen_stages_and_rates_of_head_and_backbone(t
 
 def test_weights_bring_timms_normalization(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
-    _saved(path)
+    torch.save(build_network(TimmModel(name="resnet18d"), 7).state_dict(), path)  # its stem is not one convolution
+    pixels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    found = [
+        pretrained_scale(model, Images(torch.zeros(2, dtype=torch.int64), pixels, 8), IMAGENET)
+        for model in (
+            TimmModel(name="resnet18d", pretrained=str(path)), TimmModel(name="test_resnet", pretrained="timm"),
+        )
+    ]  # fmt: skip
     half = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    assert pretrained_normalization(_tiny(pretrained=str(path))) == half
-    assert pretrained_normalization(TimmModel(name="test_resnet", pretrained="timm")) == half
-    assert pretrained_normalization(TimmModel(name="resnet50d", pretrained="timm")) != half
+    assert [scale and scale.normalization for scale in found] == [IMAGENET, half]
+    assert ["assumed" in scale.words for scale in found if scale is not None] == [True, False]
 
 
 def test_published_weights_that_are_not_here_are_refused_offline(
