@@ -96,8 +96,8 @@ class Plan:
 class Timing:
     """Of one process: seconds of an epoch, of the first step beyond a later one, and of what surrounds a trial.
 
-    `image` is seconds of a scored image, `test_images` how many the test split has. `ready` is when it began to train, by
-    the clock that all processes of the machine share.
+    `image` is seconds of a scored image, `test_images` how many the test split has. `ready` is when it began to train,
+    by the clock that all processes of the machine share.
     """
 
     epoch: float
