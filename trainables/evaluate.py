@@ -100,6 +100,7 @@ def evaluate(
     ],
     data: Annotated[str | None, typer.Option(help="images to score on; default: the config's own source")] = None,
     split: Annotated[Literal["val", "test"], typer.Option(help="which split")] = "val",
+    samples: Annotated[int | None, typer.Option(min=1, help="at most so many images, of each class its share")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,
     to: Annotated[Path | None, typer.Option(help="also write the scores to this file, as a JSON list")] = None,
@@ -109,7 +110,7 @@ def evaluate(
     allow_plugins(plugin or ())
     rows = []
     for subject in subjects:
-        scored = _scored(subject, data, split, device, cache or default_cache())
+        scored = _scored(subject, data, split, samples, device, cache or default_cache())
         if len(subjects) > 1:
             typer.echo(f"{subject}:")
         _print(scored)
@@ -128,7 +129,7 @@ class _Scored:
     notes: tuple[str, ...]
 
 
-def _scored(subject: Path, data: str | None, split: str, device: str, cache: Path) -> _Scored:
+def _scored(subject: Path, data: str | None, split: str, samples: int | None, device: str, cache: Path) -> _Scored:
     config, state = _subject(subject)
     changes: dict[str, Any] = {"execution": {"device": device}}
     is_other = data is not None and canonical_source(data) != canonical_source(config.data.source)
@@ -137,13 +138,17 @@ def _scored(subject: Path, data: str | None, split: str, device: str, cache: Pat
     config = parse_config(merge(config.model_dump(mode="json"), changes))
     what = f"{split} split"
     trained_on = None if state is None else state.get("fingerprint")
-    alone = open_test_alone(config.data, cache, trained_on) if split == "test" and is_other else None
+    alone = open_test_alone(config.data, cache, trained_on, samples) if split == "test" and is_other else None
     if alone is not None:
         images, store = alone
         what = "all images, which have no training split,"
     else:
         store = prepare(config.data, cache)
-        images = open_test(config.data, cache) if split == "test" else load_splits(config.data, cache, store).val
+        if split == "test":
+            images = open_test(config.data, cache, samples)
+        else:
+            capped = config.data if samples is None else config.data.model_copy(update={"val_samples": samples})
+            images = load_splits(capped, cache, store).val
     scores, notes = score_images(config, state, images, store)
     return _Scored(f"{what} of {config.data.source}", len(images), scores, notes)
 

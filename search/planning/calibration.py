@@ -41,7 +41,8 @@ class Calibration:
     """What one epoch takes beside the other trials (None: not known), and the bytes of one checkpoint.
 
     `trial_seconds` is what a trial takes beside its epochs, `process_seconds` a process until it trains, and
-    `first_step_seconds` its first step more than a later one, of which one that compiles makes minutes.
+    `first_step_seconds` its first step more than a later one, of which one that compiles makes minutes. `image_seconds`
+    is what a network takes to score an image, of which the test split has `test_images`.
     """
 
     epoch_seconds: float | None
@@ -49,13 +50,15 @@ class Calibration:
     trial_seconds: float = BETWEEN_TRIALS
     process_seconds: float = PROCESS_SECONDS
     first_step_seconds: float = 0.0
+    image_seconds: float = 0.0
+    test_images: int = 0
 
     @property
     def start_seconds(self) -> float:
         """What a search does before its first step."""
         return STARTS * self.process_seconds + self.first_step_seconds
 
-    def seconds(self, epochs: float, trials: int, at_once: float, refit_runs: int = 0) -> float | None:
+    def seconds(self, epochs: float, trials: int, at_once: float, refit_runs: int = 0, scored: int = 0) -> float | None:
         """How long a search takes until its report is written; None if that is not known.
 
         Args:
@@ -63,11 +66,12 @@ class Calibration:
             trials: how many there are.
             at_once: how many of them run beside each other.
             refit_runs: how many runs its refit has, after which a process scores the winner on the test split.
+            scored: how many images that process scores, each network's counted.
         """
         if self.epoch_seconds is None:
             return None
         ends = 1 + (refit_runs > 0)  # writing the report loads about as much as scoring does
-        runs = epochs * self.epoch_seconds + (trials + refit_runs) * self.trial_seconds
+        runs = epochs * self.epoch_seconds + (trials + refit_runs) * self.trial_seconds + scored * self.image_seconds
         return self.start_seconds + runs / at_once + ends * self.process_seconds
 
 
@@ -92,12 +96,15 @@ class Plan:
 class Timing:
     """Of one process: seconds of an epoch, of the first step beyond a later one, and of what surrounds a trial.
 
-    `ready` is when it began to train, by the clock that all processes of the machine share.
+    `image` is seconds of a scored image, `test_images` how many the test split has. `ready` is when it began to train,
+    by the clock that all processes of the machine share.
     """
 
     epoch: float
     first: float
     around: float
+    image: float
+    test_images: int
     ready: float
     checkpoint_bytes: int
 
@@ -118,7 +125,10 @@ def calibrate(config: TrialConfig, cache: Path, concurrent: int = 1) -> Calibrat
         if not torch.cuda.is_available():
             return Calibration(None, checkpoint_bytes(config, cache))
         alone = timed(config, cache)
-        return Calibration(alone.epoch, alone.checkpoint_bytes, BETWEEN_TRIALS + alone.around)
+        return Calibration(
+            alone.epoch, alone.checkpoint_bytes, BETWEEN_TRIALS + alone.around, image_seconds=alone.image,
+            test_images=alone.test_images,
+        )  # fmt: skip
     here = max(1, min(concurrent, available_cpus() // (config.execution.threads or 1), MOST_PROCESSES))
     begun = time.monotonic()
     timings = _together(config, cache, here) or [timed(config, cache)]  # which says what is wrong, if anything is
@@ -126,6 +136,7 @@ def calibrate(config: TrialConfig, cache: Path, concurrent: int = 1) -> Calibrat
         fmean(timing.epoch for timing in timings), timings[0].checkpoint_bytes,
         BETWEEN_TRIALS + fmean(timing.around for timing in timings),
         fmean(timing.ready - begun for timing in timings), fmean(timing.first for timing in timings),
+        fmean(timing.image for timing in timings), timings[0].test_images,
     )  # fmt: skip
 
 
@@ -162,7 +173,10 @@ def timed(config: TrialConfig, cache: Path) -> Timing:
     scored = len(splits.val) + min(short.data.train_eval_samples, len(splits.train))
     evaluated = len(whole.val) + min(config.data.train_eval_samples, images)
     seconds = images / result.images_per_second + evaluation * evaluated / scored
-    return Timing(seconds, max(first.seconds - result.seconds, 0.0), around, ready, buffer.tell())
+    return Timing(
+        seconds, max(first.seconds - result.seconds, 0.0), around, evaluation / scored,
+        whole.store.counts.get("test", 0), ready, buffer.tell(),
+    )  # fmt: skip
 
 
 def _together(config: TrialConfig, cache: Path, processes: int) -> Sequence[Timing]:

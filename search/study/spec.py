@@ -90,6 +90,12 @@ class StudySpec(Section):
         """How many runs the search's last phase takes at most: each finalist's and the reference's."""
         return 0 if self.refit is None else (self.refit.top + bool(self.recipes)) * self.refit.seeds
 
+    def most_scored(self, test_images: int) -> int:
+        """How many images are scored after it at most, each network's counted: the winner's and the reference's."""
+        if self.refit is None:
+            return 0
+        return (1 + bool(self.recipes)) * self.refit.seeds * min(test_images, self.refit.test_samples or test_images)
+
     def trial_config(self, overrides: Mapping[str, Any]) -> TrialConfig:
         """The config of a trial: the defaults with `overrides` (a point's tree, a recipe's config) laid over them.
 

@@ -211,7 +211,9 @@ class _Session:
             return
         say(self.console, "scoring the winner on the test split")
         try:
-            score_on_test(driver, refit, self._checkpoint, self.setup.cache)
+            settings = self.setup.spec.refit
+            samples = None if settings is None else settings.test_samples
+            score_on_test(driver, refit, self._checkpoint, self.setup.cache, samples)
         except KeyboardInterrupt:
             driver.finished = False
             driver.interrupt()

@@ -37,7 +37,8 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     # Trials that share a GPU share its speed, too.
     at_once = max(min(plan.concurrent, trials) * min(spec.resources.gpus or 1.0, 1.0), 1.0)
     seconds, runs = calibration.seconds(survival.epochs, trials, at_once), spec.most_refit_runs
-    both = calibration.seconds(survival.epochs + runs * spec.budget.epochs, trials, at_once, runs)
+    scored = spec.most_scored(calibration.test_images)
+    both = calibration.seconds(survival.epochs + runs * spec.budget.epochs, trials, at_once, runs, scored)
     refit = f", then at most {about(both - seconds)} of refit" if runs and both is not None and seconds else ""
     say(console, _time_line(plan, seconds, refit))
     if spec.resources.prices is not None:

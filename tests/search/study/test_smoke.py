@@ -46,6 +46,7 @@ def test_everything_is_small_but_the_model(name: str) -> None:
     assert spec.budget.trials <= 8
     assert spec.budget.epochs <= 4
     assert spec.resources.concurrent in (1, 2)
+    assert spec.refit is None or spec.most_scored(10_000) <= 4 * 400
     whole = load_study(name)
     assert spec.trial["model"] == whole.trial["model"]
     assert spec.recipes.keys() >= whole.recipes.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from search.planning.calibration import Calibration, Plan, calibrate, timed
 from search.planning.resources import resolved_execution
 from search.study.overrides import override
 from search.study.parse import load_study, parse_study, study_tree
+from search.study.resources import Refit
 from search.views.plan import about, grace_line, print_plan
 from tests.search.sample_study import IMAGES
 from trainables.config import ConfigError, parse_yaml
@@ -76,6 +78,8 @@ def test_trials_share_what_there_is_and_start_once() -> None:
     calibration = Calibration(10.0, 1, trial_seconds=1.0, process_seconds=10.0, first_step_seconds=4.0)
     assert calibration.seconds(epochs=20, trials=10, at_once=2) == 34 + (200 + 10) / 2 + 10
     assert calibration.seconds(epochs=50, trials=10, at_once=2, refit_runs=6) == 34 + (500 + 16) / 2 + 20
+    scoring = replace(calibration, image_seconds=0.01)
+    assert scoring.seconds(epochs=50, trials=10, at_once=2, refit_runs=6, scored=1000) == 34 + (500 + 16 + 10) / 2 + 20
     assert Calibration(None, 1).seconds(20, 10, 2) is None
 
 
@@ -85,6 +89,9 @@ def test_processes_beside_each_other_are_timed(tmp_path: Path) -> None:
     both = calibrate(config, tmp_path, concurrent=2)
     assert both.epoch_seconds is not None
     assert min(both.epoch_seconds, both.trial_seconds, both.start_seconds) > 0
+    assert (both.test_images, both.image_seconds > 0) == (269, True)
+    assert spec.most_scored(both.test_images) == 2 * 5 * 269
+    assert spec.model_copy(update={"refit": Refit(seeds=2, test_samples=40)}).most_scored(269) == 2 * 2 * 40
     assert both.checkpoint_bytes == pytest.approx(timed(config, tmp_path).checkpoint_bytes, rel=0.01)
     broken = config.model_copy(update={"data": config.data.model_copy(update={"source": f"imagefolder:{tmp_path}/no"})})
     with pytest.raises(ConfigError, match="imagefolder"):
