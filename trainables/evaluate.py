@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import typer
 from scipy.stats import binomtest
+from torch import Tensor
 
 from trainables.checkpoints.checkpoint import config_of, load_checkpoint, trained_weights
 from trainables.checkpoints.class_names import Matched, match_classes
@@ -36,7 +37,8 @@ from trainables.files import write_text
 from trainables.models import build_model
 from trainables.models.networks import build_network
 from trainables.models.pretrained import load_pretrained
-from trainables.training.evaluation import Scores, score
+from trainables.result import ClassReport
+from trainables.training.evaluation import Scores, class_report, score
 from trainables.training.execution import memory_format, resolve_device
 from trainables.training.feed import Feed
 from trainables.training.inference import Inference
@@ -52,13 +54,34 @@ def _subject(path: Path) -> tuple[TrialConfig, dict[str, Any] | None]:
     return config_of(state), state
 
 
+class _Outputs(NamedTuple):
+    """What a network says about images: logits [n, classes] and labels [n] of the network's classes.
+
+    `notes` is what a reader has to know: classes of another spelling or without images, and which weights were loaded.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 def score_images(
     config: TrialConfig, state: dict[str, Any] | None, images: Images, store: PreparedData
 ) -> tuple[Scores, tuple[str, ...]]:
-    """Score a checkpoint's weights (EMA's when it has them), or without one the config's pretrained weights.
+    """The scores of `_outputs`, and its notes.
 
-    Classes are matched by their names. Also returns what a reader has to know: classes of another spelling or without
-    images, and which weights were loaded.
+    Raises:
+        ConfigError: as `_outputs`.
+    """
+    found = _outputs(config, state, images, store)
+    return score(found.logits, found.labels), found.notes
+
+
+def _outputs(config: TrialConfig, state: dict[str, Any] | None, images: Images, store: PreparedData) -> _Outputs:
+    """What a checkpoint's weights say (EMA's when it has them), or without one the config's pretrained weights.
+
+    Classes are matched by their names.
 
     Raises:
         ConfigError: if there are no trained weights, they do not fit the model, or they know nothing of a class.
@@ -75,22 +98,24 @@ def score_images(
         if loaded.new:
             rule = f"must have a head of {store.num_classes} classes to be evaluated, and has none: train it first"
             raise ConfigError.single("model.pretrained", config.model.pretrained, rule)
-        matched = Matched(tuple(range(store.num_classes)), ())
+        matched, class_names = Matched(tuple(range(store.num_classes)), ()), store.class_names
         if loaded.class_names:
+            class_names = loaded.class_names
             matched = match_classes(loaded.class_names, store.class_names)
         matched = Matched(matched.labels, (*weights_lines(config, images, store), *matched.notes))
         normalization = normalization_for(config, images, store)
     else:
         untrained = config.model.model_copy(update={"pretrained": "none", "frozen_stages": 0})
         with translate_mismatch():
-            matched = match_classes(state["class_names"], store.class_names)
-            model = build_model(untrained, len(state["class_names"]))
+            class_names = state["class_names"]
+            matched = match_classes(class_names, store.class_names)
+            model = build_model(untrained, len(class_names))
             model.load_state_dict(trained_weights(state))
             normalization = validate(Normalization, state["normalization"])
     model = model.to(device=device, memory_format=memory_format(config.execution))  # type: ignore[call-overload]
     inference, feed = Inference(normalization, config.data.resolution, config.execution, device), Feed(images, device)
     labels = torch.tensor(matched.labels, device=device)[feed.labels]
-    return score(inference.logits(model, feed), labels), matched.notes
+    return _Outputs(inference.logits(model, feed), labels, tuple(class_names), matched.notes)
 
 
 def evaluate(
@@ -104,6 +129,9 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,
     to: Annotated[Path | None, typer.Option(help="also write the scores to this file, as a JSON list")] = None,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="also print every class, and what it is most often taken for")
+    ] = False,
     plugin: Plugins = None,
 ) -> None:
     """Score trained models on the validation or the held-out test split."""
@@ -114,7 +142,10 @@ def evaluate(
         if len(subjects) > 1:
             typer.echo(f"{subject}:")
         _print(scored)
-        rows.append({"subject": str(subject), "images": scored.images, **asdict(scored.scores)})
+        if per_class:
+            _print_classes(scored.report)
+        row = {"subject": str(subject), "images": scored.images, **asdict(scored.scores)}
+        rows.append({**row, "report": asdict(scored.report)})
     if to is not None:
         write_text(to, json.dumps(rows, indent=2) + "\n")
 
@@ -126,6 +157,7 @@ class _Scored:
     what: str
     images: int
     scores: Scores
+    report: ClassReport
     notes: tuple[str, ...]
 
 
@@ -149,8 +181,9 @@ def _scored(subject: Path, data: str | None, split: str, samples: int | None, de
         else:
             capped = config.data if samples is None else config.data.model_copy(update={"val_samples": samples})
             images = load_splits(capped, cache, store).val
-    scores, notes = score_images(config, state, images, store)
-    return _Scored(f"{what} of {config.data.source}", len(images), scores, notes)
+    logits, labels, class_names, notes = _outputs(config, state, images, store)
+    scores, report = score(logits, labels), class_report(logits, labels, class_names)
+    return _Scored(f"{what} of {config.data.source}", len(images), scores, report, notes)
 
 
 def _print(scored: _Scored) -> None:
@@ -162,6 +195,22 @@ def _print(scored: _Scored) -> None:
     typer.echo(f"accuracy   {scores.accuracy:.4f}  (95 % interval {interval.low:.4f} to {interval.high:.4f}, Wilson)")
     typer.echo(f"loss       {scores.loss:.4f}")
     typer.echo(f"precision  {scores.precision:.4f}  recall {scores.recall:.4f}  F1 {scores.f1:.4f}  (macro averages)")
+    error = scored.report.calibration_error
+    typer.echo(f"calibration error {error:.4f}  (of its probabilities from its accuracy on average, ECE in 15 bins)")
+    if scores.one_class:
+        typer.echo("warning: it takes nearly all images for one class")
+
+
+def _print_classes(report: ClassReport) -> None:
+    names, taken_for = report.class_names, dict[int, str]()
+    for actual, predicted, images in report.confusions:  # the most frequent first
+        taken_for.setdefault(actual, f"{names[predicted]} ({images})")
+    width = max(map(len, (*names, "class")))
+    typer.echo(f"\n{'class':<{width}}  images  precision  recall      F1  taken for")
+    each = zip(names, report.images, report.precision, report.recall, report.f1, strict=True)
+    for number, (name, images, precision, recall, f1) in enumerate(each):
+        other = taken_for.get(number, "")
+        typer.echo(f"{name:<{width}}  {images:>6}  {precision:>9.4f}  {recall:.4f}  {f1:.4f}  {other}".rstrip())
 
 
 if __name__ == "__main__":

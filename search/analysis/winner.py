@@ -120,7 +120,7 @@ def resolution(result: StudyResult) -> Check:
 
 
 def collapse(result: StudyResult) -> Check:
-    """Whether networks predict one class for every image, or ended with a loss far above their first.
+    """Whether networks predict one class for every image, or have a training loss far above their first.
 
     Journals from before results said so tell the former by the macro averages, without the class counts: for a network
     that takes all images for one of K classes, which a share s of them has, accuracy is s, recall 1/K, precision s/K
@@ -130,11 +130,11 @@ def collapse(result: StudyResult) -> Check:
     known = [record for record in seen if all(metric in record.history[-1].metrics for metric in SHARES)]
     if not known:
         return Check(name, "unknown", "no trial has reported accuracy, precision, recall and F1")
-    one = [record for record in known if record.collapsed == "one class" or _predicts_one(record)]
     rising, best = [record for record in known if record.collapsed == "rising loss"], result.best()
+    one = [r for r in known if r.collapsed == "one class" or (r.collapsed is None and _predicts_one(r))]
     bad = [*one, *rising]
     if not bad:
-        return Check(name, "ok", f"none of {len(known)} networks predicts one class, or has lost what it began with")
+        return Check(name, "ok", f"none of {len(known)} networks predicts one class or has a rising loss")
     parts = []
     if one:
         share = one[0].value("val_accuracy")

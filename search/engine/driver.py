@@ -37,7 +37,7 @@ from search.journal.events import (
     TrialResumed,
     TrialSuggested,
     WorkerLost,
-)  # fmt: skip
+)
 from search.journal.log import Journal
 from search.journal.records import COLLAPSED, TrialRecord, TrialStatus, diverged
 from search.journal.state import SEARCH_SHARE, StudyState

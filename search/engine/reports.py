@@ -38,8 +38,9 @@ def worth_recording(
     """
     if reported.report is None or record.origin.startswith("refit:"):
         return reported
-    ended = replace(record.after(reported), status=TrialStatus.COMPLETED)
-    best = best_of(trials, objective.metric, objective.mode)
-    if best_of([ended] if best is None else [best, ended], objective.metric, objective.mode) is ended:
-        return reported
+    if record.arm is None:
+        ended = replace(record.after(reported), status=TrialStatus.COMPLETED)
+        best = best_of(trials, objective.metric, objective.mode)
+        if best_of([ended] if best is None else [best, ended], objective.metric, objective.mode) is ended:
+            return reported
     return reported.model_copy(update={"report": None})

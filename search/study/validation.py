@@ -47,8 +47,6 @@ def fixed_problems(fixed: Mapping[str, Any]) -> list[Problem]:
     """Mistakes in the form of fixed values; whether a value is valid shows where it is applied."""
     found = []
     for path, value in fixed.items():
-        if not isinstance(path, str):
-            continue  # named where the study's own keys are checked
         if not DOTTED.fullmatch(path):
             found.append(Problem(path, value, "must be a dotted path such as data.train_samples"))
         elif isinstance(value, Mapping) or (isinstance(value, list) and any(isinstance(v, list | dict) for v in value)):

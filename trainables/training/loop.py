@@ -225,7 +225,7 @@ class Run(Trainable):
             self._ema.update_parameters(self._model)
             self._ema_steps += 1
         if self._epoch == self._step == 0:
-            self._first_loss = loss.detach()
+            self._first_loss.copy_(loss.detach())
         self.begun_epoch().add(loss.detach(), norm)
         self._step += 1
 
@@ -254,8 +254,7 @@ class Run(Trainable):
             "epoch": self._epoch,
             "step": self._step,
             "partial_epoch": None if self._partial is None else self._partial.state_dict(),
-            "first_loss": self._first_loss,
-            **self._stopping.state_dict(),
+            "first_loss": float(self._first_loss),
             "model": self._model.state_dict(),
             "ema": None if self._ema is None else self._ema.module.state_dict(),
             "ema_steps": self._ema_steps,
@@ -263,6 +262,7 @@ class Run(Trainable):
             "normalization": self._normalization.model_dump(mode="json"),
             "class_names": self._class_names,
             "fingerprint": self._fingerprint,
+            **self._stopping.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -275,7 +275,7 @@ class Run(Trainable):
         with translate_mismatch():
             check_same_classes(state["class_names"], self._class_names)
             self._epoch, self._step = state["epoch"], state["step"]
-            self._first_loss = state.get("first_loss", self._first_loss).to(self._device)
+            self._first_loss.fill_(state.get("first_loss", 0.0))
             self._stopping.load_state_dict(state)
             self._partial = None
             if state["partial_epoch"] is not None:
