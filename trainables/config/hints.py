@@ -108,7 +108,8 @@ def unknown_key(model: type[BaseModel], location: Sequence[object], path: str, p
     near, kind = valid_keys(model, location), location[-2] if len(location) > 1 else None
     if others := owners(model, location):
         instead = "; what Adam has for it is `beta1`" if location[-1] == "momentum" and "beta1" in near else ""
-        return f" with kind {kind}: {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it{instead}"
+        named = " and ".join(filter(None, [", ".join(others[:-1]), others[-1]]))
+        return f" with kind {kind}: {named} {'has' if len(others) == 1 else 'have'} it{instead}"
     words = getattr(model, "other_words", OTHER_WORDS)
     return f", {suggestion(path, near, paths_of(model), words, prefix)}"
 
