@@ -177,6 +177,8 @@ def test_verbs_allow_packages_by_name(tmp_path: Path, cache: Path, monkeypatch: 
             {"model": {"kind": "cifar_resnt", "depth": 8}},
             "model.kind: must be one of 'cifar_resnet', 'wide_resnet', 'torchvision_resnet', 'timm', 'synthetic', or a",
         ),
+        ({"model": {"kind": "resnet50"}}, "did you mean {kind: torchvision_resnet, depth: 50}?, got 'resnet50'"),
+        ({"model": {"kind": "resnet50d"}}, "did you mean {kind: timm, name: resnet50d}?, got 'resnet50d'"),
         ({"model": {"depth": 8}}, "model.kind: is required, one of 'cifar_resnet'"),
         ({"model": {"kind": "other:Net"}}, "model.kind: names code of the package other, which runs only if you"),
         ({"model": {"kind": "birds:Tinny"}}, "model.kind: cannot be loaded"),

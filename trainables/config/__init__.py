@@ -9,12 +9,17 @@ from trainables.config.images import Augment, Data, Normalization
 from trainables.config.model import Model
 from trainables.config.network import CifarResNet, PluginModel, SyntheticCurve, TorchvisionResNet
 from trainables.config.optimization import (
+    LAMB,
     SGD,
+    WSD,
     Adam,
     AdamW,
     Constant,
     Cosine,
     Cyclic,
+    Lion,
+    Muon,
+    NAdamW,
     OneCycle,
     Optimizer,
     Plateau,
@@ -31,9 +36,9 @@ from trainables.config.trial import Execution, Regularization, TrialConfig, dump
 from trainables.config.wide_resnet import WideResNet
 
 __all__ = [
-    "SGD", "Adam", "AdamW", "Augment", "CifarResNet", "ConfigError", "Constant", "Cosine", "Cyclic", "Data",
-    "Execution", "Model", "Normalization", "OneCycle", "Optimizer", "Part", "Plateau", "PluginModel", "Problem",
-    "RMSprop", "Regularization", "Schedule", "Step", "SyntheticCurve", "TimmModel", "TorchvisionResNet", "TrialConfig",
-    "WideResNet", "checksum", "dump_config", "dump_yaml", "flatten", "load_config", "load_yaml", "merge",
-    "parse_config", "parse_yaml", "unflatten", "validate",
+    "LAMB", "SGD", "WSD", "Adam", "AdamW", "Augment", "CifarResNet", "ConfigError", "Constant", "Cosine", "Cyclic",
+    "Data", "Execution", "Lion", "Model", "Muon", "NAdamW", "Normalization", "OneCycle", "Optimizer", "Part", "Plateau",
+    "PluginModel", "Problem", "RMSprop", "Regularization", "Schedule", "Step", "SyntheticCurve", "TimmModel",
+    "TorchvisionResNet", "TrialConfig", "WideResNet", "checksum", "dump_config", "dump_yaml", "flatten", "load_config",
+    "load_yaml", "merge", "parse_config", "parse_yaml", "unflatten", "validate",
 ]  # fmt: skip

@@ -13,7 +13,9 @@ from pydantic import BaseModel
 
 from trainables.config.keys import owners, paths_of, valid_keys
 
-__all__ = ["NONE_WORDS", "OTHER_WORDS", "in_our_words", "nearest", "suggestion", "type_hint", "unknown_key"]
+__all__ = [
+    "NONE_WORDS", "OTHER_WORDS", "in_our_words", "nearest", "network_hint", "suggestion", "type_hint", "unknown_key",
+]  # fmt: skip
 
 # What Python, JSON, YAML and people write for nothing.
 NONE_WORDS = ("", "none", "None", "NONE", "null", "Null", "NULL", "nil", "~")
@@ -106,9 +108,19 @@ def unknown_key(model: type[BaseModel], location: Sequence[object], path: str, p
     near, kind = valid_keys(model, location), location[-2] if len(location) > 1 else None
     if others := owners(model, location):
         instead = "; what Adam has for it is `beta1`" if location[-1] == "momentum" and "beta1" in near else ""
-        return f" with kind {kind}: {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it{instead}"
+        named = " and ".join(filter(None, [", ".join(others[:-1]), others[-1]]))
+        return f" with kind {kind}: {named} {'has' if len(others) == 1 else 'have'} it{instead}"
     words = getattr(model, "other_words", OTHER_WORDS)
     return f", {suggestion(path, near, paths_of(model), words, prefix)}"
+
+
+def network_hint(kind: str) -> str:
+    """What to write for a network's own name as the kind of a model; empty for what looks like none."""
+    if depth := re.fullmatch(r"resnet-?(18|34|50|101|152)", kind, re.IGNORECASE):
+        return f", did you mean {{kind: torchvision_resnet, depth: {depth[1]}}}?"
+    if re.fullmatch(r"\w*(net|next|vit|swin)\w*\d\w*", kind):
+        return f", did you mean {{kind: timm, name: {kind}}}?"
+    return ""
 
 
 def type_hint(kind: str, value: object, types: Collection[Any]) -> str:

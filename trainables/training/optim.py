@@ -15,13 +15,18 @@ import torch
 from torch import nn
 
 from trainables.config import (
+    LAMB,
     SGD,
+    WSD,
     Adam,
     AdamW,
     ConfigError,
     Constant,
     Cosine,
     Cyclic,
+    Lion,
+    Muon,
+    NAdamW,
     OneCycle,
     Optimizer,
     Plateau,
@@ -82,6 +87,28 @@ def build_optimizer(config: Optimizer, model: nn.Module) -> torch.optim.Optimize
             return torch.optim.RMSprop(
                 settings, lr=config.lr, alpha=config.alpha, eps=config.eps, momentum=config.momentum, foreach=True
             )
+        case NAdamW():
+            betas = (config.beta1, config.beta2)
+            return torch.optim.NAdam(
+                settings, lr=config.lr, betas=betas, eps=config.eps, decoupled_weight_decay=True, foreach=True
+            )
+        case LAMB() | Lion() | Muon():
+            return _of_timm(config, settings)
+
+
+def _of_timm(config: LAMB | Lion | Muon, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    import timm.optim  # takes seconds, and the other optimizers do without
+
+    match config:
+        case LAMB():
+            betas = (config.beta1, config.beta2)
+            return timm.optim.lamb.Lamb(groups, lr=config.lr, betas=betas, eps=config.eps, max_grad_norm=None)
+        case Lion():
+            return timm.optim.lion.Lion(groups, lr=config.lr, betas=(config.beta1, config.beta2))
+        case Muon():
+            for group in groups:
+                group["use_fallback"] = group["name"] == "head"
+            return timm.optim.muon.Muon(groups, lr=config.lr, momentum=config.momentum, nesterov=True)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -128,6 +155,9 @@ def lr_at(
         case Cosine():
             done = max(step - warmup, 0) / max(total_steps - warmup, 1)
             factor = _cosine(1.0, schedule.final_ratio, done)
+        case WSD():
+            decay = max(round(schedule.decay * total_steps), 1)
+            factor = 1 - (1 - schedule.final_ratio) * max(step - (total_steps - decay), 0) / decay
         case Cyclic():
             phase = step * schedule.cycles / total_steps % 1
             factor = schedule.low_ratio + (1 - schedule.low_ratio) * (1 - abs(2 * phase - 1))

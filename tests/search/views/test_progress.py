@@ -114,3 +114,15 @@ def test_the_leaderboard_keeps_its_numbers_in_a_narrow_terminal(tmp_path: Path) 
     assert values == sorted(values, reverse=True)
     assert all(0 < value < 1 for value in values)
     assert all(len(line) <= 70 for line in table)
+
+
+def test_the_leaderboard_names_the_network_where_trials_differ_in_it() -> None:
+    networks = ({"kind": "timm", "name": "resnet18d"}, {"kind": "wide_resnet", "depth": 16, "width": 4})
+    records = [replace(RECORD, number=n, config={"model": model, "batch_size": 8}) for n, model in enumerate(networks)]
+    output = io.StringIO()
+    print_leaderboard(load_study("synthetic"), records, Console(file=output, width=120))
+    assert "timm, resnet18d, batch 8" in output.getvalue()
+    assert "wide_resnet, depth 16, width 4, batch 8" in output.getvalue()
+    output = io.StringIO()
+    print_leaderboard(load_study("synthetic"), records[:1], Console(file=output, width=120))
+    assert "timm" not in output.getvalue()

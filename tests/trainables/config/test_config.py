@@ -71,7 +71,11 @@ def test_every_mistake_is_reported_at_once() -> None:
         ({"optimizer": 3}, "optimizer", "dictionary"),
         ({"optimizer": "sgd"}, "optimizer", "{kind: sgd}, one of 'sgd', 'adam'"),
         ({"optimizer": {"kind": "adam", "betas": [0.9, 0.99]}}, "optimizer.betas", "`optimizer.beta1` and"),
-        ({"optimizer": {"kind": "sgd", "beta2": 0.9}}, "optimizer.beta2", "with kind sgd: adam and adamw have it"),
+        (
+            {"optimizer": {"kind": "sgd", "beta2": 0.9}},
+            "optimizer.beta2",
+            "with kind sgd: adam, adamw, nadamw, lamb and lion have it",
+        ),
         ({"schedule": {"kind": "cosine", "gamma": 0.1}}, "schedule.gamma", "with kind cosine: step has it"),
         ({"model": {"kind": "cifar_resnet", "lr": 1}}, "model.lr", "did you mean `optimizer.lr`?"),
         ({"image_size": 32}, "image_size", "did you mean `data.resolution`?"),
