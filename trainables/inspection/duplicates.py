@@ -1,0 +1,195 @@
+"""The same picture twice: across splits, where it makes validation lie, within one, and under two labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.check import Check
+from trainables.data.likeness import groups, near_pairs
+from trainables.data.source import SPLITS
+from trainables.inspection.finding import Example, Finding
+from trainables.inspection.images import Scanned
+
+__all__ = ["Twins", "duplicates", "superfluous", "twins"]
+
+_MANY = 0.01  # share of a split from which copies are a problem, and copies inside one a warning
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Pairs of images that are the same picture.
+
+    Attributes:
+        first, second: int64 [m], by number.
+        exact: bool [m], whether the files are the same byte for byte.
+        mirrored: bool [m], whether one is the other's mirror image.
+        similarity: float64 [m], as `trainables.data.likeness.Pair`.
+        group: int64 [n], for each image the lowest number of those that are joined with it.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    exact: NDArray[np.bool_]
+    mirrored: NDArray[np.bool_]
+    similarity: NDArray[np.float64]
+    group: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def twins(images: Scanned) -> Twins:
+    """All pairs of images that are identical or near-identical, upright or mirrored, whatever their splits."""
+    found = {
+        (first, second): (False, mirrored, similarity)
+        for first, second, similarity, mirrored in near_pairs(images.likeness)
+    }
+    seen: dict[bytes, int] = {}
+    for number, digest in enumerate(images.digests):
+        if (before := seen.setdefault(digest, number)) != number:
+            found[before, number] = (True, False, 1.0)
+    for first, second in found:
+        if images.digests[first] == images.digests[second]:
+            found[first, second] = (True, False, 1.0)
+    pairs = sorted(found)
+    columns = np.array(pairs, np.int64).reshape(-1, 2)
+    exact, mirrored, similarity = zip(*(found[pair] for pair in pairs), strict=True) if pairs else ((), (), ())
+    return Twins(
+        columns[:, 0], columns[:, 1], np.array(exact, bool), np.array(mirrored, bool), np.array(similarity, float),
+        groups(len(images), pairs),
+    )  # fmt: skip
+
+
+def duplicates(images: Scanned, found: Twins) -> list[Finding]:
+    """What twins mean: leaks between splits, copies inside them, and contradictory labels."""
+    return [_across(images, found), _within(images, found), _conflicts(images, found)]
+
+
+def _across(images: Scanned, found: Twins) -> Finding:
+    there = [split for split in SPLITS if len(images.of(split))]
+    name = "duplicates across splits"
+    if len(there) < 2:
+        said = "the source has no splits of its own: those that are made of it keep near-identical images on one side"
+        return Finding(Check(name, "ok", said))
+    told, worst, details = [], 0.0, {}
+    across = images.splits[found.first] != images.splits[found.second]
+    for later, split in enumerate(there[1:], start=1):
+        rows = set(images.of(split).tolist())
+        before = np.isin(images.splits, there[:later])
+        leaked: dict[int, bool] = {}  # and whether it is byte for byte
+        for a, b, exact in zip(found.first[across].tolist(), found.second[across].tolist(), found.exact[across].tolist(), strict=True):
+            for mine, other in ((a, b), (b, a)):
+                if mine in rows and before[other]:
+                    leaked[mine] = leaked.get(mine, False) or exact
+        details[split] = {"images": len(rows), "in_an_earlier_split": len(leaked), "byte_for_byte": sum(leaked.values())}
+        worst = max(worst, len(leaked) / len(rows))
+        if leaked:
+            told.append(
+                f"{len(leaked):,} of {len(rows):,} {split} images ({len(leaked) / len(rows):.1%}) are in "
+                f"{' or '.join(there[:later])} too, {sum(leaked.values()):,} of them byte for byte"
+            )
+    if not told:
+        return Finding(Check(name, "ok", f"no image of {' and '.join(there[1:])} is in another split"), (), details)
+    step = "leave the copies out: --fix FILE writes a list of them, which data.exclude=FILE reads"
+    check = Check(name, "problem" if worst >= _MANY else "warning", "; ".join(told), step)
+    return Finding(check, _examples(images, found, across), {**details, "pairs": _listed(images, found, across)})
+
+
+def _within(images: Scanned, found: Twins) -> Finding:
+    inside = images.splits[found.first] == images.splits[found.second]
+    name = "duplicates within splits"
+    told, worst, details = [], 0.0, {}
+    for split in SPLITS:
+        rows = images.of(split)
+        here = inside & (images.splits[found.first] == split)
+        joined = groups(len(images), list(zip(found.first[here].tolist(), found.second[here].tolist(), strict=True)))
+        copies = len(rows) - len(np.unique(joined[rows]))
+        details[split] = {"images": len(rows), "copies": copies}
+        if copies:
+            worst = max(worst, copies / len(rows))
+            told.append(f"{copies:,} of {len(rows):,} {split} images are copies of others")
+    if not told:
+        return Finding(Check(name, "ok", "no image is there twice in one split"), (), details)
+    examples, pairs = _examples(images, found, inside), _listed(images, found, inside)
+    many = worst >= _MANY
+    step = "leave the copies out: --fix FILE writes a list of them, which data.exclude=FILE reads" if many else None
+    check = Check(name, "warning" if many else "ok", "; ".join(told), step)
+    return Finding(check, examples, {**details, "pairs": pairs})
+
+
+def _conflicts(images: Scanned, found: Twins) -> Finding:
+    other = images.labels[found.first] != images.labels[found.second]
+    name = "contradictory labels"
+    if not other.any():
+        return Finding(Check(name, "ok", "images that are the same have the same label"))
+    affected = len(np.unique(np.concatenate([found.first[other], found.second[other]])))
+    exact = int(found.exact[other].sum())
+    said = (
+        f"{affected:,} images ({affected / len(images):.1%}) have the same picture under another label, in "
+        f"{int(other.sum()):,} pairs, {exact:,} of them byte for byte"
+    )
+    step = "look at them on the page and correct the labels, or leave them out (--fix FILE, then data.exclude=FILE)"
+    status = "problem" if affected >= _MANY * len(images) else "warning"
+    return Finding(
+        Check(name, status, said, step), _examples(images, found, other), {"pairs": _listed(images, found, other)}
+    )
+
+
+def _examples(images: Scanned, found: Twins, which: NDArray[np.bool_]) -> tuple[Example, ...]:
+    """Pairs, those that are not byte for byte first: they are the ones to look at."""
+    rows = np.flatnonzero(which)
+    order = rows[np.lexsort((-found.similarity[rows], found.exact[rows]))]
+    return tuple(
+        Example((a, b), f"{_how(found, i)}: {_where(images, a)} and {_where(images, b)}")
+        for i, a, b in zip(order.tolist(), found.first[order].tolist(), found.second[order].tolist(), strict=True)
+    )
+
+
+def _how(found: Twins, i: int) -> str:
+    if found.exact[i]:
+        return "the same file"
+    return "mirrored" if found.mirrored[i] else "near-identical"
+
+
+def _where(images: Scanned, number: int) -> str:
+    return f"{images.splits[number]} {images.class_names[images.labels[number]]}"
+
+
+def _listed(images: Scanned, found: Twins, which: NDArray[np.bool_]) -> list[dict[str, object]]:
+    return [
+        {
+            "first": images.names[found.first[i]],
+            "second": images.names[found.second[i]],
+            "how": _how(found, i),
+            "similarity": round(float(found.similarity[i]), 4),
+        }
+        for i in np.flatnonzero(which).tolist()
+    ]
+
+
+def superfluous(images: Scanned, found: Twins) -> tuple[list[int], list[int]]:
+    """Which images to leave out so that no picture is there twice: copies, and those whose labels contradict.
+
+    Of copies the one stays that is furthest from training (test, then val, then train), and there the first. Of a
+    group with several labels none stays: which one is right nobody can tell.
+    """
+    members: dict[int, list[int]] = {}
+    for number, group in enumerate(found.group.tolist()):
+        members.setdefault(group, []).append(number)
+    copies: list[int] = []
+    contradictory: list[int] = []
+    for group in members.values():
+        if len(group) > 1 and len(set(images.labels[group].tolist())) > 1:
+            contradictory += group
+        elif len(group) > 1:
+            copies += sorted(set(group) - {_stays(images.splits[group].tolist(), group)})
+    return copies, contradictory
+
+
+def _stays(splits: Sequence[str], group: Sequence[int]) -> int:
+    rank = {split: place for place, split in enumerate(reversed(SPLITS))}
+    return min(zip(splits, group, strict=True), key=lambda one: (rank[one[0]], one[1]))[1]  # type: ignore[index]
