@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainables.check import Check
 from trainables.inspection.finding import Finding
@@ -71,8 +70,8 @@ def channels(images: Scanned, by_features: Swapped | None = None) -> Finding:
 
 
 def _moments(pixels: Pixels) -> dict[str, list[float]]:
-    levels: NDArray[np.float64] = pixels.reshape(len(pixels), 3, -1) / 255
-    return {
-        "mean": [round(float(value), 4) for value in levels.mean(axis=(0, 2))],
-        "std": [round(float(value), 4) for value in levels.std(axis=(0, 2))],
-    }
+    levels = [np.bincount(pixels[:, channel].ravel(), minlength=256) / pixels[:, channel].size for channel in range(3)]
+    values = np.arange(256) / 255
+    means = [float(share @ values) for share in levels]
+    stds = [float(share @ (values - mean) ** 2) ** 0.5 for share, mean in zip(levels, means, strict=True)]
+    return {"mean": [round(mean, 4) for mean in means], "std": [round(std, 4) for std in stds]}
