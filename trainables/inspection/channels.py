@@ -60,10 +60,12 @@ def channels(images: Scanned, by_features: Swapped | None = None) -> Finding:
     if share < _BLUE_IMAGES or ratio < _BLUE_PIXELS:
         return Finding(Check(name, "ok", said), (), details)
     said += f"; {share:.0%} of the images are bluer than red, and photographs are not"
-    step = "if these are no pictures of sky, sea or screens, save them as RGB (OpenCV: cv2.cvtColor(image, cv2.COLOR_BGR2RGB))"
+    step = "unless these are pictures of sky, sea or screens, turn them around: cv2.cvtColor(image, cv2.COLOR_BGR2RGB)"
     if by_features is not None:
         straight, swapped, error = by_features()
-        said += f"; the pretrained features classify {swapped:.3f} with red and blue swapped, {straight:.3f} as they are"
+        said += (
+            f"; the pretrained features classify {swapped:.3f} with red and blue swapped, {straight:.3f} as they are"
+        )
         if swapped - straight < 2 * error:
             return Finding(Check(name, "ok", said), (), details)
     return Finding(Check(name, "warning", f"{said}: they may be BGR", step), (), details)

@@ -77,7 +77,9 @@ def appearance(images: Scanned) -> Finding:
         told.append(f"{len(numbers):,} {_ISSUES[issue]}")
         examples += [Example((number,), f"{_ISSUES[issue]}: {_size(images, number)}") for number in numbers[:8]]
     if not told:
-        return Finding(Check("appearance", "ok", "no image is blank, dark, overexposed, blurred or of odd size"), (), details)
+        return Finding(
+            Check("appearance", "ok", "no image is blank, dark, overexposed, blurred or of odd size"), (), details
+        )
     said = f"of {len(images):,} images {', '.join(told)}"
     step = "look at them on the page: leave out what shows nothing" if many else None
     return Finding(Check("appearance", "warning" if many else "ok", said, step), tuple(examples), details)
@@ -95,9 +97,9 @@ def orientation(images: Scanned) -> Finding:
         said = "no image is turned by EXIF data; whether single ones lie on their side only a look can tell"
         return Finding(Check("orientation", "ok", said))
     said = (
-        f"{len(turned):,} of {len(images):,} images are stored on their side or mirrored and turned upright by their EXIF "
-        "data, here and in training; a program that ignores EXIF data (PIL.Image.open, torchvision's ImageFolder) sees "
-        "them as they are stored"
+        f"{len(turned):,} of {len(images):,} images lie on their side or are mirrored until their EXIF data turn them, as "
+        "is done here and in training; a program that ignores EXIF data (PIL.Image.open, torchvision's ImageFolder) "
+        "sees them as they are stored"
     )
     examples = tuple(Example((number,), f"upright by EXIF: {_size(images, number)}") for number in turned[:8])
     return Finding(Check("orientation", "ok", said), examples, {"images": [images.names[number] for number in turned]})

@@ -83,13 +83,11 @@ def inspect_images(
     contents = open_source(config.data.source, config.data.columns).contents(downloads or default_cache() / "downloads")
     with scanned(contents, tell) as images:
         if not len(images):
-            raise ConfigError.single("data.source", config.data.source, "must hold images that can be read, and has none")
+            raise ConfigError.single("data.source", config.data.source, "must hold images, of which one can be read")
         return _inspected(config, images, features, tell)
 
 
-def _inspected(
-    config: TrialConfig, images: Scanned, features: Any, tell: Callable[[str], None]
-) -> Inspection:
+def _inspected(config: TrialConfig, images: Scanned, features: Any, tell: Callable[[str], None]) -> Inspection:
     tell(f"comparing {len(images):,} images with each other")
     same = twins(images)
     copies, contradictory = superfluous(images, same)
@@ -130,18 +128,13 @@ def _appearance(images: Scanned, tell: Callable[[str], None]) -> Finding:
     return appearance(images)
 
 
-def _by_features(
-    images: Scanned, features: Any, groups: NDArray[np.int64], seed: int
-) -> tuple[float, float, float]:
+def _by_features(images: Scanned, features: Any, groups: NDArray[np.int64], seed: int) -> tuple[float, float, float]:
     """Cross-validated accuracy of the features as images are and with red and blue swapped, and its standard error."""
     counts = np.bincount(images.labels)
     rows = np.flatnonzero(counts[images.labels] >= 10)
     rows = np.sort(np.random.default_rng(seed).permutation(rows)[:_MOST_SWAPPED])
     _, labels = np.unique(images.labels[rows], return_inverse=True)
-    right = [
-        out_of_fold(features(images, rows.tolist(), swapped=swapped), labels, groups[rows], (0.01,), seed).argmax(axis=1)
-        == labels
-        for swapped in (False, True)
-    ]
+    seen = [features(images, rows.tolist(), swapped=swapped) for swapped in (False, True)]
+    right = [out_of_fold(side, labels, groups[rows], (0.01,), seed).argmax(axis=1) == labels for side in seen]
     error = (right[0].astype(float) - right[1]).std() / np.sqrt(len(rows))
     return float(right[0].mean()), float(right[1].mean()), float(error)

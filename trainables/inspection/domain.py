@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,7 +154,8 @@ def _blocks(levels: NDArray[np.float64], parts: int) -> NDArray[np.float64]:
     n, channels, side, _ = levels.shape
     step = side // parts
     cut = levels[:, :, : step * parts, : step * parts].reshape(n, channels, parts, step, parts, step)
-    return cut.mean(axis=(3, 5)).reshape(n, -1)
+    blocks: NDArray[np.float64] = cut.mean(axis=(3, 5)).reshape(n, -1)
+    return blocks
 
 
 def _cures(first: Pixels, second: Pixels) -> dict[str, Callable[[Pixels], Pixels]]:
@@ -194,7 +196,9 @@ def _strongest(ours: Mapping[str, NDArray[np.float64]], theirs: Mapping[str, NDA
         largest = float(effects[np.abs(effects).argmax()])
         found[name] = abs(largest), largest
     order = sorted(found, key=lambda name: -found[name][0])
-    return tuple(f"{_in_words(name, found[name][1])} (by {found[name][0]:.1f} standard deviations)" for name in order[:2])
+    return tuple(
+        f"{_in_words(name, found[name][1])} (by {found[name][0]:.1f} standard deviations)" for name in order[:2]
+    )
 
 
 def _in_words(statistic: str, effect: float) -> str:
@@ -223,7 +227,11 @@ def _finding(
     if found is None:
         said = f"fewer than {_FEWEST} {split} images have training images of their class beside them"
         return Finding(Check(name, "unknown", said))
-    details = {"auc": round(found.auc, 4), "standard_error": round(found.error, 4), "images_a_side": found.images}
+    details: dict[str, Any] = {
+        "auc": round(found.auc, 4),
+        "standard_error": round(found.error, 4),
+        "images_a_side": found.images,
+    }
     said = f"told apart with an AUC of {found.auc:.2f} (+/- {2 * found.error:.2f}), by {found.images:,} images a side"
     if not found.is_another_domain:
         return Finding(Check(name, "ok", f"alike: {said}"), (), details)

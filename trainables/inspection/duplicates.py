@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,17 +76,22 @@ def _across(images: Scanned, found: Twins) -> Finding:
     if len(there) < 2:
         said = "the source has no splits of its own: those that are made of it keep near-identical images on one side"
         return Finding(Check(name, "ok", said))
-    told, worst, details = [], 0.0, {}
+    told, worst = [], 0.0
+    details: dict[str, Any] = {}
     across = images.splits[found.first] != images.splits[found.second]
     for later, split in enumerate(there[1:], start=1):
-        rows = set(images.of(split).tolist())
+        rows = images.of(split)
         before = np.isin(images.splits, there[:later])
         leaked: dict[int, bool] = {}  # and whether it is byte for byte
-        for a, b, exact in zip(found.first[across].tolist(), found.second[across].tolist(), found.exact[across].tolist(), strict=True):
-            for mine, other in ((a, b), (b, a)):
-                if mine in rows and before[other]:
-                    leaked[mine] = leaked.get(mine, False) or exact
-        details[split] = {"images": len(rows), "in_an_earlier_split": len(leaked), "byte_for_byte": sum(leaked.values())}
+        for mine, other in ((found.first, found.second), (found.second, found.first)):
+            here = across & (images.splits[mine] == split) & before[other]
+            for number, exact in zip(mine[here].tolist(), found.exact[here].tolist(), strict=True):
+                leaked[number] = leaked.get(number, False) or exact
+        details[split] = {
+            "images": len(rows),
+            "in_an_earlier_split": len(leaked),
+            "byte_for_byte": sum(leaked.values()),
+        }
         worst = max(worst, len(leaked) / len(rows))
         if leaked:
             told.append(
@@ -102,7 +108,8 @@ def _across(images: Scanned, found: Twins) -> Finding:
 def _within(images: Scanned, found: Twins) -> Finding:
     inside = images.splits[found.first] == images.splits[found.second]
     name = "duplicates within splits"
-    told, worst, details = [], 0.0, {}
+    told, worst = [], 0.0
+    details: dict[str, Any] = {}
     for split in SPLITS:
         rows = images.of(split)
         here = inside & (images.splits[found.first] == split)
@@ -133,10 +140,8 @@ def _conflicts(images: Scanned, found: Twins) -> Finding:
         f"{int(other.sum()):,} pairs, {exact:,} of them byte for byte"
     )
     step = "look at them on the page and correct the labels, or leave them out (--fix FILE, then data.exclude=FILE)"
-    status = "problem" if affected >= _MANY * len(images) else "warning"
-    return Finding(
-        Check(name, status, said, step), _examples(images, found, other), {"pairs": _listed(images, found, other)}
-    )
+    check = Check(name, "problem" if affected >= _MANY * len(images) else "warning", said, step)
+    return Finding(check, _examples(images, found, other), {"pairs": _listed(images, found, other)})
 
 
 def _examples(images: Scanned, found: Twins, which: NDArray[np.bool_]) -> tuple[Example, ...]:

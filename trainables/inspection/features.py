@@ -45,14 +45,18 @@ class Features:
         execution = Execution(device="cpu", precision="fp32")
         self._model = build_network(config.model, 2).eval()
         self.lines = load_pretrained(self._model, config.model).lines
-        self._model.to(memory_format=memory_format(execution))  # type: ignore[call-overload]
+        self._model.to(memory_format=memory_format(execution))
         self._resolution = config.data.resolution
         self._native = config.model.native_side or 224
         normalization = pretrained_normalization(config.model) or IMAGENET
         self._inference = Inference(normalization, self._resolution, execution, torch.device("cpu"))
 
     def __call__(
-        self, images: Scanned, numbers: Sequence[int], tell: Callable[[str], None] = lambda _: None, swapped: bool = False
+        self,
+        images: Scanned,
+        numbers: Sequence[int],
+        tell: Callable[[str], None] = lambda _: None,
+        swapped: bool = False,
     ) -> NDArray[np.float32]:
         """The features of some images, float32 [n, k].
 
@@ -70,7 +74,9 @@ class Features:
             with torch.inference_mode():
                 for count, batch in enumerate(self._batches(images, numbers), start=1):
                     seen.clear()
-                    logits = self._model(self._inference.inputs(torch.from_numpy(batch[:, ::-1].copy() if swapped else batch)))
+                    logits = self._model(
+                        self._inference.inputs(torch.from_numpy(batch[:, ::-1].copy() if swapped else batch))
+                    )
                     found.append(seen[0] if seen else logits)
                     if count * _BATCH % 10_000 < _BATCH:
                         tell(f"features of {count * _BATCH:,} of {len(numbers):,} images")

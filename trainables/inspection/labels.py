@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 __all__ = ["FEWEST", "WEAKEST", "Verdict", "inject", "judge", "out_of_fold"]
 
-WEAKEST = 0.8  # cross-validated accuracy below which a classifier has no say: there cleanlab flags a third of clean data
+WEAKEST = 0.8  # cross-validated accuracy below which a classifier has no say: a weak one flags a third of clean data
 FEWEST = 5  # images of a class, one for each fold
 INJECTED = 0.05  # share of labels that are made wrong for the test
 _SUREST = 0.2  # share of images by whose labels the share of wrong ones is estimated
@@ -106,7 +106,7 @@ def out_of_fold(
     for strength in strengths:
         classifier = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the loss decides, whoever it was that did not converge
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the loss decides
             found = cross_val_predict(classifier, features, labels, cv=folds, method="predict_proba")
         if best is None or log_loss(labels, found) < log_loss(labels, best):
             best = found

@@ -56,7 +56,10 @@ def wrong_labels(
     judged = f"a classifier of {by} is right on {verdict.accuracy:.1%} of the images that it has not seen"
     if verdict.accuracy < WEAKEST:
         said = f"{judged}: below {WEAKEST:.0%} it cannot tell a wrong label from a hard image"
-        step = "give it weights that know such images: --weights FILE, or --set model.pretrained=torchvision:DEFAULT"
+        step = (
+            "judge them by weights that know such images: --weights FILE, or "
+            "--weights torchvision:DEFAULT --set model.kind=torchvision_resnet"
+        )
         return Finding(Check(_NAME, "unknown", said, step), (), details), []
     share, low, high = verdict.wrong
     warn = share >= _WARN and low >= _WARN / 2
@@ -69,9 +72,12 @@ def wrong_labels(
     if warn:
         likely = min(1.0, share * len(rows) * verdict.recall / max(len(found), 1))
         said = f"{len(found):,} of {len(rows):,} labels are suspect, of which about {likely:.0%} are wrong; {said}"
-        status, step = ("problem" if low >= _PROBLEM else "warning"), (
-            "look at them on the page, the likeliest first, and correct them; or leave them out: "
-            "--fix FILE --with-suspects, then data.exclude=FILE"
+        status, step = (
+            ("problem" if low >= _PROBLEM else "warning"),
+            (
+                "look at them on the page, the likeliest first, and correct them; or leave them out: "
+                "--fix FILE --with-suspects, then data.exclude=FILE"
+            ),
         )
         check = Check(_NAME, status, said, step)  # type: ignore[arg-type]
     else:
