@@ -19,7 +19,7 @@ from trainables.config.images import Columns
 from trainables.data.source import listed
 from trainables.data.tables import refusal, unreadable
 
-__all__ = ["Found", "Labels", "class_names", "find_columns", "labels_of"]
+__all__ = ["Found", "Labels", "class_names", "find_columns", "groups_of", "labels_of"]
 
 _LABELS = ("label", "fine_label", "labels")  # integers in the first of these are the labels, whatever else there is
 _OTHER_LABELS = ("class", "target", "category", "y", "cls", "class_name", "label_name", "class_label", "label_text",
@@ -209,3 +209,24 @@ def labels_of(column: pa.ChunkedArray, name: str, path: Path) -> Labels:
             rule = f"must have whole numbers or texts as labels, unlike its column `{name}` of type {kind} ({error})"
             raise refusal(path, rule) from error
         raise unreadable(path, error) from error
+
+
+def groups_of(column: pa.ChunkedArray, name: str, path: Path) -> list[str]:
+    """The group of each row: numbers, texts or categories, as text.
+
+    Raises:
+        ConfigError: if the column is of another type, or rows have no group.
+    """
+    kind = column.type
+    if not (_is_label(kind) or kinds.is_temporal(kind)):
+        rule = f"must name a column of numbers or texts, and that of `{path}` is of type {kind}"
+        raise ConfigError.single("data.group_by", name, rule)
+    found = [None if value is None else str(value) for value in column.to_pylist()]
+    missing = [row for row, value in enumerate(found) if value is None or not value.strip()]
+    if missing:
+        rule = (
+            f"must name a column with a group in every row, and {len(missing):,} of {len(found):,} in `{path}` are "
+            f"empty, the first in row {missing[0]}: fill them, or leave these rows out of the file"
+        )
+        raise ConfigError.single("data.group_by", name, rule)
+    return [value for value in found if value is not None]

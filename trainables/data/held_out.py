@@ -46,7 +46,8 @@ def open_test_alone(data: Data, cache: Path, trained_on: str | None) -> tuple[Im
     source = _alone(data)
     if source is None or (trained_on is not None and trained_on == _fingerprint(data, cache)):
         return None
-    data = data.model_copy(update={"folds": None, "fold": 0, "repeat": 0})  # there is nothing to cross-validate on
+    # There is nothing to cross-validate on, nor to split; and a list of images to leave out is of other images.
+    data = data.model_copy(update={"folds": None, "fold": 0, "repeat": 0, "group_by": None, "exclude": None})
     store = prepare(data, cache, _AllTest(source))
     return _test_of(store, data), store
 
@@ -108,4 +109,4 @@ class _AllTest:
                     yield replace(row, split="val")
                 yield replace(row, split="test")
 
-        return replace(contents, rows=rows, count=contents.count + 2 * len(contents.class_names))
+        return replace(contents, rows=rows, count=contents.count + 2 * len(contents.class_names), repeated=True)

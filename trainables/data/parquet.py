@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow.types as kinds
 
 from trainables.config import ConfigError
-from trainables.config.images import Columns
-from trainables.data.columns import Found, Labels, class_names, find_columns, labels_of
+from trainables.config.images import Columns, check_pattern
+from trainables.data.columns import Found, Labels, class_names, find_columns, groups_of, labels_of
 from trainables.data.names import EXTENSIONS, suffix
 from trainables.data.source import Contents, Row, Split, check_classes, listed
 from trainables.data.tables import Table, TableFile, find_tables, opened, refusal, unreadable
@@ -30,7 +30,7 @@ _LONGEST_PATH = 1000
 
 @dataclass(frozen=True)
 class _Read:
-    """What one file's schema and label column say; `images` are its image files where it holds paths alone."""
+    """What one file's schema, labels and groups say; `images` are its image files where it holds paths alone."""
 
     file: TableFile
     columns: Found
@@ -39,25 +39,27 @@ class _Read:
     labels: Labels
     image_nbytes: int
     images: tuple[Path, ...] | None
+    groups: list[str] | None
 
 
 @dataclass(frozen=True)
 class ParquetFiles:
-    """One file, or all of a folder."""
+    """One file, or all of a folder. `group_by` is `data.group_by`: perhaps a column, perhaps a pattern."""
 
     path: Path
     columns: Columns
+    group_by: str | None
     files: tuple[TableFile, ...]
     left_out: tuple[str, ...]
 
     @classmethod
-    def scan(cls, path: Path, columns: Columns) -> ParquetFiles:
+    def scan(cls, path: Path, columns: Columns, group_by: str | None = None) -> ParquetFiles:
         """Find the files of `path`.
 
         Raises:
             ConfigError: as `find_tables`.
         """
-        return cls(path, columns, *find_tables(path))
+        return cls(path, columns, group_by, *find_tables(path))
 
     def signature(self) -> Any:
         files = [(str(f.path), f.split, f.nbytes, f.modified_ns) for f in self.files]
@@ -74,7 +76,8 @@ class ParquetFiles:
 
     def contents(self, downloads: Path) -> Contents:
         source = f"parquet:{self.path}"
-        tables = [_read_table(file, self.columns) for file in self.files]
+        tables = [_read_table(file, self.columns, self.group_by) for file in self.files]
+        grouped = self._has_group_column(tables)
         names, positions = _classes(self.path, tables)
         counts: dict[Split, list[int]] = {}
         for table, position in zip(tables, positions, strict=True):
@@ -85,7 +88,7 @@ class ParquetFiles:
 
         def rows() -> Iterator[Row]:
             for table, position in zip(tables, positions, strict=True):
-                yield from _rows(table, [position[int(number)] for number in table.labels.numbers])
+                yield from _rows(table, self._name(table.file), [position[int(n)] for n in table.labels.numbers])
 
         total = sum(len(table.labels.numbers) for table in tables)
         others = dict.fromkeys(name for table in tables for name in table.others)
@@ -94,16 +97,34 @@ class ParquetFiles:
         left_out = [item for item in self.left_out if not (named and suffix(item) in EXTENSIONS)]
         return Contents(
             names, rows, total, sum(table.image_nbytes for table in tables), self._origins(), _notes(tables),
-            (*unused, *left_out),
+            (*unused, *left_out), grouped,
         )  # fmt: skip
+
+    def _name(self, file: TableFile) -> str:
+        return file.path.name if file.path == self.path else str(file.path.relative_to(self.path))
+
+    def _has_group_column(self, tables: list[_Read]) -> bool:
+        """Whether `group_by` is a column; if not, it must be a pattern."""
+        without = [self._name(table.file) for table in tables if table.groups is None]
+        if self.group_by is None or not without:
+            return self.group_by is not None
+        if len(without) < len(tables):
+            rule = f"must name a column of every file, and {listed(without)} has none of this name"
+            raise ConfigError.single("data.group_by", self.group_by, rule)
+        try:
+            check_pattern(self.group_by)
+        except ValueError as error:
+            columns = dict.fromkeys(name for table in tables for name in table.others)
+            rule = f"must name a column of the table ({listed(list(columns), 10) or 'it has no others'}), or {error}"
+            raise ConfigError.single("data.group_by", self.group_by, rule.replace("or must be", "or be")) from None
+        return False
 
     def _origins(self) -> dict[Split, str]:
         if not any(file.told for file in self.files):
             return {}
         found: dict[Split, list[str]] = {}
         for file in self.files:
-            name = file.path.name if file.path == self.path else str(file.path.relative_to(self.path))
-            found.setdefault(file.split, []).append(name)
+            found.setdefault(file.split, []).append(self._name(file))
         return {split: listed(names, 1) for split, names in found.items()}
 
 
@@ -144,19 +165,22 @@ def _notes(tables: list[_Read]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _read_table(file: TableFile, wanted: Columns) -> _Read:
+def _read_table(file: TableFile, wanted: Columns, group_by: str | None) -> _Read:
     with opened(file.path) as table:
         columns = find_columns(table.schema, wanted, file.path)
         names = class_names(table.schema, columns.label, file.path)
         labels = labels_of(table.column(columns.label), columns.label, file.path)
         images = _paths(table, columns, file.path)
         nbytes = table.nbytes(columns.field) if images is None else sum(path.stat().st_size for path in images)
-        others = tuple(name for name in table.schema.names if name not in (columns.image, columns.label))
+        is_column = group_by in table.schema.names
+        groups = groups_of(table.column(str(group_by)), str(group_by), file.path) if is_column else None
+        used = {columns.image, columns.label, *([group_by] if is_column else [])}
+        others = tuple(name for name in table.schema.names if name not in used)
     numbers = labels.numbers
     if len(numbers) and numbers.min() < 0:
         bound = "0 or more (-1 often marks a test split whose labels are secret)"
         _refuse_label(file, labels, int(np.argmax(numbers < 0)), bound)
-    return _Read(file, columns, others, names, labels, nbytes, images)
+    return _Read(file, columns, others, names, labels, nbytes, images, groups)
 
 
 @cache
@@ -195,11 +219,13 @@ def _refuse_label(file: TableFile, labels: Labels, row: int, bound: str) -> None
     raise refusal(file.path, rule)
 
 
-def _rows(table: _Read, labels: list[int]) -> Iterator[Row]:
+def _rows(table: _Read, name: str, labels: list[int]) -> Iterator[Row]:
     file, number = table.file, 0
+    groups: list[str] | list[None] = table.groups or [None] * len(labels)
     if table.images is not None:
-        for label, image_file in zip(labels, table.images, strict=True):
-            yield Row(file.split, label, f"{file.path.name} ({image_file.name})", image_file)
+        for label, group, image_file in zip(labels, groups, table.images, strict=True):
+            yield Row(file.split, label, f"{name} row {number} ({image_file.name})", image_file, group)
+            number += 1
         return
     with opened(file.path) as opened_again:
         if opened_again.num_rows != len(labels):
@@ -210,6 +236,6 @@ def _rows(table: _Read, labels: list[int]) -> Iterator[Row]:
                 image = value.as_py()
                 struct = (image or {}) if is_struct else {"bytes": image}
                 path = struct.get("path")
-                name = f"{file.path.name} row {number}" + (f" ({path})" if path else "")
-                yield Row(file.split, labels[number], name, struct.get("bytes") or b"")
+                shown = f"{name} row {number}" + (f" ({path})" if path else "")
+                yield Row(file.split, labels[number], shown, struct.get("bytes") or b"", groups[number])
                 number += 1
