@@ -13,7 +13,7 @@ from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_co
 from trainables.config.keys import types_at
 from trainables.config.plugins import allow_plugins
 from trainables.config.typed import typed_value
-from trainables.data.store import default_cache
+from trainables.data.selection import excluded_names
 from trainables.files import write_text
 
 __all__ = ["inspect"]
@@ -50,15 +50,14 @@ def inspect(
     from trainables.inspection.doctor import inspect_images  # loads torch and scikit-learn
     from trainables.inspection.page import PAGE, RECORD, write
 
-    folder = cache or default_cache()
-    found = inspect_images(config, downloads=folder / "downloads", tell=lambda line: typer.echo(line, err=True))
+    found = inspect_images(config, cache=cache, tell=lambda line: typer.echo(line, err=True))
     for line in found.weights:
         typer.echo(line)
     echo_checks(found.checks)
     write(found, out)
     typer.echo(f"page: {out / PAGE}, and all that was found: {out / RECORD}")
     if fix is not None:
-        _write_fix(fix, found.left_out, with_suspects)
+        _write_fix(fix, found.left_out, with_suspects, config.data.exclude)
 
 
 def _config(source: str, weights: str | None, sets: Iterable[str]) -> TrialConfig:
@@ -90,12 +89,15 @@ def _config(source: str, weights: str | None, sets: Iterable[str]) -> TrialConfi
     return config
 
 
-def _write_fix(fix: Path, left_out: dict[str, list[str]], with_suspects: bool) -> None:
+def _write_fix(fix: Path, left_out: dict[str, list[str]], with_suspects: bool, excluded: str | None) -> None:
+    before = () if excluded is None else excluded_names(excluded)
     path = fix / EXCLUDED if fix.is_dir() or fix.suffix == "" else fix
     reasons = ["unreadable", "copies", "contradictory", *(["suspects"] if with_suspects else [])]
-    names = list(dict.fromkeys(name for reason in reasons for name in left_out[reason]))
-    write_text(path, "".join(f"{name}\n" for name in names))
-    counts = ", ".join(f"{len(left_out[reason]):,} {reason}" for reason in reasons)
+    parts = {"left out already": before, **{reason: left_out[reason] for reason in reasons}}
+    names = {name for part in parts.values() for name in part}
+    lines = (line for reason, part in parts.items() if part for line in (f"# {reason}", *part))
+    write_text(path, "".join(f"{line}\n" for line in lines))
+    counts = ", ".join(f"{len(part):,} {reason}" for reason, part in parts.items() if part) or "nothing was found"
     typer.echo(f"{path}: {len(names):,} images to leave out ({counts}), for --set data.exclude={path}")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from trainables.check import Check
-from trainables.inspection.finding import Finding
+from trainables.inspection.finding import Finding, percent
 from trainables.inspection.images import Pixels, Scanned
 
 __all__ = ["bluish", "channels"]
@@ -59,7 +59,7 @@ def channels(images: Scanned, by_features: Swapped | None = None) -> Finding:
     share, ratio = found
     if share < _BLUE_IMAGES or ratio < _BLUE_PIXELS:
         return Finding(Check(name, "ok", said), (), details)
-    said += f"; {share:.0%} of the images are bluer than red, and photographs are not"
+    said += f"; {percent(share)} of the images are bluer than red, and photographs are not"
     step = "unless these are pictures of sky, sea or screens, turn them around: cv2.cvtColor(image, cv2.COLOR_BGR2RGB)"
     if by_features is not None:
         straight, swapped, error = by_features()

@@ -97,8 +97,8 @@ def orientation(images: Scanned) -> Finding:
         said = "no image is turned by EXIF data; whether single ones lie on their side only a look can tell"
         return Finding(Check("orientation", "ok", said))
     said = (
-        f"{len(turned):,} of {len(images):,} images lie on their side or are mirrored until their EXIF data turn them, as "
-        "is done here and in training; a program that ignores EXIF data (PIL.Image.open, torchvision's ImageFolder) "
+        f"{len(turned):,} of {len(images):,} images lie on their side or are mirrored until their EXIF data turn them, "
+        "as is done here and in training; a program that ignores EXIF data (PIL.Image.open, torchvision's ImageFolder) "
         "sees them as they are stored"
     )
     examples = tuple(Example((number,), f"upright by EXIF: {_size(images, number)}") for number in turned[:8])

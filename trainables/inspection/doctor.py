@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from trainables.check import Check
 from trainables.config import ConfigError, TrialConfig
+from trainables.data.selection import selected
 from trainables.data.source import SPLITS
 from trainables.data.sources import open_source
-from trainables.data.store import default_cache
+from trainables.data.store import default_cache, prepare
 from trainables.inspection.channels import channels
 from trainables.inspection.defects import appearance, orientation, unreadable
 from trainables.inspection.domain import domain
@@ -64,14 +65,14 @@ class Inspection:
 
 
 def inspect_images(
-    config: TrialConfig, *, downloads: Path | None = None, tell: Callable[[str], None] = lambda _: None
+    config: TrialConfig, *, cache: Path | None = None, tell: Callable[[str], None] = lambda _: None
 ) -> Inspection:
     """Look for what is wrong with images and labels: every split that the source has, the test split too.
 
     Args:
         config: `data` names the images. `model` may name pretrained weights, whose features judge the labels;
             `data.resolution` is the size at which they see the images. `seed` decides about folds and samples.
-        downloads: where a source is stored that has to be fetched; None: with the prepared images.
+        cache: the folder where images are prepared as for training, and downloads are stored; None: the usual one.
         tell: is called with a line about what takes long.
 
     Raises:
@@ -80,18 +81,21 @@ def inspect_images(
     from trainables.inspection.features import Features  # loads torch
 
     features = None if config.model.pretrained == "none" else Features(config)
-    contents = open_source(config.data.source, config.data.columns).contents(downloads or default_cache() / "downloads")
-    with scanned(contents, tell) as images:
+    cache = cache or default_cache()
+    contents = open_source(config.data.source, config.data.columns).contents(cache / "downloads")
+    with scanned(selected(contents, config.data), tell) as images:
         if not len(images):
             raise ConfigError.single("data.source", config.data.source, "must hold images, of which one can be read")
-        return _inspected(config, images, features, tell)
+        return _inspected(config, images, features, cache, tell)
 
 
-def _inspected(config: TrialConfig, images: Scanned, features: Any, tell: Callable[[str], None]) -> Inspection:
+def _inspected(
+    config: TrialConfig, images: Scanned, features: Any, cache: Path, tell: Callable[[str], None]
+) -> Inspection:
     tell(f"comparing {len(images):,} images with each other")
     same = twins(images)
     copies, contradictory = superfluous(images, same)
-    found = [unreadable(images), *duplicates(images, same)]
+    found = [unreadable(images), *duplicates(images, same), *_as_prepared(config, images, cache)]
     if features is None:
         seen, by, swapped = pixel_features(images.squeezed), "their pixels", None
     else:
@@ -118,6 +122,17 @@ def _inspected(config: TrialConfig, images: Scanned, features: Any, tell: Callab
         thumbnails={number: thumbnail(images.image(number)) for number in sorted(shown)},
         weights=() if features is None else features.lines,
     )  # fmt: skip
+
+
+def _as_prepared(config: TrialConfig, images: Scanned, cache: Path) -> list[Finding]:
+    """What preparing the images for training says of them: of classes, groups, and the splits that are made."""
+    try:
+        checks = prepare(config.data.model_copy(update={"on_corrupt": "skip"}), cache).checks
+    except ConfigError as error:
+        step = "mend that first: nothing can be trained on these images as they are"
+        return [Finding(Check("preparation", "problem", problem.rule, step)) for problem in error.problems]
+    known = {"labels"} if len(np.unique(images.splits)) < 2 else {"labels", "leak"}  # which are looked at closer here
+    return [Finding(check) for check in checks if check.name not in known]
 
 
 def _appearance(images: Scanned, tell: Callable[[str], None]) -> Finding:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trainables.check import Check
 from trainables.data.likeness import groups, near_pairs
 from trainables.data.source import SPLITS
-from trainables.inspection.finding import Example, Finding
+from trainables.inspection.finding import Example, Finding, percent
 from trainables.inspection.images import Scanned
 
 __all__ = ["Twins", "duplicates", "superfluous", "twins"]
@@ -74,8 +74,7 @@ def _across(images: Scanned, found: Twins) -> Finding:
     there = [split for split in SPLITS if len(images.of(split))]
     name = "duplicates across splits"
     if len(there) < 2:
-        said = "the source has no splits of its own: those that are made of it keep near-identical images on one side"
-        return Finding(Check(name, "ok", said))
+        return Finding(Check(name, "ok", "the source has no splits of its own; of those that are made of it, see leak"))
     told, worst = [], 0.0
     details: dict[str, Any] = {}
     across = images.splits[found.first] != images.splits[found.second]
@@ -95,7 +94,7 @@ def _across(images: Scanned, found: Twins) -> Finding:
         worst = max(worst, len(leaked) / len(rows))
         if leaked:
             told.append(
-                f"{len(leaked):,} of {len(rows):,} {split} images ({len(leaked) / len(rows):.1%}) are in "
+                f"{len(leaked):,} of {len(rows):,} {split} images ({percent(len(leaked) / len(rows))}) are in "
                 f"{' or '.join(there[:later])} too, {sum(leaked.values()):,} of them byte for byte"
             )
     if not told:
@@ -136,7 +135,7 @@ def _conflicts(images: Scanned, found: Twins) -> Finding:
     affected = len(np.unique(np.concatenate([found.first[other], found.second[other]])))
     exact = int(found.exact[other].sum())
     said = (
-        f"{affected:,} images ({affected / len(images):.1%}) have the same picture under another label, in "
+        f"{affected:,} images ({percent(affected / len(images))}) have the same picture under another label, in "
         f"{int(other.sum()):,} pairs, {exact:,} of them byte for byte"
     )
     step = "look at them on the page and correct the labels, or leave them out (--fix FILE, then data.exclude=FILE)"

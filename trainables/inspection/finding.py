@@ -8,7 +8,7 @@ from typing import Any
 
 from trainables.check import Check
 
-__all__ = ["Example", "Finding"]
+__all__ = ["Example", "Finding", "percent"]
 
 
 @dataclass(frozen=True)
@@ -35,3 +35,8 @@ class Finding:
     check: Check
     examples: tuple[Example, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def percent(share: float) -> str:
+    """A share of 1 as people read it: `3.4 %`."""
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.1f} %"

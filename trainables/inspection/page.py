@@ -42,8 +42,10 @@ def render(inspection: Inspection) -> str:
         number: f"data:image/jpeg;base64,{base64.b64encode(file).decode()}"
         for number, file in inspection.thumbnails.items()
     }
+    order = ("problem", "warning", "unknown", "ok")
+    findings = sorted(inspection.findings, key=lambda finding: order.index(finding.check.status))
     return environment.from_string(template).render(
-        inspection=inspection, pictures=pictures, most=MOST_SHOWN, alarms=alarms(inspection.checks),
+        inspection=inspection, findings=findings, pictures=pictures, most=MOST_SHOWN, alarms=alarms(inspection.checks),
         total=sum(map(sum, inspection.counts.values())), written=time.strftime("%Y-%m-%d %H:%M"),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.check import Check
-from trainables.inspection.finding import Example, Finding
+from trainables.inspection.finding import Example, Finding, percent
 from trainables.inspection.images import Pixels, Scanned
 from trainables.inspection.labels import FEWEST, WEAKEST, Verdict, judge
 
@@ -53,9 +53,9 @@ def wrong_labels(
         return Finding(Check(_NAME, "unknown", said)), []
     verdict = judge(features[rows], images.labels[rows], groups[rows], seed)
     details = _numbers(verdict, by)
-    judged = f"a classifier of {by} is right on {verdict.accuracy:.1%} of the images that it has not seen"
+    judged = f"a classifier of {by} is right on {percent(verdict.accuracy)} of the images that it has not seen"
     if verdict.accuracy < WEAKEST:
-        said = f"{judged}: below {WEAKEST:.0%} it cannot tell a wrong label from a hard image"
+        said = f"{judged}: below {percent(WEAKEST)} it cannot tell a wrong label from a hard image"
         step = (
             "judge them by weights that know such images: --weights FILE, or "
             "--weights torchvision:DEFAULT --set model.kind=torchvision_resnet"
@@ -66,12 +66,12 @@ def wrong_labels(
     found = rows[verdict.suspects if warn else verdict.suspects[: round(share * len(rows))]]
     place = {int(row): i for i, row in enumerate(rows)}
     said = (
-        f"about {share:.1%} of the labels are wrong (95 % interval {low:.1%} to {high:.1%}): {judged}, and contradicts "
+        f"about {percent(share)} of the labels are wrong (95 % interval {percent(low)} to {percent(high)}): {judged}, and contradicts "
         f"{verdict.disagree:,} of the {verdict.looked_at:,} labels where it is surest; {_tested(verdict)}"
     )
     if warn:
         likely = min(1.0, share * len(rows) * verdict.recall / max(len(found), 1))
-        said = f"{len(found):,} of {len(rows):,} labels are suspect, of which about {likely:.0%} are wrong; {said}"
+        said = f"{len(found):,} of {len(rows):,} labels are suspect, of which about {percent(likely)} are wrong; {said}"
         status, step = (
             ("problem" if low >= _PROBLEM else "warning"),
             (
@@ -93,8 +93,8 @@ def wrong_labels(
 
 def _tested(verdict: Verdict) -> str:
     return (
-        f"of {verdict.injected:,} labels that were made wrong for a test it found {verdict.recall:.0%}, and at least "
-        f"{verdict.precision:.0%} of its suspects were among them"
+        f"of {verdict.injected:,} labels that were made wrong for a test it found {percent(verdict.recall)}, and at least "
+        f"{percent(verdict.precision)} of its suspects were among them"
     )
 
 
