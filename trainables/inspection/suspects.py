@@ -66,8 +66,9 @@ def wrong_labels(
     found = rows[verdict.suspects if warn else verdict.suspects[: round(share * len(rows))]]
     place = {int(row): i for i, row in enumerate(rows)}
     said = (
-        f"about {percent(share)} of the labels are wrong (95 % interval {percent(low)} to {percent(high)}): {judged}, and contradicts "
-        f"{verdict.disagree:,} of the {verdict.looked_at:,} labels where it is surest; {_tested(verdict)}"
+        f"about {percent(share)} of the labels are wrong (95 % interval {percent(low)} to {percent(high)}): {judged}, "
+        f"and contradicts {verdict.disagree:,} of the {verdict.looked_at:,} labels where it is surest; "
+        f"{_tested(verdict)}"
     )
     if warn:
         likely = min(1.0, share * len(rows) * verdict.recall / max(len(found), 1))
@@ -93,8 +94,8 @@ def wrong_labels(
 
 def _tested(verdict: Verdict) -> str:
     return (
-        f"of {verdict.injected:,} labels that were made wrong for a test it found {percent(verdict.recall)}, and at least "
-        f"{percent(verdict.precision)} of its suspects were among them"
+        f"of {verdict.injected:,} labels that were made wrong for a test it found {percent(verdict.recall)}, and at "
+        f"least {percent(verdict.precision)} of its suspects were among them"
     )
 
 
