@@ -144,9 +144,9 @@ def _conflicts(images: Scanned, found: Twins) -> Finding:
 
 
 def _examples(images: Scanned, found: Twins, which: NDArray[np.bool_]) -> tuple[Example, ...]:
-    """Pairs, those that are not byte for byte first: they are the ones to look at."""
+    """Pairs, the least alike first: they are the ones to look at."""
     rows = np.flatnonzero(which)
-    order = rows[np.lexsort((-found.similarity[rows], found.exact[rows]))]
+    order = rows[np.lexsort((found.similarity[rows], found.exact[rows]))]
     return tuple(
         Example((a, b), f"{_how(found, i)}: {_where(images, a)} and {_where(images, b)}")
         for i, a, b in zip(order.tolist(), found.first[order].tolist(), found.second[order].tolist(), strict=True)

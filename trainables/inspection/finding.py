@@ -28,7 +28,7 @@ class Finding:
 
     Attributes:
         check: what is said of it.
-        examples: what shows it, the clearest first; the page has the first of them.
+        examples: what shows it, what is most worth a look first; the page has the first of them.
         details: everything that was found, as JSON data; images by their names.
     """
 
