@@ -168,6 +168,7 @@ def _data(config: TrialConfig, searched: Sequence[str]) -> dict[str, Any]:
     """What a trial's images are, but for where they lie and what is searched of it."""
     data = config.data.model_dump(mode="json")
     data["source"] = without_path(data["source"])
+    data.pop("exclude", None)
     return {path: value for path, value in flatten({"data": data}).items() if path not in searched}
 
 

@@ -138,6 +138,7 @@ class StudySpec(Section):
         data = tree["trial"]["data"]
         if data["source"] is not None:
             data["source"] = without_path(data["source"])
+        data.pop("exclude", None)  # where the list lies; the fingerprint of the images says what it left out
         return {**tree, "epochs": self.budget.epochs}
 
     def at_source(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -146,7 +147,8 @@ class StudySpec(Section):
         searched = any(key.endswith("data.source") for key in self.parsed_space.domains())
         if source is None or searched or without_path(data["source"]) != without_path(source):
             return config
-        return {**config, "data": {**data, "source": source}}
+        here = {key: value for key, value in self.trial["data"].items() if key in ("source", "exclude")}
+        return {**config, "data": {**data, **here}}
 
     def difference(self, other: StudySpec) -> list[str]:
         """A line for every part of the identity in which `other` differs; empty if they are the same study.

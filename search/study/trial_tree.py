@@ -136,6 +136,8 @@ def _absolute_value(value: Any, path: str) -> Any:
         return value
     if path == "data.source":
         return canonical_source(value)
+    if path == "data.exclude":
+        return absolute_path(value)
     if path == "model.pretrained" and value != "none" and not value.startswith("torchvision:"):
         return absolute_path(value)
     return value

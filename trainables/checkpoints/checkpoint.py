@@ -133,6 +133,7 @@ def _differences(there: TrialConfig, here: TrialConfig) -> list[str]:
     old, new = (flatten(config.model_dump(mode="json")) for config in (there, here))
     for flat in (old, new):
         flat["data.source"] = without_path(flat["data.source"])
+        flat.pop("data.exclude", None)
     keys = sorted(dict.fromkeys([*new, *old]), key=lambda key: not key.endswith(".kind"))  # the rest follows from these
     return [
         f"{key} ({old.get(key, NOT_SET)} there, {new.get(key, NOT_SET)} here)"

@@ -40,10 +40,10 @@ class Twins:
 
 def twins_of(found: Survey) -> Twins:
     """The images that are the same: byte by byte, or as `trainables.data.likeness` sees it."""
-    near = [(pair.first, pair.second) for pair in near_pairs(np.stack(found.likeness))] if found.likeness else []
+    near = [(pair.first, pair.second) for pair in near_pairs(found.likeness)]
     order = sorted(range(len(found.digests)), key=lambda row: (found.digests[row], found.labels[row]))
     same = [(min(a, b), max(a, b)) for a, b in pairwise(order) if found.digests[a] == found.digests[b]]
-    pairs = list(dict.fromkeys([*same, *near]))
+    pairs = sorted({*same, *near})
     return Twins(np.array(pairs, np.int64).reshape(-1, 2), groups(len(found.labels), pairs))
 
 
@@ -180,7 +180,7 @@ def _validation(found: Survey, contents: Contents, splits: _Rows, data: Data) ->
 
 
 def _untold(found: Survey) -> Check:
-    untold = sum(not row.any() for row in found.likeness)
+    untold = int(np.sum(~found.likeness.any(axis=1)))
     if untold:
         evidence = f"{untold:,} images are too small or too blank to tell: only identical files were looked for"
         return Check("near-duplicates", "unknown", evidence)

@@ -217,7 +217,7 @@ def _build(source: Source, data: Data, cache: Path, key: str) -> PreparedData:
             if (there := _read(directory)) is None:
                 shutil.rmtree(directory, ignore_errors=True)
                 temporary.rename(directory)
-            elif not there.checks:
+            elif not (there.description and there.checks):
                 (temporary / RECORD).replace(directory / RECORD)
         log.info("prepared %s as %s", data.source, store.fingerprint)
         return store.model_copy(update={"directory": directory})

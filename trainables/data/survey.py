@@ -27,6 +27,7 @@ from trainables.data.source import Contents, Row, Split, listed
 __all__ = ["LARGEST_PIXELS", "Survey", "survey"]
 
 LARGEST_PIXELS = 64  # side up to which alike images are stored as pixels
+_AT_ONCE = 64  # images whose descriptors are made together
 _SPARE_BYTES = 16 * 2**20
 _DARKEST = 64  # of 255: where the high bytes of all 16-bit color images end below it, they were made of fewer bits
 
@@ -39,28 +40,20 @@ class _NotPixels(Exception):  # noqa: N818 (a turn taken, no error)
 class _Seen:
     """One readable image: its content hash, what is stored of it, and per channel the sums of pixels and squares.
 
-    `likeness` is its descriptor, by which near-identical images are found; `file` is what was found about an encoded
-    image.
+    `pixels` are those that are measured; `file` is what was found about an encoded image.
     """
 
     digest: bytes
     stored: bytes
     size: tuple[int, int]
     moments: NDArray[np.int64]
-    likeness: NDArray[np.float32]
+    pixels: NDArray[np.uint8]
     file: Plain | None = None
 
 
 def _moments(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
     flat = pixels.reshape(3, -1).astype(np.int64)  # integers: exact, whatever the order of summation
     return np.concatenate([flat.sum(axis=1), np.einsum("cp,cp->c", flat, flat)])
-
-
-def _likeness(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
-    if min(size) < SMALLEST or max(pixels.shape) > LARGEST_PIXELS:  # a large image is read again, squeezed
-        return np.zeros(DIMENSIONS, np.float32)
-    (found,) = descriptors(pixels[None])
-    return np.asarray(found)
 
 
 @dataclass(frozen=True)
@@ -77,8 +70,7 @@ def _look(row: Row, as_pixels: bool, levels: Levels | None) -> _Seen | _Unreadab
     if isinstance(row.image, np.ndarray):
         stored = row.image.tobytes()
         height, width = row.image.shape[1:]
-        moments, likeness = _moments(row.image), _likeness(row.image, (height, width))
-        return _Seen(hashlib.sha256(stored).digest(), stored, (height, width), moments, likeness)
+        return _Seen(hashlib.sha256(stored).digest(), stored, (height, width), _moments(row.image), row.image)
     try:
         encoded = read_encoded(row.image) if isinstance(row.image, Path) else row.image
         file, pixels, size = plain(encoded, levels, None if as_pixels else LARGEST_PIXELS)
@@ -87,8 +79,8 @@ def _look(row: Row, as_pixels: bool, levels: Levels | None) -> _Seen | _Unreadab
         return _Unreadable(row.name, str(unreadable), unreadable.cure)
     except OSError as error:
         return _Unreadable(row.name, error.strerror or type(error).__name__, "repair or remove them")
-    digest, likeness = hashlib.sha256(encoded).digest(), _likeness(pixels, size)
-    return _Seen(digest, stored, size, _moments(pixels), likeness, replace(file, encoded=b""))
+    digest = hashlib.sha256(encoded).digest()
+    return _Seen(digest, stored, size, _moments(pixels), pixels, replace(file, encoded=b""))
 
 
 @dataclass
@@ -101,7 +93,8 @@ class Survey:
     labels: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     groups: list[str | None] = field(default_factory=list)
-    likeness: list[NDArray[np.float32]] = field(default_factory=list)
+    thumbnails: list[NDArray[np.uint8]] = field(default_factory=list)
+    parts: list[NDArray[np.float32]] = field(default_factory=list)
     own: list[Split] = field(default_factory=list)
     declared: set[Split] = field(default_factory=set)
     digests: list[bytes] = field(default_factory=list)
@@ -127,12 +120,29 @@ class Survey:
         self.labels.append(row.label)
         self.names.append(row.name)
         self.groups.append(row.group)
-        self.likeness.append(seen.likeness)
+        self._compare_later(seen)
         self.own.append(row.split)
         self.digests.append(seen.digest)
         self.moments.append(seen.moments)
         self.ends.append(self.ends[-1] + len(seen.stored))
         self._note(seen.file)
+
+    def _compare_later(self, seen: _Seen) -> None:
+        if len(self.thumbnails) == _AT_ONCE or (self.thumbnails and self.thumbnails[0].shape != seen.pixels.shape):
+            self._describe()
+        # Of a blank image nothing can be told, like of one that was too small before it was squeezed.
+        self.thumbnails.append(seen.pixels if min(seen.size) >= SMALLEST else np.zeros_like(seen.pixels))
+
+    def _describe(self) -> None:
+        if self.thumbnails:
+            self.parts.append(descriptors(np.stack(self.thumbnails)))
+            self.thumbnails.clear()
+
+    @property
+    def likeness(self) -> NDArray[np.float32]:
+        """The descriptor of each row, by which near-identical images are found."""
+        self._describe()
+        return np.concatenate([np.empty((0, DIMENSIONS), np.float32), *self.parts])
 
     def _note(self, file: Plain | None) -> None:
         if file is None:
