@@ -19,7 +19,7 @@ from trainables.inspection.images import Pixels, Scanned
 from trainables.models.networks import build_network
 from trainables.models.pretrained import IMAGENET, load_pretrained, pretrained_normalization
 from trainables.models.protocol import head
-from trainables.training.execution import memory_format
+from trainables.training.execution import memory_format, resolve_device
 from trainables.training.inference import Inference
 
 __all__ = ["Features"]
@@ -28,13 +28,13 @@ _BATCH = 128
 
 
 class Features:
-    """A pretrained network without its head, on the CPU, in float32.
+    """A pretrained network without its head, in float32.
 
     Attributes:
         lines: what was loaded of its weights.
 
     Args:
-        config: `model` names the weights, `data.resolution` the size of images; without one they keep theirs where all
+        config: `model` names the weights, `execution.device` where they run, `data.resolution` the size of images; without one they keep theirs where all
             are alike, and are cut to squares of the size that the network is meant for otherwise.
 
     Raises:
@@ -42,14 +42,15 @@ class Features:
     """
 
     def __init__(self, config: TrialConfig) -> None:
-        execution = Execution(device="cpu", precision="fp32")
+        execution = Execution(device=config.execution.device, precision="fp32")
+        self._device = resolve_device(execution.device)
         self._model = build_network(config.model, 2).eval()
         self.lines = load_pretrained(self._model, config.model).lines
-        self._model.to(memory_format=memory_format(execution))
+        self._model.to(device=self._device, memory_format=memory_format(execution))
         self._resolution = config.data.resolution
         self._native = config.model.native_side or 224
         normalization = pretrained_normalization(config.model) or IMAGENET
-        self._inference = Inference(normalization, self._resolution, execution, torch.device("cpu"))
+        self._inference = Inference(normalization, self._resolution, execution, self._device)
 
     def __call__(
         self,
@@ -74,11 +75,10 @@ class Features:
             with torch.inference_mode():
                 for count, batch in enumerate(self._batches(images, numbers), start=1):
                     seen.clear()
-                    logits = self._model(
-                        self._inference.inputs(torch.from_numpy(batch[:, ::-1].copy() if swapped else batch))
-                    )
-                    found.append(seen[0] if seen else logits)
-                    if count * _BATCH % 10_000 < _BATCH:
+                    pixels = torch.from_numpy(batch[:, ::-1].copy() if swapped else batch).to(self._device)
+                    logits = self._model(self._inference.inputs(pixels))
+                    found.append((seen[0] if seen else logits).cpu())
+                    if count * _BATCH % 10_000 < _BATCH and len(numbers) > count * _BATCH:
                         tell(f"features of {count * _BATCH:,} of {len(numbers):,} images")
         finally:
             hook.remove()
