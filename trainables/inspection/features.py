@@ -34,8 +34,9 @@ class Features:
         lines: what was loaded of its weights.
 
     Args:
-        config: `model` names the weights, `execution.device` where they run, `data.resolution` the size of images; without one they keep theirs where all
-            are alike, and are cut to squares of the size that the network is meant for otherwise.
+        config: `model` names the weights, `execution.device` where they run. Images come in `data.resolution`; without
+            one they keep their size where all are alike, and are cut to squares of the size that the network is meant
+            for otherwise.
 
     Raises:
         ConfigError: if the weights cannot be had or do not fit.
@@ -46,7 +47,7 @@ class Features:
         self._device = resolve_device(execution.device)
         self._model = build_network(config.model, 2).eval()
         self.lines = load_pretrained(self._model, config.model).lines
-        self._model.to(device=self._device, memory_format=memory_format(execution))
+        self._model.to(device=self._device, memory_format=memory_format(execution))  # type: ignore[call-overload]
         self._resolution = config.data.resolution
         self._native = config.model.native_side or 224
         normalization = pretrained_normalization(config.model) or IMAGENET
