@@ -60,7 +60,7 @@ def test_every_module_of_the_wheel_can_be_imported(environment: Path) -> None:
 def test_the_console_command_lists_its_verbs_and_runs_them(environment: Path) -> None:
     command = environment / "env/bin/resnet-search"
     listed = run(command, "--help", cwd=environment)
-    for verb in "inspect run status check report export track ui train evaluate compare".split():
+    for verb in ("run", "status", "check", "report", "export", "track", "ui", "train", "evaluate", "compare"):
         assert f"  {verb} " in listed
     assert "resnet-search status [OPTIONS]" in run(command, "status", "--help", cwd=environment)
     misspelt = subprocess.run([command, "statsu"], cwd=environment, capture_output=True, text=True, check=False)
