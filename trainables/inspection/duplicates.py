@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,8 @@ from trainables.inspection.images import Scanned
 __all__ = ["Twins", "duplicates", "superfluous", "twins"]
 
 _MANY = 0.01  # share of a split from which copies are a problem, and copies inside one a warning
+
+_REVERSED = SPLITS[::-1]
 
 
 @dataclass(frozen=True)
@@ -80,22 +81,16 @@ def _across(images: Scanned, found: Twins) -> Finding:
     across = images.splits[found.first] != images.splits[found.second]
     for later, split in enumerate(there[1:], start=1):
         rows = images.of(split)
-        before = np.isin(images.splits, there[:later])
-        leaked: dict[int, bool] = {}  # and whether it is byte for byte
-        for mine, other in ((found.first, found.second), (found.second, found.first)):
-            here = across & (images.splits[mine] == split) & before[other]
-            for number, exact in zip(mine[here].tolist(), found.exact[here].tolist(), strict=True):
-                leaked[number] = leaked.get(number, False) or exact
-        details[split] = {
-            "images": len(rows),
-            "in_an_earlier_split": len(leaked),
-            "byte_for_byte": sum(leaked.values()),
-        }
+        before = np.flatnonzero(np.isin(images.splits, there[:later]))
+        leaked = rows[np.isin(found.group[rows], found.group[before])]
+        known = {images.digests[number] for number in before.tolist()}
+        exact = sum(images.digests[number] in known for number in leaked.tolist())
+        details[split] = {"images": len(rows), "in_an_earlier_split": len(leaked), "byte_for_byte": exact}
         worst = max(worst, len(leaked) / len(rows))
-        if leaked:
+        if len(leaked):
             told.append(
                 f"{len(leaked):,} of {len(rows):,} {split} images ({percent(len(leaked) / len(rows))}) are in "
-                f"{' or '.join(there[:later])} too, {sum(leaked.values()):,} of them byte for byte"
+                f"{' or '.join(there[:later])} too, {exact:,} of them byte for byte"
             )
     if not told:
         return Finding(Check(name, "ok", f"no image of {' and '.join(there[1:])} is in another split"), (), details)
@@ -138,6 +133,8 @@ def _conflicts(images: Scanned, found: Twins) -> Finding:
         f"{affected:,} images ({percent(affected / len(images))}) have the same picture under another label, in "
         f"{int(other.sum()):,} pairs, {exact:,} of them byte for byte"
     )
+    if mirrored := int(found.mirrored[other].sum()):
+        said += f" and {mirrored:,} mirrored (which is right where left and right are different classes)"
     step = "look at them on the page and correct the labels, or leave them out (--fix FILE, then data.exclude=FILE)"
     check = Check(name, "problem" if affected >= _MANY * len(images) else "warning", said, step)
     return Finding(check, _examples(images, found, other), {"pairs": _listed(images, found, other)})
@@ -179,21 +176,20 @@ def superfluous(images: Scanned, found: Twins) -> tuple[list[int], list[int]]:
     """Which images to leave out so that no picture is there twice: copies, and those whose labels contradict.
 
     Of copies the one stays that is furthest from training (test, then val, then train), and there the first. Of a
-    group with several labels none stays: which one is right nobody can tell.
+    group with several labels none stays: which one is right nobody can tell. Mirror images of different labels are no
+    copies: they may be a left and a right hand.
     """
+    alike = ~(found.mirrored & (images.labels[found.first] != images.labels[found.second]))
+    pairs = list(zip(found.first[alike].tolist(), found.second[alike].tolist(), strict=True))
     members: dict[int, list[int]] = {}
-    for number, group in enumerate(found.group.tolist()):
+    for number, group in enumerate(groups(len(images), pairs).tolist()):
         members.setdefault(group, []).append(number)
     copies: list[int] = []
     contradictory: list[int] = []
-    for group in members.values():
-        if len(group) > 1 and len(set(images.labels[group].tolist())) > 1:
-            contradictory += group
-        elif len(group) > 1:
-            copies += sorted(set(group) - {_stays(images.splits[group].tolist(), group)})
+    for numbers in members.values():
+        if len(set(images.labels[numbers].tolist())) > 1:
+            contradictory += numbers
+        else:
+            stays = min(numbers, key=lambda number: (_REVERSED.index(images.splits[number]), number))
+            copies += [number for number in numbers if number != stays]
     return copies, contradictory
-
-
-def _stays(splits: Sequence[str], group: Sequence[int]) -> int:
-    rank = {split: place for place, split in enumerate(reversed(SPLITS))}
-    return min(zip(splits, group, strict=True), key=lambda one: (rank[one[0]], one[1]))[1]  # type: ignore[index]

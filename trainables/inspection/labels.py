@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -101,15 +100,15 @@ def out_of_fold(
 
     Of the `strengths` (inverse regularization, C) the one with the lowest loss is taken.
     """
-    folds = list(StratifiedGroupKFold(FEWEST, shuffle=True, random_state=seed).split(features, labels, groups))
     best: Probabilities | None = None
-    for strength in strengths:
-        classifier = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the loss decides
+    with warnings.catch_warnings():  # of fits that have not converged, which the loss judges, and of rare classes
+        warnings.simplefilter("ignore")
+        folds = list(StratifiedGroupKFold(FEWEST, shuffle=True, random_state=seed).split(features, labels, groups))
+        for strength in strengths:
+            classifier = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=300))
             found = cross_val_predict(classifier, features, labels, cv=folds, method="predict_proba")
-        if best is None or log_loss(labels, found) < log_loss(labels, best):
-            best = found
+            if best is None or log_loss(labels, found) < log_loss(labels, best):
+                best = found
     if best is None:
         raise ValueError("strengths must not be empty")
     return best

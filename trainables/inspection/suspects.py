@@ -22,6 +22,14 @@ _SIDE = 8  # pixels, of the small images by which labels are judged where there 
 _FEWEST_IMAGES = 100
 # From this estimated share on, and where chance does not explain half of it, labels are told to be wrong.
 _WARN, _PROBLEM = 0.01, 0.05
+_OTHER_WEIGHTS = (
+    "judge them by weights that know such images: --weights FILE, or "
+    "--weights torchvision:DEFAULT --set model.kind=torchvision_resnet"
+)
+_CORRECT = (
+    "look at them on the page, the likeliest first, and correct them; or leave them out: "
+    "--fix FILE --with-suspects, then data.exclude=FILE"
+)
 
 
 def pixel_features(pixels: Pixels) -> NDArray[np.float64]:
@@ -46,7 +54,8 @@ def wrong_labels(
     """
     if find_spec("cleanlab") is None:
         return Finding(Check(_NAME, "unknown", "cleanlab is not installed, which finds them", INSTALL)), []
-    counts = np.bincount(images.labels, minlength=len(images.class_names))
+    _, first = np.unique(groups, return_index=True)
+    counts = np.bincount(images.labels[first], minlength=len(images.class_names))
     rows = np.flatnonzero(counts[images.labels] >= FEWEST)
     if len(rows) < _FEWEST_IMAGES or len(np.unique(images.labels[rows])) < 2:
         said = f"at least {_FEWEST_IMAGES} images in two classes of {FEWEST} or more are needed, there are {len(rows)}"
@@ -56,11 +65,7 @@ def wrong_labels(
     judged = f"a classifier of {by} is right on {percent(verdict.accuracy)} of the images that it has not seen"
     if verdict.accuracy < WEAKEST:
         said = f"{judged}: below {percent(WEAKEST)} it cannot tell a wrong label from a hard image"
-        step = (
-            "judge them by weights that know such images: --weights FILE, or "
-            "--weights torchvision:DEFAULT --set model.kind=torchvision_resnet"
-        )
-        return Finding(Check(_NAME, "unknown", said, step), (), details), []
+        return Finding(Check(_NAME, "unknown", said, _OTHER_WEIGHTS), (), details), []
     share, low, high = verdict.wrong
     warn = share >= _WARN and low >= _WARN / 2
     found = rows[verdict.suspects if warn else verdict.suspects[: round(share * len(rows))]]
@@ -73,14 +78,7 @@ def wrong_labels(
     if warn:
         likely = min(1.0, share * len(rows) * verdict.recall / max(len(found), 1))
         said = f"{len(found):,} of {len(rows):,} labels are suspect, of which about {percent(likely)} are wrong; {said}"
-        status, step = (
-            ("problem" if low >= _PROBLEM else "warning"),
-            (
-                "look at them on the page, the likeliest first, and correct them; or leave them out: "
-                "--fix FILE --with-suspects, then data.exclude=FILE"
-            ),
-        )
-        check = Check(_NAME, status, said, step)  # type: ignore[arg-type]
+        check = Check(_NAME, "problem" if low >= _PROBLEM else "warning", said, _CORRECT)
     else:
         check = Check(_NAME, "ok", said)
     suspects = [int(number) for number in found]

@@ -13,7 +13,7 @@ from trainables.data.sources import open_source
 from trainables.inspection import suspects as labels_check
 from trainables.inspection.channels import channels
 from trainables.inspection.domain import compare, same_classes
-from trainables.inspection.duplicates import superfluous, twins
+from trainables.inspection.duplicates import Twins, duplicates, superfluous, twins
 from trainables.inspection.images import SIDE, Scanned, scanned
 from trainables.inspection.labels import inject, judge
 from trainables.inspection.suspects import wrong_labels
@@ -71,6 +71,16 @@ def test_the_copy_furthest_from_training_stays_and_none_of_a_contradictory_group
     copies, contradictory = superfluous(images, twins(images))
     assert copies == [0, 1, 4]
     assert contradictory == [5, 6]
+
+
+def test_mirror_images_of_different_labels_are_told_and_not_left_out() -> None:
+    images = made([0, 1, 0, 0], ["train", "train", "val", "train"], [b"1", b"2", b"3", b"4"])
+    pairs = np.array([[0, 1], [0, 2]])
+    found = Twins(pairs[:, 0], pairs[:, 1], np.zeros(2, bool), np.ones(2, bool), np.ones(2), np.array([0, 0, 0, 3]))
+    across, _, conflicts = duplicates(images, found)
+    assert across.check.evidence == "1 of 1 val images (100.0 %) are in train too, 0 of them byte for byte"
+    assert "1 mirrored" in conflicts.check.evidence
+    assert superfluous(images, found) == ([0], [])
 
 
 def test_as_many_images_of_each_class_are_compared() -> None:
