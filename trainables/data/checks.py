@@ -70,9 +70,8 @@ def refuse_copies(found: Survey, twins: Twins, contents: Contents, data: Data) -
 
 def check_data(found: Survey, twins: Twins, contents: Contents, splits: _Rows, data: Data) -> tuple[Check, ...]:
     """All checks of the data as they are split."""
-    own = [split for split in ("val", "test") if split in found.declared]
     return (
-        *_leaks(found, twins, splits, own, data), *_shared_groups(found, splits, data),
+        *_leaks(found, twins, splits, data), *_shared_groups(found, splits, data),
         _conflict(found, twins, contents, data), _balance(found, contents, splits),
         _validation(found, contents, splits, data), _untold(found),
     )  # fmt: skip
@@ -97,25 +96,23 @@ def _examples(found: Survey, pairs: NDArray[np.int64], classes: Sequence[str] = 
     return printable(", ".join(shown))
 
 
-def _leaks(found: Survey, twins: Twins, splits: _Rows, own: Sequence[str], data: Data) -> Iterator[Check]:
-    known: tuple[tuple[Split, Split], ...] = (("val", "train"), ("test", "train"), ("test", "val"))
+def _leaks(found: Survey, twins: Twins, splits: _Rows, data: Data) -> Iterator[Check]:
     clean = True
-    for split, other in known:
-        shared = _shared(splits[split], splits[other], twins)
-        if not len(shared):
+    for split in ("val", "test"):
+        others = [other for other in splits if other != split and len(_shared(splits[split], splits[other], twins))]
+        if not others:
             continue
-        clean = False
-        share = len(shared) / len(splits[split])
-        where = {"train": "training images", "val": "validation images"}[other]
+        clean, rows = False, np.concatenate([splits[other] for other in others])
+        shared, total = len(_shared(splits[split], rows, twins)), len(splits[split])
         evidence = (
-            f"{len(shared):,} of {len(splits[split]):,} {split} images ({100 * share:.2g} %) are (nearly) identical to "
-            f"{where}: {_examples(found, _across(twins, splits[split], splits[other]))}"
+            f"{shared:,} of {total:,} {split} images ({100 * shared / total:.2g} %) are (nearly) identical to images "
+            f"of {' and '.join(others)}: {_examples(found, _across(twins, splits[split], rows))}"
         )
-        if split in own or other in own:
+        if found.declared:
             step = f"list them with `python -m trainables.inspect {data.source} --fix DIR`, and set data.exclude to it"
         else:
             step = "group images that belong together with data.group_by, or add images: they could not be kept apart"
-        yield Check("leak", "problem" if share >= _SERIOUS_LEAK else "warning", evidence, step)
+        yield Check("leak", "problem" if shared >= _SERIOUS_LEAK * total else "warning", evidence, step)
     if clean:
         yield Check("leak", "ok", "no image of one split is found in another one")
 

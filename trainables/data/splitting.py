@@ -50,7 +50,8 @@ def split_rows(
     `data.folds`, one fold of all that is not test becomes the validation split, and the others train.
 
     The rows of a group (`groups` names that of each row) are not divided: they go to the first split that is nearer to
-    its share of each class with them than without. Without groups, folds keep identical images of a class together.
+    its share of each class with them than without. Those of which the source has a part in another split stay in train,
+    if enough are left. Without groups, folds keep identical images of a class together.
 
     Raises:
         ConfigError: naming the classes with too few images, or too few groups.
@@ -59,10 +60,14 @@ def split_rows(
     ranked = sorted(range(len(labels)), key=lambda row: (ranks[row], row))
     wanted: list[tuple[Split, float]] = [("test", data.test_fraction), ("val", data.val_fraction)]
     wanted = [(split, fraction) for split, fraction in wanted if split not in declared]
-    free = [row for row in ranked if own[row] == "train"]
-    _check_enough(Counter(labels[row] for row in free), {own[row] for row in ranked}, declared, class_names, data)
+    train = [row for row in ranked if own[row] == "train"]
+    _check_enough(Counter(labels[row] for row in train), {own[row] for row in ranked}, declared, class_names, data)
 
-    units = _units(free, groups or range(len(labels)))
+    named = groups or range(len(labels))
+    elsewhere = {named[row] for row in ranked if own[row] != "train"}
+    free = [row for row in train if named[row] not in elsewhere]
+    enough = Counter(labels[unit[0]] for unit in _units(free, named))
+    units = _units(free if all(enough[c] > len(wanted) for c in range(len(class_names))) else train, named)
     home = _shared_out([Counter(labels[row] for row in unit) for unit in units], wanted, len(class_names))
     splits = list(own)
     for unit, split in zip(units, home, strict=True):
