@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
@@ -14,9 +13,10 @@ from search.study.trial_tree import comparability_rule
 from search.study.words import SET_WORDS
 from spaces.grammar import KINDS
 from spaces.words import as_written_here
-from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_yaml, unflatten
+from trainables.config import ConfigError, Problem, TrialConfig, merge, unflatten
 from trainables.config.hints import suggestion
 from trainables.config.keys import paths_of, types_at
+from trainables.config.typed import typed_value
 
 __all__ = ["Overrides", "override", "shortened_grace"]
 
@@ -48,7 +48,6 @@ PATHS = {
 }  # fmt: skip
 OPTIONS = {"--price" if name == "prices" else f"--{name.replace('_', '-')}": path for name, path in PATHS.items()}
 PATHS_OF_SET = [*paths_of(TrialConfig), *(p for p in paths_of(StudySpec) if p.split(".")[0] in SECTIONS)]
-QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\"""")
 HALVING = (ASHASettings().kind, ASHAPromoteSettings().kind, HyperbandSettings().kind)
 INSTEAD = {path.removeprefix("trial."): option for option, path in OPTIONS.items()} | {"epochs": "--epochs"}
 
@@ -206,7 +205,7 @@ def _parsed(sets: Iterable[str], problems: list[Problem]) -> Iterable[tuple[str,
             problems.append(Problem("--set", text, "must be PATH=VALUE, for example data.train_samples=5000"))
             continue
         try:
-            value = _typed(written, types, name)
+            value = typed_value(written, types, name)
         except ConfigError as error:
             problems += error.problems
             continue
@@ -221,32 +220,6 @@ def _parsed(sets: Iterable[str], problems: list[Problem]) -> Iterable[tuple[str,
         else:
             seen[path] = value
     return seen.items()
-
-
-def _typed(written: str, types: frozenset[Any], name: str) -> Any:
-    """The value typed for a key of these types: text is taken whole, but for quotes around it; all else is YAML, whose
-    1e3 is an integer where one is due.
-
-    Raises:
-        ConfigError: if it is not plain YAML, or YAML would drop a part of it as a comment.
-    """
-    bare = written.strip()
-    quoted = len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\""
-    if str in types or (types and all(isinstance(kind, str) for kind in types)):
-        if "none" in types and bare.lower() in ("no", "off", "false"):
-            return "none"
-        return bare[1:-1] if quoted else written if str in types else bare
-    if re.search(r"(^|\s)#", QUOTED.sub("", written)):
-        rule = "must hold no comment, which YAML begins at a # after a space: leave it out, or put the text in quotes"
-        raise ConfigError.single(name, written, rule)
-    try:
-        value = parse_yaml(written, name)
-    except ConfigError:
-        if types:
-            raise
-        return written  # of a key that there is not, which is said
-    is_whole = isinstance(value, float) and value.is_integer() and int in types and float not in types
-    return int(value) if is_whole else value  # 1e3
 
 
 def _named(problem: Problem, names: Mapping[str, str]) -> Problem:
