@@ -8,6 +8,7 @@ range of 16-bit images are the business of `trainables.data.plain`, before an im
 from __future__ import annotations
 
 import io
+import math
 import stat
 import struct
 import warnings
@@ -23,8 +24,8 @@ from PIL import Image, UnidentifiedImageError
 from trainables.data.names import CONVERT, format_of
 
 __all__ = [
-    "FORMATS", "Pixels", "UnreadableImage", "decode", "decode_square", "measured", "opened", "quiet", "read_encoded",
-    "thumbnail", "upright",
+    "FORMATS", "Pixels", "UnreadableImage", "Window", "decode", "decode_crop", "decode_square", "measured", "opened",
+    "quiet", "read_encoded", "thumbnail", "upright",
 ]  # fmt: skip
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
@@ -32,6 +33,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 LARGEST_FILE = 512 * 2**20  # bytes; the largest image that Pillow takes has 256 MiB of pixels
 
 Pixels = NDArray[np.uint8]
+Window = tuple[float, float, float, float]
 
 # A progressive JPEG repeats a whole image in a few bytes a scan; encoders write about ten scans.
 MOST_SCANS = 500
@@ -174,7 +176,8 @@ def measured(image: Image.Image, squeezed: int | None = None) -> tuple[Pixels, t
 def _turned(image: Image.Image, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
     """The upright RGB image and its (height, width) before any reduction.
 
-    With `at_least`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep that many pixels.
+    With `at_least`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep that many pixels:
+    faster, and blurred a little.
     """
     width, height = image.size
     if at_least is not None:
@@ -205,20 +208,50 @@ def decode(encoded: bytes) -> Pixels:
         return measured(image)[0]
 
 
-def decode_square(encoded: bytes, side: int) -> Pixels:
+def decode_square(encoded: bytes, side: int, reduced: bool = False) -> Pixels:
     """The pixels, uint8 [3, side, side]: the shorter side becomes `side` (bilinear, antialiased), then a center crop.
+
+    Bit by bit what torchvision's `Resize(side)` and `CenterCrop(side)` make of the upright RGB image, where one side is
+    at most `WIDEST` times the other.
+
+    Args:
+        encoded: the file.
+        side: pixels.
+        reduced: let a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, no smaller than twice `side`: faster, not exact.
 
     Raises:
         UnreadableImage: as `decode`.
     """
     with opened(encoded) as file:
-        image = _without_ends(_turned(file, 2 * side)[0])
+        image = _without_ends(_turned(file, 2 * side if reduced else None)[0])
     width, height = image.size
-    scale = side / min(width, height)
-    width, height = max(side, round(width * scale)), max(side, round(height * scale))
+    short = min(width, height)
+    width, height = width * side // short, height * side // short
     image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - side) // 2, (height - side) // 2
+    left, top = round((width - side) / 2), round((height - side) / 2)
     return _pixels(image.crop((left, top, left + side, top + side)))
+
+
+def decode_crop(encoded: bytes, side: int, window: Window, reduced: bool = False) -> Pixels:
+    """A window of the image resized to uint8 [3, side, side]: torchvision's `resized_crop` of the upright RGB image.
+
+    Args:
+        encoded: the file.
+        side: pixels.
+        window: its width and height in shorter sides of the image, and where it lies among the places where it fits: 0
+            is left or top, 1 right or bottom.
+        reduced: let a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, the window being no smaller than twice `side`.
+
+    Raises:
+        UnreadableImage: as `decode`.
+    """
+    across, along, right, down = window
+    with opened(encoded) as file:
+        image = _without_ends(_turned(file, math.ceil(2 * side / min(across, along)) if reduced else None)[0])
+    width, height = (max(1, round(share * min(image.size))) for share in (across, along))
+    left, top = round(right * (image.width - width)), round(down * (image.height - height))
+    image = image.crop((left, top, left + width, top + height))
+    return _pixels(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def thumbnail(encoded: bytes, side: int) -> tuple[Pixels, tuple[int, int]]:

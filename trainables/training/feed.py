@@ -38,11 +38,22 @@ class Feed:
     def __len__(self) -> int:
         return len(self._images)
 
+    @property
+    def has_originals(self) -> bool:
+        """Whether there are files to take `crops` of."""
+        return self._images.has_originals
+
+    def crops(self, indices: Tensor, windows: Tensor) -> Tensor:
+        """As `pixels`, but these `windows` of the files, float [4, b] on the CPU; see `Images.crops`."""
+        return self._sent(self._images.crops(indices.cpu(), windows))
+
     def pixels(self, indices: Tensor) -> Tensor:
         """uint8 [b, 3, h, w] on the device, for int64 indices [b] on the CPU or the device."""
         if self._resident is not None:
             return self._resident[indices]
-        batch = self._images.batch(indices.cpu())
+        return self._sent(self._images.batch(indices.cpu()))
+
+    def _sent(self, batch: Tensor) -> Tensor:
         if self._device.type == "cuda":
             return batch.pin_memory().to(self._device, non_blocking=True)
         return batch

@@ -164,7 +164,10 @@ class Run(Trainable):
         if not self._model.training:  # as it is after an evaluation
             train_mode(self._forward)
         indices = self._order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
-        batch = self._augmentation(self._train.pixels(indices), self._train.labels[indices], partial.generator)
+        labels, generator = self._train.labels[indices], partial.generator
+        windows = self._augmentation.windows(len(indices), generator) if self._train.has_originals else None
+        pixels = self._train.pixels(indices) if windows is None else self._train.crops(indices, windows)
+        batch = self._augmentation(pixels, labels, generator, cropped=windows is not None)
         return replace(batch, images=self._inference.shaped(batch.images))
 
     def train_on(self, batch: Batch) -> None:
