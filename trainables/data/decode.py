@@ -15,17 +15,18 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainables.data.names import CONVERT, format_of
 
 __all__ = [
-    "FORMATS", "Pixels", "UnreadableImage", "Window", "decode", "decode_crop", "decode_square", "measured", "opened",
-    "quiet", "read_encoded", "thumbnail", "upright",
+    "FORMATS", "Pixels", "Size", "Square", "UnreadableImage", "Window", "decode", "decode_as", "decode_crop",
+    "decode_square", "measured", "opened", "quiet", "read_encoded", "thumbnail", "upright",
 ]  # fmt: skip
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
@@ -67,6 +68,18 @@ class UnreadableImage(Exception):  # noqa: N818 (reported to the user by this na
     def __init__(self, reason: str, cure: str = "repair or remove them") -> None:
         super().__init__(reason)
         self.cure = cure
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """Images cut to squares of `side` pixels; see `decode_square`, and with a `window` `decode_crop`."""
+
+    side: int
+    reduced: bool = False
+    window: Window | None = None
+
+
+Size = tuple[int, int] | Square  # (height, width): images that are all of this size, as they are
 
 
 @contextmanager
@@ -206,6 +219,28 @@ def decode(encoded: bytes) -> Pixels:
     """
     with opened(encoded) as image:
         return measured(image)[0]
+
+
+def decode_as(encoded: bytes, size: Size) -> Pixels:
+    """The pixels, uint8 [3, h, w], as a network of images of this size takes them: in training and ever after.
+
+    An image that is not of the (height, width) that all images had in training is scaled until it covers that, and cut
+    to its center.
+
+    Raises:
+        UnreadableImage: as `decode`.
+    """
+    if isinstance(size, Square):
+        if size.window is not None:
+            return decode_crop(encoded, size.side, size.window, size.reduced)
+        return decode_square(encoded, size.side, size.reduced)
+    pixels = decode(encoded)
+    if pixels.shape[1:] == size:
+        return pixels
+    if size[0] == size[1]:
+        return decode_square(encoded, size[0])
+    covered = ImageOps.fit(Image.fromarray(pixels.transpose(1, 2, 0)), size[::-1], Image.Resampling.BILINEAR)
+    return _pixels(covered)
 
 
 def decode_square(encoded: bytes, side: int, reduced: bool = False) -> Pixels:

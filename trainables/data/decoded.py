@@ -9,16 +9,15 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
 from trainables.cpu import available_cpus
 from trainables.data.arrow import EncodedRows, read_labels, read_pixels, write_pixels
-from trainables.data.decode import Pixels, Window, decode, decode_crop, decode_square, quiet
+from trainables.data.decode import Pixels, Size, Square, decode_as, quiet
 
-__all__ = ["LARGEST_BYTES", "Size", "Square", "decode_rows", "materialize"]
+__all__ = ["LARGEST_BYTES", "decode_rows", "materialize"]
 
 log = logging.getLogger(__name__)
 
@@ -29,29 +28,13 @@ _ROWS_AT_ONCE = 256
 _DECODING = 2  # raise it when the same file is decoded to other pixels
 
 
-@dataclass(frozen=True, slots=True)
-class Square:
-    """Images cut to squares of `side` pixels; see `decode_square`, and with a `window` `decode_crop`."""
-
-    side: int
-    reduced: bool = False
-    window: Window | None = None
-
-
-Size = tuple[int, int] | Square  # (height, width): images that are all of this size, as they are
-
-
 def decode_rows(
     pool: ThreadPoolExecutor, encoded: EncodedRows, rows: Sequence[int], sizes: Sequence[Size]
 ) -> Iterator[Pixels]:
     """The images at `rows`, uint8 [3, h, w] each, in `sizes`, one for each of them."""
 
     def decoded(row: int, size: Size) -> Pixels:
-        if not isinstance(size, Square):
-            return decode(encoded[row])
-        if size.window is not None:
-            return decode_crop(encoded[row], size.side, size.window, size.reduced)
-        return decode_square(encoded[row], size.side, size.reduced)
+        return decode_as(encoded[row], size)
 
     with quiet():
         for start in range(0, len(rows), _ROWS_AT_ONCE):  # a few at a time: all of them may not fit into memory

@@ -14,7 +14,8 @@ from torch import Tensor
 from trainables.config import ConfigError, Data
 from trainables.cpu import available_cpus
 from trainables.data.arrow import EncodedRows, read_labels, read_pixels
-from trainables.data.decoded import Size, Square, decode_rows, materialize
+from trainables.data.decode import Size, Square
+from trainables.data.decoded import decode_rows, materialize
 from trainables.data.store import PreparedData, default_cache, prepare
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "load_splits",
     "open_images",
     "prepare",
+    "size_of",
 ]
 
 DEFAULT_RESOLUTION = 224
@@ -121,9 +123,14 @@ def open_images(store: PreparedData, path: Path, data: Data, cap: int | None = N
     if pixels is not None:
         _, _, height, width = pixels.shape
         return Images(labels, torch.from_numpy(pixels)[: len(labels)], (height, width))
-    if data.resolution is None and store.image_size is not None:
-        return Images(labels, path, store.image_size)
-    return Images(labels, path, Square(data.resolution or DEFAULT_RESOLUTION, data.decoding == "reduced"))
+    return Images(labels, path, size_of(store, data))
+
+
+def size_of(store: PreparedData, data: Data) -> Size:
+    """What the images of a store are cut to; those that are stored as pixels keep their size."""
+    if store.image_size is not None and (data.resolution is None or not store.encoded):
+        return store.image_size
+    return Square(data.resolution or DEFAULT_RESOLUTION, data.decoding == "reduced")
 
 
 def load_splits(data: Data, cache: Path, store: PreparedData | None = None) -> Splits:

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from trainables.augment.batch import Augmentation, Batch
 from trainables.data.images import Images
 
 __all__ = ["Feed"]
@@ -38,14 +39,11 @@ class Feed:
     def __len__(self) -> int:
         return len(self._images)
 
-    @property
-    def has_originals(self) -> bool:
-        """Whether there are files to take `crops` of."""
-        return self._images.has_originals
-
-    def crops(self, indices: Tensor, windows: Tensor) -> Tensor:
-        """As `pixels`, but these `windows` of the files, float [4, b] on the CPU; see `Images.crops`."""
-        return self._sent(self._images.crops(indices.cpu(), windows))
+    def augmented(self, indices: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
+        """A batch to train on, for indices as `pixels` takes them; crops come from the image files where there are."""
+        windows = augmentation.windows(len(indices), generator) if self._images.has_originals else None
+        pixels = self.pixels(indices) if windows is None else self._sent(self._images.crops(indices.cpu(), windows))
+        return augmentation(pixels, self.labels[indices], generator, cropped=windows is not None)
 
     def pixels(self, indices: Tensor) -> Tensor:
         """uint8 [b, 3, h, w] on the device, for int64 indices [b] on the CPU or the device."""

@@ -71,6 +71,7 @@ class Run(Trainable):
         self._device = resolve_device(config.execution.device)
         store = splits.store
         self._class_names, self._fingerprint = list(store.class_names), store.fingerprint
+        self._image_size = list(splits.train.size)
         self._normalization = normalization_for(config, store.mean, store.std)
         self._augmentation = Augmentation(
             config.augment, self._normalization.mean, self._normalization.std, store.num_classes
@@ -164,10 +165,7 @@ class Run(Trainable):
         if not self._model.training:  # as it is after an evaluation
             train_mode(self._forward)
         indices = self._order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
-        labels, generator = self._train.labels[indices], partial.generator
-        windows = self._augmentation.windows(len(indices), generator) if self._train.has_originals else None
-        pixels = self._train.pixels(indices) if windows is None else self._train.crops(indices, windows)
-        batch = self._augmentation(pixels, labels, generator, cropped=windows is not None)
+        batch = self._train.augmented(indices, self._augmentation, partial.generator)
         return replace(batch, images=self._inference.shaped(batch.images))
 
     def train_on(self, batch: Batch) -> None:
@@ -273,6 +271,7 @@ class Run(Trainable):
             "optimizer": self._optimizer.state_dict(),
             "normalization": self._normalization.model_dump(mode="json"),
             "class_names": self._class_names,
+            "image_size": self._image_size,
             "fingerprint": self._fingerprint,
         }
 

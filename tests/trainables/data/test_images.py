@@ -182,7 +182,8 @@ def test_processes_that_need_decoded_images_at_once_decode_them_once(snaps: str,
     store = prepare(Data(source=snaps), tmp_path)
     (store.directory / "tmp-train-96x96-v2-dead").write_bytes(b"of a process that died")
     code = (
-        "import sys, zlib\nfrom pathlib import Path\nfrom trainables.data.decoded import Square, materialize\n"
+        "import sys, zlib\nfrom pathlib import Path\nfrom trainables.data.decode import Square\n"
+        "from trainables.data.decoded import materialize\n"
         "print(zlib.crc32(materialize(Path(sys.argv[1]), 184, Square(96))), flush=True)"
     )
     processes = [python(code, store.directory / "train.arrow") for _ in range(3)]
