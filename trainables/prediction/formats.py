@@ -226,7 +226,7 @@ def _require(*packages: str) -> None:
         raise ConfigError.single("--format", "onnx", rule)
 
 
-FORMATS: dict[FormatName, Format] = {
+FORMATS: dict[str, Format] = {
     "weights": Format(
         "model.safetensors", "torch, torchvision, safetensors and Pillow", _write_weights, _read_weights
     ),

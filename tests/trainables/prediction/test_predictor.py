@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.conftest import Typed
 from tests.trainables.image_files import encode, picture
-from tests.trainables.prediction.conftest import Example
+from tests.trained_example import Example
 from trainables.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from trainables.config import ConfigError
 from trainables.predict import predict

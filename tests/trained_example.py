@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from torch import Tensor
 
 from tests.trainables.image_files import write_folder
@@ -28,10 +27,8 @@ class Example:
     logits: Tensor
 
 
-@pytest.fixture(scope="session")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
-    """A ResNet-8 on photographs of two sizes at 24 pixels."""
-    folder = tmp_path_factory.mktemp("prediction")
+def train_example(folder: Path) -> Example:
+    """A ResNet-8 on photographs of two sizes at 24 pixels, trained in `folder`."""
     photos = write_folder(folder / "photos", {"train/ant": 40, "train/bee": 40, "val/ant": 8, "val/bee": 8}, 90, 70)
     write_folder(photos, {"train/wasp": 20, "val/wasp": 4}, 60, 100, "jpg")
     config = parse_config(
