@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -54,10 +55,12 @@ def export_mlflow_model(trained: TrainedNetwork, folder: Path, numbers: Sequence
     with tempfile.TemporaryDirectory() as scratch:
         inner = Path(scratch, "model")
         export_model(trained, "pt2", inner, numbers)
-        mlflow.pyfunc.save_model(
-            folder, python_model=str(Path(__file__).with_name("served_model.py")), artifacts={"model": str(inner)},
-            signature=signature, pip_requirements=[f"{name}=={version(name)}" for name in packages],
-        )  # fmt: skip
+        with warnings.catch_warnings():  # about an example of the input, which the signature does without
+            warnings.simplefilter("ignore", UserWarning)
+            mlflow.pyfunc.save_model(
+                folder, python_model=str(Path(__file__).with_name("served_model.py")), artifacts={"model": str(inner)},
+                signature=signature, pip_requirements=[f"{name}=={version(name)}" for name in packages],
+            )  # fmt: skip
     write_text(folder / "to_json.py", TO_JSON)
     write_text(folder / "README.md", model_card(trained, USAGE, numbers))
     return [folder / "MLmodel", folder / "to_json.py", folder / "README.md"]
