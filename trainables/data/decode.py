@@ -8,24 +8,26 @@ range of 16-bit images are the business of `trainables.data.plain`, before an im
 from __future__ import annotations
 
 import io
+import math
 import stat
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from trainables.data.names import CONVERT, format_of
 
 __all__ = [
-    "FORMATS", "Pixels", "UnreadableImage", "decode", "decode_square", "measured", "opened", "quiet", "read_encoded",
-    "thumbnail", "upright",
+    "FORMATS", "Pixels", "Size", "Square", "UnreadableImage", "Window", "decode", "decode_as", "decode_crop",
+    "decode_square", "measured", "opened", "quiet", "read_encoded", "thumbnail", "upright",
 ]  # fmt: skip
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
@@ -35,6 +37,7 @@ MOST_PIXELS = 2 * 89_478_485  # from there on Pillow refuses an image, too
 MOST_OF_A_JPEG = 2 * MOST_PIXELS  # which is decoded at half its width and height; phones have 200 million
 
 Pixels = NDArray[np.uint8]
+Window = tuple[float, float, float, float]
 
 # A progressive JPEG repeats a whole image in a few bytes a scan; encoders write about ten scans.
 MOST_SCANS = 500
@@ -68,6 +71,18 @@ class UnreadableImage(Exception):  # noqa: N818 (reported to the user by this na
     def __init__(self, reason: str, cure: str = "repair or remove them") -> None:
         super().__init__(reason)
         self.cure = cure
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """Images cut to squares of `side` pixels; see `decode_square`, and with a `window` `decode_crop`."""
+
+    side: int
+    reduced: bool = False
+    window: Window | None = None
+
+
+Size = tuple[int, int] | Square  # (height, width): images that are all of this size, as they are
 
 
 @contextmanager
@@ -185,7 +200,8 @@ def measured(image: Image.Image, squeezed: int | None = None) -> tuple[Pixels, t
 def _turned(image: Image.Image, at_least: int | None) -> tuple[Image.Image, tuple[int, int]]:
     """The upright RGB image and its (height, width) before any reduction.
 
-    With `at_least`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep that many pixels.
+    With `at_least`, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides keep that many pixels:
+    faster, and blurred a little.
     """
     width, height = image.size
     if at_least is not None:
@@ -216,20 +232,72 @@ def decode(encoded: bytes) -> Pixels:
         return measured(image)[0]
 
 
-def decode_square(encoded: bytes, side: int) -> Pixels:
+def decode_as(encoded: bytes, size: Size) -> Pixels:
+    """The pixels, uint8 [3, h, w], as a network of images of this size takes them: in training and ever after.
+
+    An image that is not of the (height, width) that all images had in training is scaled until it covers that, and cut
+    to its center.
+
+    Raises:
+        UnreadableImage: as `decode`.
+    """
+    if isinstance(size, Square):
+        if size.window is not None:
+            return decode_crop(encoded, size.side, size.window, size.reduced)
+        return decode_square(encoded, size.side, size.reduced)
+    pixels = decode(encoded)
+    if pixels.shape[1:] == size:
+        return pixels
+    if size[0] == size[1]:
+        return decode_square(encoded, size[0])
+    covered = ImageOps.fit(Image.fromarray(pixels.transpose(1, 2, 0)), size[::-1], Image.Resampling.BILINEAR)
+    return _pixels(covered)
+
+
+def decode_square(encoded: bytes, side: int, reduced: bool = False) -> Pixels:
     """The pixels, uint8 [3, side, side]: the shorter side becomes `side` (bilinear, antialiased), then a center crop.
+
+    Bit by bit what torchvision's `Resize(side)` and `CenterCrop(side)` make of the upright RGB image, where one side is
+    at most `WIDEST` times the other.
+
+    Args:
+        encoded: the file.
+        side: pixels.
+        reduced: let a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, no smaller than twice `side`: faster, not exact.
 
     Raises:
         UnreadableImage: as `decode`.
     """
     with opened(encoded) as file:
-        image = _without_ends(_turned(file, 2 * side)[0])
+        image = _without_ends(_turned(file, 2 * side if reduced else None)[0])
     width, height = image.size
-    scale = side / min(width, height)
-    width, height = max(side, round(width * scale)), max(side, round(height * scale))
+    short = min(width, height)
+    width, height = width * side // short, height * side // short
     image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - side) // 2, (height - side) // 2
+    left, top = round((width - side) / 2), round((height - side) / 2)
     return _pixels(image.crop((left, top, left + side, top + side)))
+
+
+def decode_crop(encoded: bytes, side: int, window: Window, reduced: bool = False) -> Pixels:
+    """A window of the image resized to uint8 [3, side, side]: torchvision's `resized_crop` of the upright RGB image.
+
+    Args:
+        encoded: the file.
+        side: pixels.
+        window: its width and height in shorter sides of the image, and where it lies among the places where it fits: 0
+            is left or top, 1 right or bottom.
+        reduced: let a JPEG be decoded at 1/2, 1/4 or 1/8 of its size, the window being no smaller than twice `side`.
+
+    Raises:
+        UnreadableImage: as `decode`.
+    """
+    across, along, right, down = window
+    with opened(encoded) as file:
+        image = _without_ends(_turned(file, math.ceil(2 * side / min(across, along)) if reduced else None)[0])
+    width, height = (max(1, round(share * min(image.size))) for share in (across, along))
+    left, top = round(right * (image.width - width)), round(down * (image.height - height))
+    image = image.crop((left, top, left + width, top + height))
+    return _pixels(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def thumbnail(encoded: bytes, side: int) -> tuple[Pixels, tuple[int, int]]:

@@ -11,13 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainables.config import Execution, TrialConfig
+from trainables.config import Execution, Normalization, TrialConfig
 from trainables.cpu import available_cpus
 from trainables.data.decode import decode, decode_square, quiet
+from trainables.data.images import Images
 from trainables.data.prepare import LARGEST_NATIVE
-from trainables.inspection.images import Pixels, Scanned
+from trainables.inspection.images import SIDE, Pixels, Scanned
 from trainables.models.networks import build_network
-from trainables.models.pretrained import IMAGENET, load_pretrained, pretrained_normalization
+from trainables.models.pretrained import load_pretrained, pretrained_scale
 from trainables.models.protocol import head
 from trainables.training.execution import memory_format, resolve_device
 from trainables.training.inference import Inference
@@ -25,10 +26,11 @@ from trainables.training.inference import Inference
 __all__ = ["Features"]
 
 _BATCH = 128
+_LOOKED_AT = 256
 
 
 class Features:
-    """A pretrained network without its head, in float32.
+    """A pretrained network without its head, in float32; it sees images as its weights want them scaled.
 
     Attributes:
         lines: what was loaded of its weights.
@@ -50,8 +52,18 @@ class Features:
         self._model.to(device=self._device, memory_format=memory_format(execution))  # type: ignore[call-overload]
         self._resolution = config.data.resolution
         self._native = config.model.native_side or 224
-        normalization = pretrained_normalization(config.model) or IMAGENET
-        self._inference = Inference(normalization, self._resolution, execution, self._device)
+        self._execution, self._config = execution, config.model
+
+    def _inference(self, images: Scanned) -> Inference:
+        """How pixels become the network's input, scaled as its weights want it."""
+        pixels = torch.from_numpy(images.squeezed[:_LOOKED_AT])
+        levels = pixels.double() / 255
+        mean, std = levels.mean((0, 2, 3)), levels.std((0, 2, 3)).clamp_min(1 / 255)
+        own = Normalization.model_validate({"mean": mean.tolist(), "std": std.tolist()})
+        sample = Images(torch.zeros(len(pixels), dtype=torch.int64), pixels, (SIDE, SIDE))
+        scale = pretrained_scale(self._config, sample, own)
+        normalization = own if scale is None else scale.normalization
+        return Inference(normalization, self._resolution, self._execution, self._device)
 
     def __call__(
         self,
@@ -70,6 +82,7 @@ class Features:
         """
         seen: list[Tensor] = []
         last = head(self._model) or nn.Identity()
+        inference = self._inference(images)
         hook = last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         found: list[Tensor] = []
         try:
@@ -77,7 +90,7 @@ class Features:
                 for count, batch in enumerate(self._batches(images, numbers), start=1):
                     seen.clear()
                     pixels = torch.from_numpy(batch[:, ::-1].copy() if swapped else batch).to(self._device)
-                    logits = self._model(self._inference.inputs(pixels))
+                    logits = self._model(inference.inputs(pixels))
                     found.append((seen[0] if seen else logits).cpu())
                     if count * _BATCH % 10_000 < _BATCH and len(numbers) > count * _BATCH:
                         tell(f"features of {count * _BATCH:,} of {len(numbers):,} images")

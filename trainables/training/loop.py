@@ -61,6 +61,7 @@ class Run(Trainable):
         self._device = resolve_device(config.execution.device)
         store = splits.store
         self._class_names, self._fingerprint = list(store.class_names), store.fingerprint
+        self._image_size = list(splits.train.size)
         self._normalization = normalization_for(config, splits.train, store)
         self._augmentation = Augmentation(
             config.augment, self._normalization.mean, self._normalization.std, store.num_classes
@@ -155,7 +156,7 @@ class Run(Trainable):
         if not self._model.training:  # as it is after an evaluation
             train_mode(self._forward)
         indices = self._order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
-        batch = self._augmentation(self._train.pixels(indices), self._train.labels[indices], partial.generator)
+        batch = self._train.augmented(indices, self._augmentation, partial.generator)
         return replace(batch, images=self._inference.shaped(batch.images))
 
     def train_on(self, batch: Batch) -> None:
@@ -261,6 +262,7 @@ class Run(Trainable):
             "optimizer": self._optimizer.state_dict(),
             "normalization": self._normalization.model_dump(mode="json"),
             "class_names": self._class_names,
+            "image_size": self._image_size,
             "fingerprint": self._fingerprint,
             **self._stopping.state_dict(),
         }

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainables.trainable_suite import Build, TrainableSuite, numbers, train_in_legs
+from tests.trainables.image_files import write_folder
+from tests.trainables.trainable_suite import Build, TrainableSuite, numbers, outcome, train_in_legs
 from trainables.augment.batch import Batch
 from trainables.config import ConfigError, TrialConfig, merge, parse_config
 from trainables.data.images import load_splits
@@ -235,6 +236,20 @@ def test_two_trials_that_take_turns_compute_what_each_does_alone(cache: Path) ->
     alone = [[numbers(result) for result in run(tree, cache).epochs()] for tree in trees]
     *_, last = zip(*(run(tree, cache).steps() for tree in trees), strict=True)
     assert [[numbers(result)] for result in last] == alone
+
+
+def test_crops_of_image_files_are_the_same_when_interrupted(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "photos", {"day": 60, "night": 60}, 120, 90, "jpg")
+    tree = {
+        **DIGITS, "epochs": 2, "data": {"source": f"imagefolder:{source}", "resolution": 16},
+        "augment": {"resized_crop": 0.3, "flip": True, "policy": "randaugment"},
+    }  # fmt: skip
+    build: Build = lambda config: Run(config, load_splits(config.data, tmp_path / "cache"))  # noqa: E731
+    straight, _ = train_in_legs(build, parse_config(tree), [], tmp_path)
+    points, _ = train_in_legs(build, parse_config(tree), [1, 4], tmp_path)
+    assert [outcome(point) for point in points] == [outcome(point) for point in straight]
+    whole = build(parse_config(merge(tree, {"augment": {"resized_crop": 1.0}})))
+    assert outcome(next(whole.epochs())) not in [outcome(point) for point in straight]
 
 
 @pytest.mark.gpu
