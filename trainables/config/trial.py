@@ -16,7 +16,8 @@ from trainables.config.plain_yaml import dump_yaml, load_yaml
 from trainables.config.problems import ConfigError, Problem, validate
 
 __all__ = [
-    "Execution", "Regularization", "TrialConfig", "batch_norm_problem", "dump_config", "load_config", "parse_config",
+    "Execution", "Regularization", "TrialConfig", "batch_norm_problem", "coarse_stem", "dump_config", "load_config",
+    "parse_config",
 ]  # fmt: skip
 
 
@@ -101,6 +102,25 @@ def batch_norm_problem(config: TrialConfig, images: int, size: tuple[int, int]) 
         f"last maps are 1 x 1, as those of images of {side} pixels are"
     )
     return Problem("data.train_samples" if few else "batch_size", 1, rule)
+
+
+def coarse_stem(config: TrialConfig, size: tuple[int, int]) -> str | None:
+    """What is said where nothing but one pixel of an image is left before the classifier; None where more is.
+
+    Args:
+        config: the trial's.
+        size: height and width of the images in pixels, unless `data.resolution` says another.
+    """
+    model, side = config.model, config.data.resolution or max(size)
+    if not isinstance(model, CifarResNet | TorchvisionResNet) or side > model.one_pixel_side:
+        return None
+    way_out = f"data.resolution above {model.one_pixel_side} keeps more"
+    if isinstance(model, TorchvisionResNet) and not model.small_images:
+        way_out = f"model.small_images: true, or {way_out}"
+    return (
+        f"the {model.label} is too coarse for images of {side} pixels, whose last maps are 1 x 1: where something is "
+        f"in them is lost early ({way_out})"
+    )
 
 
 def load_config(path: Path) -> TrialConfig:
