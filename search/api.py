@@ -14,7 +14,7 @@ from rich.console import Console
 
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
-from search.answers import check_study, explain_study, open_study, refit_study, report_study
+from search.answers import check_study, diagnose_model, explain_study, open_study, refit_study, report_study
 from search.engine.comparing import Comparer
 from search.engine.listeners import Listener
 from search.engine.refit import Refitting
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from search.tune.setup import Setup
 
 __all__ = [
-    "Plan", "check_study", "explain_study", "open_study", "plan_study", "read_spec", "refit_study", "report_study",
-    "run_study",
+    "Plan", "check_study", "diagnose_model", "explain_study", "open_study", "plan_study", "read_spec", "refit_study",
+    "report_study", "run_study",
 ]  # fmt: skip
 
 

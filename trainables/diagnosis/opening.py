@@ -18,7 +18,7 @@ from trainables.models.pretrained import load_pretrained
 from trainables.training.execution import memory_format, resolve_device
 from trainables.training.loop import Run, normalization_for
 
-__all__ = ["opened"]
+__all__ = ["config_at", "opened"]
 
 # What the doctor's own training of a config may take, in GFLOP (multiply-adds): about half a minute of one core.
 TRAIN_GFLOP, GPU_FACTOR = 1500.0, 50
@@ -40,8 +40,20 @@ def opened(
     Raises:
         ConfigError: if it is no network, its classes are not those of the images, or something cannot be read.
     """
-    is_config = path.suffix in (".yaml", ".yml")
-    state = None if is_config else load_checkpoint(path)
+    config, state = config_at(path, data, device)
+    if state is not None:
+        return _of_checkpoint(config, state, cache, history)
+    found = _of_weights(config, cache)
+    return found or _trained(config, cache, say)
+
+
+def config_at(path: Path, data: str | None, device: str) -> tuple[TrialConfig, dict[str, Any] | None]:
+    """The config of a checkpoint or a YAML file, with these images on this device, and the checkpoint's state.
+
+    Raises:
+        ConfigError: if it cannot be read, or is no network's.
+    """
+    state = None if path.suffix in (".yaml", ".yml") else load_checkpoint(path)
     config = load_config(path) if state is None else config_of(state)
     changes: dict[str, Any] = {"execution": {"device": device, "compile": False}}
     if data is not None:
@@ -49,10 +61,7 @@ def opened(
     config = parse_config(merge(config.model_dump(mode="json"), changes))
     if not config.model.is_network:
         raise ConfigError.single("model.kind", config.model.kind, "must be a network: a synthetic curve has no weights")
-    if state is not None:
-        return _of_checkpoint(config, state, cache, history)
-    found = _of_weights(config, cache)
-    return found or _trained(config, cache, say)
+    return config, state
 
 
 def _of_checkpoint(

@@ -111,8 +111,8 @@ def preparation(subject: Subject, norms: BatchNorms | None) -> tuple[Finding, Ca
         return healthy("normalization", said), None
     by_norms = 0.0 if norms is None else norms.val.accuracy - subject.val.accuracy
     if by_norms > gain - CLOSE and not (winner.swapped or _suspect(subject, own, winner)):
-        return Finding(Check(name, "warning", told, _cure(winner)), gain, Weight.SYMPTOM), winner
-    return Finding(Check(name, "problem", told, _cure(winner)), gain + CLOSE, Weight.DEFECT), winner
+        return Finding(Check(name, "warning", told, _cure(own, winner)), gain, Weight.SYMPTOM), winner
+    return Finding(Check(name, "problem", told, _cure(own, winner)), gain + CLOSE, Weight.DEFECT), winner
 
 
 def _suspect(subject: Subject, own: Candidate, winner: Candidate) -> bool:
@@ -122,9 +122,10 @@ def _suspect(subject: Subject, own: Candidate, winner: Candidate) -> bool:
     return not subject.recorded or not _alike(own.normalization, configured) or winner.usual > own.usual
 
 
-def _cure(winner: Candidate) -> str:
+def _cure(own: Candidate, winner: Candidate) -> str:
+    order = "read images in the channel order of the training (OpenCV reads BGR, this project RGB)"
+    if winner.normalization == own.normalization:
+        return f"{order}; settled by predicting in both orders"
     mean, std = (", ".join(f"{value:.4g}" for value in values) for values in vars(winner.normalization).values())
-    order = "read images as RGB where the network predicts as they were in its training, in the same order; "
-    return (order if winner.swapped else "") + (
-        f"--set 'data.normalize.mean=[{mean}]' --set 'data.normalize.std=[{std}]'; settled by evaluating both ways"
-    )
+    sets = f"--set 'data.normalize.mean=[{mean}]' --set 'data.normalize.std=[{std}]'; settled by predicting both ways"
+    return f"{order}; {sets}" if winner.swapped else sets

@@ -57,7 +57,7 @@ def changes(subject: Subject, found: RangeTest | None, gradient: Gradients) -> I
         why = f"gradients of norm {max(gradient.fresh, gradient.total):.2g} are always clipped to {clip:g}"
         cure = "--set regularization.clip_norm=null; search: regularization.clip_norm: {choice: [null, 1.0, 5.0]}"
         yield Change("clipping", why, {"regularization": {"clip_norm": None}}, cure)
-    if (decay := _heavy_decay(subject)) is not None:
+    if (decay := _heavy_decay(subject, found)) is not None:
         why = f"a weight decay of {optimizer.weight_decay:g} at a rate of {optimizer.lr:g} shrinks what is learned"
         cure = f"--set optimizer.weight_decay={decay:g}; search: optimizer.weight_decay: "
         cure += f"{{float: [{decay / 10:g}, {decay * 10:g}], log: true}}"
@@ -80,18 +80,19 @@ def changes(subject: Subject, found: RangeTest | None, gradient: Gradients) -> I
 def _rate(lr: float, steepest: float) -> Change:
     rate = float(f"{steepest:.1g}")
     word = "high" if lr > steepest else "low"
-    times = lr / steepest if lr > steepest else steepest / lr
-    why = f"the rate of {lr:g} is {times:.3g} times too {word}: the loss falls fastest around {steepest:.2g}"
+    why = f"the rate of {lr:g} is too {word}: {lr / steepest:.2g} times the one at which the loss falls fastest"
+    why += f", {steepest:.2g}"
     cure = f"--set optimizer.lr={rate:g}; search: optimizer.lr: {{float: [{rate / 5:g}, {rate * 5:g}], log: true}}"
     return Change("learning rate", why, {"optimizer": {"lr": rate}}, cure)
 
 
-def _heavy_decay(subject: Subject) -> float | None:
-    """A usual weight decay, if the subject's is far above one."""
+def _heavy_decay(subject: Subject, found: RangeTest | None) -> float | None:
+    """A usual weight decay, if the subject's is far above one; at a rate that is too high, for a better one."""
     optimizer = subject.config.optimizer
     if isinstance(optimizer, Adam | RMSprop):
         return 1e-4 if optimizer.weight_decay > HEAVY_PENALTY else None
-    lr = optimizer.lr * (0.1 / (1 - optimizer.momentum) if isinstance(optimizer, SGD) else 1.0)
+    lr = optimizer.lr if found is None else min(optimizer.lr, 10 * found.steepest)
+    lr *= 0.1 / (1 - optimizer.momentum) if isinstance(optimizer, SGD) else 1.0
     return float(f"{USUAL_SHRINK / lr:.1g}") if lr * optimizer.weight_decay > HEAVY * USUAL_SHRINK else None
 
 

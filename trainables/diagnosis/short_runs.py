@@ -20,7 +20,7 @@ __all__ = ["Plan", "Short", "plan", "range_losses", "short_run"]
 
 # What the steps of one short training may take, in GFLOP (multiply-adds): about ten seconds of one processor core.
 TRAIN_GFLOP, GPU_FACTOR = 500.0, 50
-FEWEST_STEPS, MOST_STEPS = 20, 100
+FEWEST_STEPS, MOST_STEPS = 20, 60
 LARGEST_BATCH, SMALLEST_BATCH = 64, 16
 
 

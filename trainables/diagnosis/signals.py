@@ -87,8 +87,9 @@ def moved(subject: Subject) -> float:
     weights = [(one, other) for one, other in pairs if one.ndim > 1]  # others start from constants
     if not weights:
         return math.nan
-    change = sum(float((one - other).pow(2).sum()) for one, other in weights)
-    return math.sqrt(change / sum(float(other.pow(2).sum()) for _, other in weights))
+    with torch.no_grad():
+        change = sum(float((one - other).pow(2).sum()) for one, other in weights)
+        return math.sqrt(change / sum(float(other.pow(2).sum()) for _, other in weights))
 
 
 def untouched(subject: Subject, by: float) -> Finding:

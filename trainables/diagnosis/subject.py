@@ -161,10 +161,13 @@ class Subject:
             indices: int64 [b].
             prepared: from levels 0..255, float32 [b, 3, h, w], to what replaces normalization; None: as in training.
         """
-        pixels = images.batch(indices).to(self.device)
         normalize = prepared or Normalize(self.normalization.mean, self.normalization.std)
+        return self.shaped(normalize(images.batch(indices).to(self.device).float()))
+
+    def shaped(self, images: Tensor) -> Tensor:
+        """Normalized images [b, 3, h, w] in the network's resolution and memory layout."""
         inference = Inference(self.normalization, self.config.data.resolution, self.config.execution, self.device)
-        return inference.shaped(normalize(pixels.float()))
+        return inference.shaped(images)
 
     def copied_model(self) -> nn.Module:
         """A copy of the network, to be changed."""
