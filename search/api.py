@@ -22,7 +22,7 @@ from search.engine.study_folder import study_folder
 from search.engine.warm_start import earlier_studies, warm_started
 from search.journal.result import StudyResult
 from search.planning.calibration import Plan, calibrate
-from search.planning.preflight import check_inputs, check_weights
+from search.planning.preflight import check_inputs, check_weights, coarse_stems
 from search.storage.location import study_storage
 from search.storage.remote import VARIABLE
 from search.study.overrides import Overrides, override
@@ -150,7 +150,7 @@ def plan_study(
 
     spec, concurrent = resolve(spec, Console(quiet=True))
     images = check_inputs(spec, default_cache())
-    weights = check_weights(spec, images)
+    weights = (*check_weights(spec, images), *coarse_stems(spec, images))
     fingerprint = next((store.fingerprint for store in reversed(images.values())), None)
     prior = warm_started(spec, earlier, fingerprint).lines if earlier else ()
     calibration = calibrate(spec.trial_config({}), default_cache(), concurrent)

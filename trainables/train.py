@@ -12,6 +12,7 @@ from trainables.checkpoints.checkpoint import save_checkpoint
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, TrialConfig, checksum, load_config, load_yaml, merge, parse_config
 from trainables.config.plugins import allow_plugins
+from trainables.config.trial import coarse_stem
 from trainables.data.store import default_cache, described, prepare, request
 from trainables.result import EpochResult
 from trainables.trainable import build_trainable
@@ -101,6 +102,8 @@ def train(
         store = prepare(chosen.data, folder)
         for line in (*described({request(chosen.data): store}), *_weights(chosen, store.num_classes)):
             typer.echo(line)
+        if store.image_size is not None and (warning := coarse_stem(chosen, store.image_size)):
+            typer.echo(warning)
     if edited:
         typer.echo(f"{config} was edited since the search wrote it: trained as written, not compared with the record")
     elif stop_epoch is not None and stop_epoch < chosen.epochs:

@@ -10,12 +10,13 @@ from search.planning.batches import check_batches
 from search.study.spec import StudySpec
 from search.study.validation import probes
 from trainables.config import PluginModel, TrialConfig
+from trainables.config.trial import coarse_stem
 from trainables.data.store import PreparedData, Request, request
 
 if TYPE_CHECKING:
     from trainables.data.images import Splits
 
-__all__ = ["check_inputs", "check_weights", "possible_configs"]
+__all__ = ["check_inputs", "check_weights", "coarse_stems", "possible_configs"]
 
 
 def possible_configs(spec: StudySpec) -> Iterator[TrialConfig]:
@@ -64,6 +65,16 @@ def check_weights(spec: StudySpec, stores: Mapping[Request, PreparedData]) -> tu
     for model, classes in dict.fromkeys(unfrozen):
         loaded = check_pretrained(model, classes)
         lines |= dict.fromkeys(() if loaded is None else loaded.lines)
+    return tuple(lines)
+
+
+def coarse_stems(spec: StudySpec, stores: Mapping[Request, PreparedData]) -> tuple[str, ...]:
+    """A line for each network of a trial that leaves one pixel of the images; `stores` as `check_inputs` has them."""
+    lines: dict[str, None] = {}
+    for config in possible_configs(spec):
+        size = stores[request(config.data)].image_size if config.model.is_network else None
+        if size is not None and (line := coarse_stem(config, size)):
+            lines[line] = None
     return tuple(lines)
 
 

@@ -8,6 +8,7 @@ Izmailov et al. 2018, section 3.3, they say what the same weights could do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +65,7 @@ def batch_norms(subject: Subject) -> BatchNorms | None:
         norm.train()
     count = min(IMAGES, max(subject.affordable, 2 * batch), len(subject.splits.train))
     with torch.no_grad(), autocast(subject.config.execution, subject.device):
-        for indices in torch.arange(count // batch * batch).split(batch):
+        for indices in torch.split(torch.arange(count // batch * batch), batch):
             model(subject.inputs(subject.splits.train, indices))
     val = subject.outcome(subject.splits.val, model=model)
     fresh = norms[0].running_var
@@ -72,7 +73,7 @@ def batch_norms(subject: Subject) -> BatchNorms | None:
     return BatchNorms(model, val, ratio, in_train_mode, batch)
 
 
-def _train_mode_accuracy(subject: Subject, norms: list[nn.Module], model: nn.Module, batch: int) -> float:
+def _train_mode_accuracy(subject: Subject, norms: Sequence[nn.Module], model: nn.Module, batch: int) -> float:
     """Accuracy on the validation images with each batch's own statistics; dropout stays off."""
     count = min(len(subject.val), len(subject.splits.val)) // batch * batch
     if not count:
@@ -83,7 +84,7 @@ def _train_mode_accuracy(subject: Subject, norms: list[nn.Module], model: nn.Mod
         norm.train()
     hits = 0.0
     with torch.no_grad(), autocast(subject.config.execution, subject.device):
-        for indices in torch.arange(count).split(batch):
+        for indices in torch.split(torch.arange(count), batch):
             predicted = model(subject.inputs(subject.splits.val, indices)).argmax(1).cpu()
             hits += float((predicted == subject.val.labels[indices]).sum())
     for norm, state in zip(norms, states, strict=True):

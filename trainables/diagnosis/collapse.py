@@ -21,7 +21,7 @@ def collapsed(outcome: Outcome, subject: Subject) -> Finding:
     """Whether the network predicts one class: by its predictions, its macro recall, and the majority's share."""
     counts = torch.bincount(outcome.predicted, minlength=subject.num_classes)
     share, label = float(counts.max() / len(outcome)), int(counts.argmax())
-    present = len(outcome.labels.unique())
+    present = len(torch.unique(outcome.labels))
     majority = int(torch.bincount(outcome.labels).max())
     interval = binomtest(majority, len(outcome)).proportion_ci(method="wilson")
     told = f"{share:.0%} of the predictions are {subject.class_name(label)!r}"

@@ -47,7 +47,7 @@ def duplicates(subject: Subject) -> Finding:
 
 def _digests(images: Images, count: int) -> list[bytes]:
     found = []
-    for indices in torch.arange(count).split(BATCH):
+    for indices in torch.split(torch.arange(count), BATCH):
         pixels = np.ascontiguousarray(images.batch(indices).numpy())
         found += [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels]
     return found

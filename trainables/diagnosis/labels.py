@@ -81,7 +81,7 @@ def informative(subject: Subject, learned: bool) -> Finding:
 
 def _features(images: Images, count: int) -> NDArray[np.float64]:
     parts = []
-    for indices in torch.arange(count).split(500):
+    for indices in torch.split(torch.arange(count), 500):
         pixels: Tensor = images.batch(indices).float() / 255
         parts.append(functional.adaptive_avg_pool2d(pixels, SIDE).flatten(1))
     flat = torch.cat(parts)

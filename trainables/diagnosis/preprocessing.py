@@ -131,7 +131,7 @@ class _Pipeline:
         if way.train_batch:
             model = subject.copied_model().train()
         with torch.no_grad(), autocast(subject.config.execution, subject.device):
-            batches = self.levels(way.geometry).to(subject.device).split(way.train_batch or 64)
+            batches = torch.split(self.levels(way.geometry).to(subject.device), way.train_batch or 64)
             return torch.cat([model(subject.shaped(way.values(levels))).argmax(1).cpu() for levels in batches])
 
 

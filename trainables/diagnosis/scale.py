@@ -80,7 +80,7 @@ def _alike(one: Normalization, other: Normalization) -> bool:
 
 def scored(subject: Subject, images: Images, prepared: Preparation, count: int) -> Outcome:
     """What the network says about the first `count` images of a split, prepared in another way."""
-    model, batches = subject.model.eval(), torch.arange(min(count, len(images))).split(BATCH)
+    model, batches = subject.model.eval(), torch.split(torch.arange(min(count, len(images))), BATCH)
     with torch.inference_mode(), autocast(subject.config.execution, subject.device):
         logits = [at_least_float32(model(subject.inputs(images, b, prepared))).cpu() for b in batches]
     return Outcome(torch.cat(logits).float(), subject.labels(images, sum(map(len, batches))))

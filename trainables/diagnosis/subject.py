@@ -69,7 +69,7 @@ class Outcome:
     def recall_of(self, predicted: Tensor) -> float:
         """`recall`, of other predictions int64 [n]."""
         hit = (predicted == self.labels).float()
-        return float(torch.stack([hit[self.labels == label].mean() for label in self.labels.unique()]).mean())
+        return float(torch.stack([hit[self.labels == label].mean() for label in torch.unique(self.labels)]).mean())
 
 
 @dataclass(frozen=True)
