@@ -50,8 +50,9 @@ class Candidate:
     usual: int = 0
 
     def __call__(self, levels: Tensor) -> Tensor:
-        """What a network takes for levels 0..255, float32 [b, 3, h, w]."""
-        return Normalize(self.normalization.mean, self.normalization.std)(levels.flip(1) if self.swapped else levels)
+        """What a network takes for levels 0..255, float32 [b, 3, h, w], which stay as they are."""
+        own = levels.flip(1) if self.swapped else levels.clone()
+        return Normalize(self.normalization.mean, self.normalization.std)(own)
 
 
 def candidates(subject: Subject) -> Iterator[Candidate]:

@@ -79,7 +79,9 @@ def test_imbalance_is_found_by_taking_the_prior_out(digits: dict[str, Any], subj
     rare = (labels == 1).nonzero().flatten()[:5]
     kept = torch.cat([(labels != 1).nonzero().flatten(), rare])
     pixels = subject.splits.train.batch(kept)
-    few = replace(subject, splits=replace(subject.splits, train=Images(labels[kept], pixels, subject.splits.train.size)))
+    few = replace(
+        subject, splits=replace(subject.splits, train=Images(labels[kept], pixels, subject.splits.train.size))
+    )
     prior = torch.bincount(labels[kept]).float().log()
     few.__dict__["val"] = Outcome(subject.val.logits / subject.val.logits.abs().max() * 3 + prior, subject.val.labels)
     found = imbalance(few)
@@ -129,6 +131,8 @@ def test_weights_without_gradients_activity_or_change(digits: dict[str, Any], su
     dead = {name: -tensor.abs() - 1 if "bn1" in name else tensor for name, tensor in digits["model"].items()}
     still = subject_of({**digits, "model": {n: t.abs() if "running_var" in n else t for n, t in dead.items()}})
     assert dead_units(still).check.status == "warning"
-    broken = {name: tensor * float("nan") if name == "fc.weight" else tensor for name, tensor in digits["model"].items()}
+    broken = {
+        name: tensor * float("nan") if name == "fc.weight" else tensor for name, tensor in digits["model"].items()
+    }
     lost = subject_of({**digits, "model": broken})
     assert judged_gradients(lost, gradients(lost)).check.status == "problem"
