@@ -8,6 +8,7 @@ Izmailov et al. 2018, section 3.3, they say what the same weights could do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -99,17 +100,20 @@ def statistics(subject: Subject, found: BatchNorms | None) -> Finding:
         return healthy(NAME, "the network has no batch norm")
     before, after = subject.val, found.val
     gain = after.accuracy - before.accuracy
+    changed = int(((before.predicted == before.labels) != (after.predicted == after.labels)).sum())
+    sure = gain * len(after) > 2 * math.sqrt(changed)  # two standard errors of a difference on the same images
     better = after.accuracy >= before.accuracy - 0.01 and after.loss * LOSS_RATIO < before.loss
     told = (
         f"statistics re-estimated on training images take validation accuracy from {before.accuracy:.3f} to "
         f"{after.accuracy:.3f} and loss from {before.loss:.3g} to {after.loss:.3g}"
     )
-    if gain < MOVED and not better:
+    moved = gain >= MOVED and sure
+    if not moved and not better:
         return healthy(NAME, told)
     told += f"; in train mode the same images give {found.in_train_mode:.3f}"
     if not 0.5 < found.ratio < 2:
         told += f"; the first layer's recorded variances are {found.ratio:.3g} times those of the images"
-    if gain < MOVED and after.loss > subject.chance_loss:  # as bad as before: something else has ruined it
+    if not moved and after.loss > subject.chance_loss:  # as bad as before: something else has ruined it
         return Finding(Check(NAME, "warning", told, _CURE), max(gain, 0.0), Weight.SYMPTOM)
     if subject.config.batch_size <= FEW:
         told = f"batches of {subject.config.batch_size} are too few for batch norm; {told}"

@@ -66,7 +66,7 @@ def _seen(images: Images, count: int) -> tuple[list[bytes], NDArray[np.float32]]
 
 
 def _squeezed(pixels: Tensor) -> Tensor:
-    if not SMALLEST <= min(pixels.shape[2:]) or max(pixels.shape[2:]) <= SQUEEZED:
+    if min(pixels.shape[2:]) < SMALLEST or max(pixels.shape[2:]) <= SQUEEZED:
         return pixels
     small = functional.interpolate(pixels.float(), size=(SQUEEZED, SQUEEZED), mode="bilinear", antialias=True)
     return small.round().clamp(0, 255).to(torch.uint8)

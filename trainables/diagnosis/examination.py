@@ -33,7 +33,8 @@ FITS = 0.9  # training accuracy (macro recall), from which the settings of the t
 SURE = 0.01  # largest p-value of a network that has learned something
 BETTER = 0.02  # of accuracy
 PROVEN = 0.05  # of accuracy, from which a setting explains what else is seen
-CONSEQUENCES = (BATCH_NORM, "overfitting", "too few epochs", "no decay", "nothing trained")
+LENGTH = ("too few epochs", "no decay")
+CONSEQUENCES = (BATCH_NORM, "overfitting", "nothing trained", *LENGTH)
 
 
 def examined(subject: Subject, say: Say) -> Sequence[Check]:
@@ -90,7 +91,9 @@ def _by_training(subject: Subject, best: _Best, say: Say) -> list[Finding]:
     told = f"accuracy {best.train.accuracy:.3f} on training images"
     learned = best.learned
     if planned is None:
-        findings.append(Finding(Check("settings", "unknown", "the network is too large for short trainings here")))
+        findings.append(
+            Finding(Check("settings", "unknown", "no short trainings: the network is too large, or of other classes"))
+        )
     elif fits:
         findings.append(healthy("settings", f"{told}: the training images are fitted"))
     else:
@@ -109,14 +112,17 @@ def _by_training(subject: Subject, best: _Best, say: Say) -> list[Finding]:
 
 def _explained(findings: Sequence[Finding]) -> list[Finding]:
     """Causes told with the collapse that they bring about; what a wrong setting brings about behind it."""
-    settings = [one for one in findings if one.is_alarm and one.weight is Weight.SETTING and one.gain >= PROVEN]
-    causes = [one for one in findings if one.is_alarm and one.weight < Weight.SYMPTOM]
-    collapse = next((one for one in findings if one.check.name == "collapse" and one.is_alarm), None)
+    alarms = [one for one in findings if one.is_alarm]
+    proven = any(one.weight is Weight.SETTING and one.gain >= PROVEN for one in alarms)
+    length = max((one.gain for one in alarms if one.check.name in LENGTH), default=0.0)
+    collapse = next((one for one in alarms if one.check.name == "collapse"), None)
     found = []
     for one in findings:
-        if settings and one.is_alarm and one.check.name in CONSEQUENCES:
+        # More steps set batch norms right as well.
+        explained = one.check.name in CONSEQUENCES if proven else one.check.name == BATCH_NORM and one.gain < length
+        if one.is_alarm and explained:
             one = replace(one, weight=Weight.SYMPTOM)
-        elif collapse is not None and one in causes:
+        elif one.is_alarm and collapse is not None and one.weight < Weight.SYMPTOM:
             one = one.told_with(f"the network has collapsed: {collapse.check.evidence.partition(';')[0]}")
         found.append(one)
     return found

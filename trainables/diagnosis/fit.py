@@ -16,6 +16,7 @@ GAP = 0.2  # of accuracy
 LEFT = 0.4  # training errors by validation errors, at most
 RISE = 1.2  # of val_loss since its lowest
 MOVED = 0.05  # of accuracy
+SLACK = 0.02
 NOT_DECAYED = 0.3  # last learning rate by the highest
 
 
@@ -76,7 +77,7 @@ def underfitting(subject: Subject, planned: Plan, val: float, say: Say) -> list[
     Args:
         subject: who is examined.
         planned: how many steps.
-        val: validation accuracy that it has.
+        val: validation accuracy, its batch norms and images set right.
         say: is told what is being tried.
     """
     config, share = subject.config, last_rate(subject)
@@ -86,11 +87,11 @@ def underfitting(subject: Subject, planned: Plan, val: float, say: Say) -> list[
     schedule = {"kind": "cosine", "warmup": 0.0, "final_ratio": 0.0}
     tree = {"schedule": schedule, "optimizer": {"lr": rate}}
     after = short_run(subject, planned, tree, continued=True)
-    gain = after.accuracy - val
+    gain, lasting = after.accuracy - subject.val.accuracy, after.accuracy - val
     epochs = max(2 * config.epochs, 10)
-    told = f"{planned.words} more, from a rate of {rate:.3g} down to 0, take accuracy from {val:.3f} to "
-    told += f"{after.accuracy:.3f}"
-    if gain < MOVED:
+    told = f"{planned.words} more, from a rate of {rate:.3g} down to 0, take accuracy from "
+    told += f"{subject.val.accuracy:.3f}{_at_best(subject, val)} to {after.accuracy:.3f}"
+    if lasting < MOVED and (decayed or gain < MOVED or lasting < -SLACK):
         return [healthy("underfitting", f"accuracy {subject.train.accuracy:.3f} on training images; {told}")]
     cure = f"--epochs {epochs}; search: the same study with --epochs {epochs}"
     if decayed:
@@ -103,4 +104,10 @@ def underfitting(subject: Subject, planned: Plan, val: float, say: Say) -> list[
         told = f"the rate never fell (it ended at {share:.0%} of its highest); {told}"
         cure = "--set schedule.kind=cosine; search: schedule.kind: {choice: {cosine: {}, one_cycle: {}, step: {}}}"
         return [Finding(Check("no decay", "problem", told, cure), gain, Weight.FIT)]
+    if lasting < MOVED:  # what batch norms with other statistics bring as well
+        return [healthy("underfitting", told)]
     return [Finding(Check("too few epochs", "problem", told, cure), gain, Weight.FIT)]
+
+
+def _at_best(subject: Subject, val: float) -> str:
+    return f" ({val:.3f} with its batch norms or images set right)" if val > subject.val.accuracy else ""

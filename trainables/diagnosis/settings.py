@@ -79,9 +79,7 @@ def changes(subject: Subject, found: RangeTest | None, gradient: Gradients) -> I
 
 def _rate(lr: float, steepest: float) -> Change:
     rate = float(f"{steepest:.1g}")
-    word = "high" if lr > steepest else "low"
-    why = f"the rate of {lr:g} is too {word}: {lr / steepest:.2g} times the one at which the loss falls fastest"
-    why += f", {steepest:.2g}"
+    why = f"the rate of {lr:g} is {lr / steepest:.2g} times the one at which the loss falls fastest, {steepest:.2g}"
     cure = f"--set optimizer.lr={rate:g}; search: optimizer.lr: {{float: [{rate / 5:g}, {rate * 5:g}], log: true}}"
     return Change("learning rate", why, {"optimizer": {"lr": rate}}, cure)
 

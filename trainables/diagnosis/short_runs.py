@@ -12,9 +12,8 @@ from torch import Tensor
 
 from trainables.config import TrialConfig, merge, parse_config
 from trainables.data.images import Splits, load_splits
-from trainables.diagnosis.subject import Subject
-from trainables.result import EpochResult
-from trainables.training.loop import Run
+from trainables.diagnosis.subject import Outcome, Subject
+from trainables.training.loop import Run, normalization_for
 
 __all__ = ["Plan", "Short", "plan", "range_losses", "short_run"]
 
@@ -22,6 +21,7 @@ __all__ = ["Plan", "Short", "plan", "range_losses", "short_run"]
 TRAIN_GFLOP, GPU_FACTOR = 500.0, 50
 FEWEST_STEPS, MOST_STEPS = 20, 60
 LARGEST_BATCH, SMALLEST_BATCH = 64, 16
+FEW = 16  # images that are scored after each epoch, of which there may be many: the last one is what counts
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,24 @@ class Plan:
 
 @dataclass(frozen=True)
 class Short:
-    """What a short training comes to on validation images; a loss that is not finite is infinite."""
+    """What a short training comes to on validation images."""
 
     accuracy: float
     recall: float
-    loss: float
 
     @classmethod
-    def of(cls, result: EpochResult) -> Short:
-        """The scores of an epoch."""
-        loss = result.val_loss if math.isfinite(result.val_loss) else math.inf
-        return cls(result.val_accuracy, result.val_recall, loss)
+    def of(cls, outcome: Outcome) -> Short:
+        """The scores of a network."""
+        return cls(outcome.accuracy, outcome.recall)
 
 
 def plan(subject: Subject) -> Plan | None:
-    """The short trainings that this machine can afford; None if the network is too large for any."""
+    """The short trainings that this machine can afford.
+
+    None if the network is too large for any, or its classes are not those of the images, in their order.
+    """
+    if subject.classes != tuple(range(subject.num_classes)):
+        return None
     budget = TRAIN_GFLOP * (GPU_FACTOR if subject.device.type == "cuda" else 1)
     each = 3 * subject.config.model.forward_gflops(subject.side)  # a backward pass takes two forward ones
     batch = min(subject.config.batch_size, len(subject.splits.train))
@@ -81,7 +84,11 @@ def short_run(
     run = Run(config, splits)
     if continued:
         run.network.load_state_dict(subject.model.state_dict())
-    return Short.of(list(run.epochs())[-1])
+    for _ in run.steps():
+        pass
+    store = splits.store
+    normalization = normalization_for(config, store.mean, store.std)
+    return Short.of(subject.outcome(subject.splits.val, model=run.model, normalization=normalization))
 
 
 def _shortened(
@@ -92,7 +99,7 @@ def _shortened(
     batch = int(changes.get("batch_size", planned.batch))
     count = min(images or len(subject.splits.train), planned.steps * batch, len(subject.splits.train))
     steps_an_epoch = max(count // min(batch, count), 1)
-    data = {"train_samples": count, "val_samples": subject.affordable, "train_eval_samples": 64}
+    data = {"train_samples": count, "val_samples": FEW, "train_eval_samples": FEW}
     fixed = {
         "data": data, "epochs": max(1, round(planned.steps / steps_an_epoch)), "batch_size": batch,
         "regularization": {"patience": None, "ema_decay": 0.0}, "execution": {"compile": False},
