@@ -43,8 +43,8 @@ def diagnosed(
         theirs = None if predictions is None else read_predictions(predictions, load_splits(config.data, cache))
         subject = opened(path, data, device, cache, say, history)
         if theirs is not None:
-            return list(ranked([reproduced(subject, theirs, say)]))
-        return list(examined(subject, say))
+            return ranked([reproduced(subject, theirs, say)])
+        return examined(subject, say)
 
 
 def written_images(path: Path, data: str | None, cache: Path, folder: Path) -> Check:

@@ -37,7 +37,7 @@ LENGTH = ("too few epochs", "no decay")
 CONSEQUENCES = (BATCH_NORM, "overfitting", "nothing trained", *LENGTH)
 
 
-def examined(subject: Subject, say: Say) -> Sequence[Check]:
+def examined(subject: Subject, say: Say) -> list[Check]:
     """Every check of a network, the cause first; `say` is told what is being tried."""
     say(f"scoring {len(subject.val):,} validation and {len(subject.train):,} training images")
     findings, best = _as_it_is(subject, say)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -49,8 +49,14 @@ def healthy(name: str, evidence: str) -> Finding:
     return Finding(Check(name, "ok", evidence))
 
 
-def ranked(findings: Iterable[Finding]) -> Sequence[Check]:
-    """The checks, the cause first: alarms by weight, then by gain; then what cannot be told, then what is in order."""
+def ranked(findings: Iterable[Finding]) -> list[Check]:
+    """The checks, the cause first: alarms by weight, then by gain; then what cannot be told, then what is in order.
+
+    Of two findings of one name the first stays.
+    """
     order = {"problem": 0, "warning": 0, "unknown": 1, "ok": 2}
     found = sorted(findings, key=lambda one: (order[one.check.status], one.weight, -one.gain))
-    return [one.check for one in found]
+    kept: dict[str, Check] = {}
+    for one in found:
+        kept.setdefault(one.check.name, one.check)
+    return list(kept.values())
