@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trainables.check import Check
-from trainables.config import SGD, Adam, RMSprop
+from trainables.config import SGD, Adam, Augment, RMSprop
 from trainables.diagnosis.collapse import UNEVEN, class_ratio
 from trainables.diagnosis.finding import Finding, Weight, healthy
 from trainables.diagnosis.learning_rate import RangeTest, is_suspect, range_test
@@ -24,6 +24,8 @@ __all__ = ["Change", "changes", "tried"]
 MOVED = 0.05  # of accuracy, or of macro recall where classes are uneven
 SLACK = 0.02  # by which the short training may be behind the whole one
 CLIPPED = 10.0  # times clip_norm: what the gradient is where nearly nothing is left of it
+FASTER = (1.0, 4.0)  # times the rate of steepest descent: a good one often lies a little above
+HARSH = (1.0, 0.5, 45.0, 0.4)  # mixup's alpha, cutout's side, degrees, color jitter: from here on images may be lost
 FEW = 8  # images in a batch, below which batch norm's statistics are noise
 USUAL_SHRINK = 5e-5  # lr x weight_decay of the usual recipes, for a step that a gradient comes to in the end
 HEAVY = 10.0  # times that
@@ -51,8 +53,9 @@ def changes(subject: Subject, found: RangeTest | None, gradient: Gradients) -> I
     """The settings of the subject that are worth a try."""
     config = subject.config
     optimizer, clip = config.optimizer, config.regularization.clip_norm
-    if found is not None and is_suspect(optimizer.lr, found):
-        yield _rate(optimizer.lr, found.steepest)
+    for times in FASTER if found is not None and is_suspect(optimizer.lr, found) else ():
+        if is_suspect(optimizer.lr, RangeTest(times * found.steepest)):
+            yield _rate(optimizer.lr, found.steepest, times)
     if clip is not None and isinstance(optimizer, SGD) and max(gradient.fresh, gradient.total) > CLIPPED * clip:
         why = f"gradients of norm {max(gradient.fresh, gradient.total):.2g} are always clipped to {clip:g}"
         cure = "--set regularization.clip_norm=null; search: regularization.clip_norm: {choice: [null, 1.0, 5.0]}"
@@ -62,6 +65,11 @@ def changes(subject: Subject, found: RangeTest | None, gradient: Gradients) -> I
         cure = f"--set optimizer.weight_decay={decay:g}; search: optimizer.weight_decay: "
         cure += f"{{float: [{decay / 10:g}, {decay * 10:g}], log: true}}"
         yield Change("weight decay", why, {"optimizer": {"weight_decay": decay}}, cure)
+    augment = config.augment
+    if augment.strength and _is_harsh(augment):
+        why = "augmentation leaves little of the images"
+        cure = "--set augment.strength=0; search: augment.strength: {float: [0, 1]}"
+        yield Change("augmentation", why, {"augment": {"strength": 0.0}}, cure)
     if config.model.frozen_stages:
         why = f"{config.model.frozen_stages} stages are frozen"
         cure = "--set model.frozen_stages=0; search: model.frozen_stages: {int: [0, 4]}"
@@ -77,11 +85,17 @@ def changes(subject: Subject, found: RangeTest | None, gradient: Gradients) -> I
         yield Change("class imbalance", why, {"regularization": {"imbalance": "balanced_sampling"}}, cure)
 
 
-def _rate(lr: float, steepest: float) -> Change:
-    rate = float(f"{steepest:.1g}")
+def _rate(lr: float, steepest: float, times: float) -> Change:
+    rate = float(f"{times * steepest:.1g}")
     why = f"the rate of {lr:g} is {lr / steepest:.2g} times the one at which the loss falls fastest, {steepest:.2g}"
     cure = f"--set optimizer.lr={rate:g}; search: optimizer.lr: {{float: [{rate / 5:g}, {rate * 5:g}], log: true}}"
     return Change("learning rate", why, {"optimizer": {"lr": rate}}, cure)
+
+
+def _is_harsh(augment: Augment) -> bool:
+    values = (augment.mixup, augment.cutout, augment.rotation, augment.color_jitter)
+    harsh = any(value >= limit for value, limit in zip(values, HARSH, strict=True))
+    return harsh or augment.cutmix >= HARSH[0] or augment.policy != "none" or augment.resized_crop < 0.3
 
 
 def _heavy_decay(subject: Subject, found: RangeTest | None) -> float | None:
@@ -112,18 +126,14 @@ def tried(subject: Subject, planned: Plan, best: float, gradient: Gradients, say
     if found is not None:
         told = f"{subject.config.optimizer.lr:g}, the loss falls fastest around {found.steepest:.2g}"
     findings = [healthy("learning rate", told)]
-    if not suspects:
-        return findings
-    say(f"as configured: {planned.words}")
     uneven = class_ratio(subject) > UNEVEN
-    before = short_run(subject, planned, {})
+    if suspects:
+        say(f"as configured: {planned.words}")
+        before = short_run(subject, planned, {})
     for change in suspects:
         say(f"{change.name}: {planned.words} with {change.cure.partition(';')[0]}")
         after = short_run(subject, planned, change.tree)
-        finding = _judged(change, planned, before, after, best, uneven)
-        if finding.check.name == "learning rate":
-            findings = findings[1:]
-        findings.append(finding)
+        findings.insert(-1, _judged(change, planned, before, after, best, uneven))
     return _the_narrowest(findings)
 
 
