@@ -33,6 +33,8 @@ FITS = 0.9  # training accuracy (macro recall), from which the settings of the t
 SURE = 0.01  # largest p-value of a network that has learned something
 BETTER = 0.02  # of accuracy
 PROVEN = 0.05  # of accuracy, from which a setting explains what else is seen
+MENDED = 0.1  # of accuracy, from which the settings are not judged before the images are prepared in another way
+PREPARATION = ("normalization", "channel order", "class order")
 LENGTH = ("too few epochs", "no decay")
 CONSEQUENCES = (BATCH_NORM, "overfitting", "nothing trained", *LENGTH)
 
@@ -41,7 +43,7 @@ def examined(subject: Subject, say: Say) -> list[Check]:
     """Every check of a network, the cause first; `say` is told what is being tried."""
     say(f"scoring {len(subject.val):,} validation and {len(subject.train):,} training images")
     findings, best = _as_it_is(subject, say)
-    findings += _by_training(subject, best, say)
+    findings += _by_training(subject, best, _is_mended(findings), say)
     return ranked(_explained(findings))
 
 
@@ -81,19 +83,33 @@ def _as_it_is(subject: Subject, say: Say) -> tuple[list[Finding], _Best]:
     return findings, best
 
 
-def _by_training(subject: Subject, best: _Best, say: Say) -> list[Finding]:
+def _is_mended(findings: Sequence[Finding]) -> bool:
+    """Whether another preparation of the images is what the network lacked."""
+    return any(
+        one.check.name in PREPARATION and one.weight is Weight.DEFECT and one.gain >= MENDED
+        for one in findings
+        if one.is_alarm
+    )
+
+
+def _by_training(subject: Subject, best: _Best, mended: bool, say: Say) -> list[Finding]:
     """What short trainings say: of the settings where the training images are not fitted, of their number otherwise."""
-    gradient = gradients(subject)
-    findings = [judged_gradients(subject, gradient), untouched(subject, moved(subject))]
-    planned = plan(subject)
+    gradient, planned = gradients(subject), plan(subject)
+    findings = [judged_gradients(subject, gradient)]
+    if subject.recorded:
+        findings.append(untouched(subject, moved(subject)))
     uneven = class_ratio(subject) > UNEVEN
     fits = (best.train.recall if uneven else best.train.accuracy) >= FITS
     told = f"accuracy {best.train.accuracy:.3f} on training images"
     learned = best.learned
-    if planned is None:
-        findings.append(
-            Finding(Check("settings", "unknown", "no short trainings: the network is too large, or of other classes"))
-        )
+    if mended:
+        told = "they are judged when images and network fit together: mend that, and ask again"
+        findings.append(Finding(Check("settings", "unknown", told)))
+    elif not subject.recorded:
+        findings.append(healthy("settings", "the weights were not trained with this config"))
+    elif planned is None:
+        told = "no short trainings: the network is too large, or of other classes"
+        findings.append(Finding(Check("settings", "unknown", told)))
     elif fits:
         findings.append(healthy("settings", f"{told}: the training images are fitted"))
     else:
@@ -105,7 +121,7 @@ def _by_training(subject: Subject, best: _Best, say: Say) -> list[Finding]:
     findings.append(informative(subject, learned))
     overfitted = overfitting(subject, best.train.accuracy, best.val.accuracy)
     findings.append(overfitted)
-    if planned is not None and overfitted.is_alarm:
+    if planned is not None and subject.recorded and overfitted.is_alarm:
         findings.append(data_size(subject, planned, say))
     return findings
 
