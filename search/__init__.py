@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from search.algorithms.schedulers.base import Decision, Promotion, Scheduler
     from search.algorithms.searchers.base import Searcher
-    from search.api import check_study, explain_study, open_study, plan_study, refit_study, report_study, run_study
+    from search.api import (
+        check_study,
+        diagnose_model,
+        explain_study,
+        open_study,
+        plan_study,
+        refit_study,
+        report_study,
+        run_study,
+    )  # fmt: skip
     from search.engine.listeners import Listener
     from search.journal.comparisons import Comparison
     from search.journal.events import Event
@@ -30,15 +39,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Check", "Comparison", "ConfigError", "Decision", "Event", "Listener", "Plan", "Promotion", "Scheduler",
-    "Searcher", "StudyResult", "StudySpec", "TrialRecord", "TrialStatus", "check_study", "explain_study",
-    "load_study", "open_study", "plan_study", "refit_study", "report_study", "run_study",
+    "Searcher", "StudyResult", "StudySpec", "TrialRecord", "TrialStatus", "check_study", "diagnose_model",
+    "explain_study", "load_study", "open_study", "plan_study", "refit_study", "report_study", "run_study",
 ]  # fmt: skip
 
 _MODULES = {
     "search.algorithms.schedulers.base": ("Decision", "Promotion", "Scheduler"),
     "search.algorithms.searchers.base": ("Searcher",),
     "search.api": (
-        "check_study", "explain_study", "open_study", "plan_study", "refit_study", "report_study", "run_study",
+        "check_study", "diagnose_model", "explain_study", "open_study", "plan_study", "refit_study", "report_study",
+        "run_study",
     ),
     "search.engine.listeners": ("Listener",),
     "search.journal.comparisons": ("Comparison",),

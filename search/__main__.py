@@ -18,6 +18,7 @@ VERBS = {
     "status": ("search.status", "How a search stands, also while it runs."),
     "trials": ("search.trials", "Every trial, best first, and why it ended; as a file, too."),
     "check": ("search.check", "Whether a search's result can be trusted, and what to do next."),
+    "diagnose": ("search.diagnose", "Why a network predicts badly, and what would help."),
     "refit": ("search.refit", "Train the best trials with fresh seeds, and score the winner on the test split."),
     "explain": ("search.explain", "Which change bought how much, from a baseline to the best config."),
     "report": ("search.report", "Write a search, or several, as one HTML page."),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.analysis.weights import trained_trial
 from search.engine.comparing import Comparer
 from search.engine.explain import explaining
 from search.engine.listeners import Listener
@@ -22,11 +23,12 @@ from search.views.report.page import REPORT, write_report
 from trainables.check import Check
 from trainables.config import ConfigError, validate
 from trainables.config.plugins import allow_plugins
+from trainables.data.store import default_cache
 
 if TYPE_CHECKING:
     from search.tune.setup import Setup
 
-__all__ = ["check_study", "explain_study", "open_study", "refit_study", "report_study"]
+__all__ = ["check_study", "diagnose_model", "explain_study", "open_study", "refit_study", "report_study"]
 
 
 def open_study(study: str | Path, *, out: str | Path = "runs", plugins: Iterable[str] = ()) -> StudyResult:
@@ -59,6 +61,51 @@ def check_study(result: StudyResult) -> list[Check]:
         >>> [check for check in search.check_study(result) if check.status == "warning"]
     """
     return checked(result)
+
+
+def diagnose_model(
+    model: str | Path, *, data: str | None = None, predictions: str | Path | None = None,
+    write_images: str | Path | None = None, trial: int | None = None, device: str = "auto",
+    cache: str | Path | None = None, out: str | Path = "runs", plugins: Iterable[str] = (), progress: bool = True,
+) -> list[Check]:  # fmt: skip
+    """The model doctor: why does a network predict badly, and what would help? About a minute for small images.
+
+    Each cause is tried: one thing is changed, and what that moves is measured. The first check is the cause; each has
+    its evidence, the cure as `--set`, and the search that would settle it. docs/diagnose.md says how each is decided.
+
+    Args:
+        model: a checkpoint; a config as YAML, with its pretrained weights, or trained for a short time if it has none;
+            or a study, by name or folder, whose best trial is taken.
+        data: other images than the config's own.
+        predictions: a CSV (file or index, label) of what another pipeline says of the validation images: which
+            preparation of the images reproduces it is found.
+        write_images: only write the validation images into this folder, for another pipeline, with a list of them.
+        trial: of a study, this trial instead of the best.
+        device: auto, cpu or cuda.
+        cache: folder of the prepared images.
+        out: the results folder.
+        plugins: packages whose dotted paths the config may name.
+        progress: print what is being tried.
+
+    Raises:
+        ConfigError: for bad input: a study without checkpoints, other classes, files that are no validation images.
+
+    Example:
+        >>> search.diagnose_model("model.pt")[0].evidence
+    """
+    allow_plugins(plugins)
+    path, history = Path(model), []
+    if path.suffix not in (".pt", ".pth", ".yaml", ".yml") or (path.is_dir() and str(model)):
+        record, path = trained_trial(open_study(model, out=out), trial)
+        history = [epoch.metrics for epoch in record.history]
+    from trainables.diagnosis.doctor import diagnosed, written_images  # loads torch, which takes seconds
+
+    console = LastingConsole(quiet=not progress, stderr=True)
+    folder = Path(cache) if cache is not None else default_cache()
+    if write_images is not None:
+        return [written_images(path, data, folder, Path(write_images))]
+    file = None if predictions is None else Path(predictions)
+    return diagnosed(path, data, device, folder, lambda text: say(console, text, "dim"), history, file)
 
 
 def refit_study(

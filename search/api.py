@@ -14,7 +14,7 @@ from rich.console import Console
 
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.searchers.base import Searcher
-from search.answers import check_study, explain_study, open_study, refit_study, report_study
+from search.answers import check_study, diagnose_model, explain_study, open_study, refit_study, report_study
 from search.engine.comparing import Comparer
 from search.engine.listeners import Listener
 from search.engine.refit import Refitting
@@ -22,7 +22,7 @@ from search.engine.study_folder import study_folder
 from search.engine.warm_start import earlier_studies, warm_started
 from search.journal.result import StudyResult
 from search.planning.calibration import Plan, calibrate
-from search.planning.preflight import check_inputs, check_weights
+from search.planning.preflight import check_inputs, check_weights, coarse_stems
 from search.storage.location import study_storage
 from search.storage.remote import VARIABLE
 from search.study.overrides import Overrides, override
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from search.tune.setup import Setup
 
 __all__ = [
-    "Plan", "check_study", "explain_study", "open_study", "plan_study", "read_spec", "refit_study", "report_study",
-    "run_study",
+    "Plan", "check_study", "diagnose_model", "explain_study", "open_study", "plan_study", "read_spec", "refit_study",
+    "report_study", "run_study",
 ]  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def plan_study(
 
     spec, concurrent = resolve(spec, Console(quiet=True))
     images = check_inputs(spec, default_cache())
-    weights = check_weights(spec, images, default_cache())
+    weights = (*check_weights(spec, images, default_cache()), *coarse_stems(spec, images))
     fingerprint = next((store.fingerprint for store in reversed(images.values())), None)
     prior = warm_started(spec, earlier, fingerprint).lines if earlier else ()
     calibration = calibrate(spec.trial_config({}), default_cache(), concurrent)

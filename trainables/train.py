@@ -106,6 +106,8 @@ def train(
         store = prepare(chosen.data, folder)
         for line in (*described({request(chosen.data): store}), *_weights(chosen, store, folder)):
             typer.echo(line)
+        if store.image_size is not None and (coarse := _coarse(chosen, store.image_size)):
+            typer.echo(f"warning: {coarse}")
     for line in implausible(chosen):
         typer.echo(f"warning: {line}")
     if edited:
@@ -125,6 +127,12 @@ def _weights(config: TrialConfig, store: PreparedData, cache: Path) -> tuple[str
     from trainables.training.weights import weights_lines
 
     return weights_lines(config, load_splits(config.data, cache, store).train, store)
+
+
+def _coarse(config: TrialConfig, size: tuple[int, int]) -> str | None:
+    from trainables.models.cost import coarse_stem  # loads torch
+
+    return coarse_stem(config, size)
 
 
 def _is_edited(tree: Any, epochs: int) -> bool:

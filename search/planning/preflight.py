@@ -15,7 +15,7 @@ from trainables.data.store import PreparedData, Request, request
 if TYPE_CHECKING:
     from trainables.data.images import Splits
 
-__all__ = ["check_inputs", "check_weights", "possible_configs"]
+__all__ = ["check_inputs", "check_weights", "coarse_stems", "possible_configs"]
 
 NOT_OF_WEIGHTS = {"frozen_stages", "dropout", "zero_init_residual"}  # they change nothing in which weights fit
 
@@ -76,6 +76,18 @@ def check_weights(spec: StudySpec, stores: Mapping[Request, PreparedData], cache
             problems += error.problems
     if problems:
         raise ConfigError(problems)
+    return tuple(lines)
+
+
+def coarse_stems(spec: StudySpec, stores: Mapping[Request, PreparedData]) -> tuple[str, ...]:
+    """A line for each network of a trial that leaves one pixel of the images; `stores` as `check_inputs` has them."""
+    from trainables.models.cost import coarse_stem  # loads torch
+
+    lines: dict[str, None] = {}
+    for config in possible_configs(spec):
+        size = stores[request(config.data)].image_size if config.model.is_network else None
+        if size is not None and (line := coarse_stem(config, size)):
+            lines[line] = None
     return tuple(lines)
 
 

@@ -15,7 +15,7 @@ from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.schedulers.registry import build_scheduler
 from search.journal.cost import UNTYPED
 from search.planning.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
-from search.planning.preflight import check_inputs, check_weights, possible_configs
+from search.planning.preflight import check_inputs, check_weights, coarse_stems, possible_configs
 from search.planning.resources import check_prices, check_resources, cluster_address, resolved_execution
 from search.storage.prepared_images import share_prepared
 from search.storage.remote import RemoteFolder
@@ -113,6 +113,8 @@ def set_up(
         shared = share_prepared(storage, images) if storage is not None and cluster_address() else {}
     for line in (*described(images), *weights):
         say(console, line)
+    for line in coarse_stems(spec, images):
+        say(console, line, "yellow")
     if spec.resources.gpus_per_trial == "auto":
         spec, concurrent = _measured(spec, cache, shared, storage, console)
     checkpoint = checkpoint_bytes(spec.trial_config({}), cache)

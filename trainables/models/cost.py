@@ -14,7 +14,7 @@ from trainables.config import Model, PluginModel, Problem, TrialConfig
 from trainables.models.networks import REFUSALS, build_network
 from trainables.models.protocol import freeze, stages, train_mode
 
-__all__ = ["batch_norm_problem", "forward_gflops", "stage_count"]
+__all__ = ["batch_norm_problem", "coarse_stem", "final_map", "forward_gflops", "stage_count"]
 
 CLASSES = 10
 LARGEST_SIDE = 1024  # that `data.resolution` may have
@@ -84,6 +84,51 @@ def batch_norm_problem(config: TrialConfig, images: int, size: tuple[int, int]) 
         f"are 1 x 1, as those of images of {side} pixels are"
     )
     return Problem("data.train_samples" if few else "batch_size", 1, rule)
+
+
+def coarse_stem(config: TrialConfig, size: tuple[int, int]) -> str | None:
+    """What is said where nothing but one pixel of an image is left before the classifier; None where more is.
+
+    Args:
+        config: the trial's.
+        size: height and width of the images in pixels, unless `data.resolution` says another.
+    """
+    if not config.model.is_network:
+        return None
+    side = config.data.resolution or max(size)
+    model = _shell(config.model.model_copy(update={"pretrained": "none", "frozen_stages": 0}))
+
+    def leaves_more(side: int) -> bool:
+        return final_map(model, _image(model, side, side)) != (1, 1)
+
+    try:
+        if leaves_more(side):
+            return None
+        sides = range(side, LARGEST_SIDE + 1)
+        larger = bisect_left(sides, True, key=leaves_more)
+    except REFUSALS:  # it takes no such image, which is said elsewhere
+        return None
+    ways = ["model.small_images: true"] if getattr(config.model, "small_images", None) is False else []
+    ways += [f"data.resolution above {sides[larger - 1]} keeps more"] if larger < len(sides) else []
+    return (
+        f"the {config.model.label} is too coarse for images of {side} pixels, whose last maps are 1 x 1: where "
+        f"something is in them is lost early ({', or '.join(ways)})"
+    )
+
+
+def final_map(model: nn.Module, images: torch.Tensor) -> tuple[int, int] | None:
+    """Height and width of what the last stage makes of images [b, 3, h, w]; None if the network does not say."""
+    staged = stages(model)
+    if not staged or not staged[-1]:
+        return None
+    seen: list[torch.Size] = []
+    handle = staged[-1][-1].register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape))
+    try:
+        with torch.no_grad():
+            model.eval()(images)
+    finally:
+        handle.remove()
+    return (seen[0][-2], seen[0][-1]) if seen and len(seen[0]) == 4 else None
 
 
 def _trains_on_one(model: nn.Module, height: int, width: int) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from trainables.checkpoints.checkpoint import config_of, load_checkpoint
+from trainables.checkpoints.checkpoint import config_of, load_checkpoint, trained_weights
 from trainables.checkpoints.resume import translate_mismatch
 from trainables.config import ConfigError, Data, Normalization, TrialConfig, validate
 from trainables.data.decode import Square
@@ -60,7 +60,7 @@ def open_checkpoint(path: Path) -> TrainedNetwork:
     with translate_mismatch():
         class_names = tuple(state["class_names"])
         network = build_model(untrained, len(class_names))
-        network.load_state_dict(state["model"] if state["ema"] is None else state["ema"])
+        network.load_state_dict(trained_weights(state))
         preprocessing = Preprocessing(
             size=_image_size(state, config.data, path), decoding=config.data.decoding,
             normalization=validate(Normalization, state["normalization"]), resolution=config.data.resolution,
