@@ -59,7 +59,7 @@ def plan(subject: Subject) -> Plan | None:
     if subject.classes != tuple(range(subject.num_classes)):
         return None
     budget = TRAIN_GFLOP * (GPU_FACTOR if subject.device.type == "cuda" else 1)
-    each = 3 * subject.config.model.forward_gflops(subject.side)  # a backward pass takes two forward ones
+    each = 3 * subject.gflops  # a backward pass takes two forward ones
     batch = min(subject.config.batch_size, len(subject.splits.train))
     if batch > LARGEST_BATCH:
         batch = LARGEST_BATCH
