@@ -41,7 +41,8 @@ def rerun(
             results.append(result)
             numbers = "  ".join(f"{name} {result.metrics()[name]:.4f}" for name in SHOWN)
             epoch = f"{label}epoch {result.epoch:>3}/{config.epochs}"
-            typer.echo(f"{epoch}  {numbers}  lr {result.lr:.2e}  {result.seconds:.1f} s")
+            collapsed = f"  collapsed ({result.collapsed})" if result.collapsed else ""
+            typer.echo(f"{epoch}  {numbers}  lr {result.lr:.2e}  {result.seconds:.1f} s{collapsed}")
             if result.epoch == stop_epoch:
                 break
     if (final := final_result(results)) is not result:

@@ -26,4 +26,4 @@ def implausible_trials(spec: StudySpec) -> Iterator[str]:
     points = (next(draws(spec.parsed_space, spec.seed, number)) for number in range(DRAWN))
     found = [lines for point in points if (lines := implausible(spec.trial_config(point.tree)))]
     if len(found) >= LEAST * DRAWN:
-        yield f"{len(found) / DRAWN:.0%} of this space's trials are as one with {found[0][0]}"
+        yield f"{len(found) / DRAWN:.0%} of random trials of the space have such settings, as {found[0][0]}"

@@ -25,8 +25,9 @@ class Regularization(Part):
     """What keeps a network from memorizing, beside augmentation and weight decay.
 
     `ema_decay` averages the weights (0 is off); metrics are then the average's. `clip_norm` clips the gradient's L2
-    norm. `patience` ends the trial after so many epochs without a better val_loss. `class_weights` weights the loss
-    by inverse class frequency, `balanced_sampling` draws every class equally often.
+    norm. `patience` ends the trial after so many epochs without a better val_loss; whenever it ends, it then leaves the
+    weights of the epoch with the lowest. `class_weights` weights the loss by inverse class frequency, a weighted mean
+    as torch's, `balanced_sampling` draws every class equally often.
     """
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -28,4 +28,4 @@ scheduler: {kind: none}
     rate, decay, space = implausible_trials(parse_study(parse_yaml(text, "wild")))
     assert rate == "recipe wrong has optimizer.lr 100 with momentum 0.9: sgd above 10 is not known to train a network"
     assert decay.startswith("recipe wrong has optimizer.weight_decay 10 with optimizer.lr 100: a step takes all of")
-    assert "of this space's trials are as one with optimizer.lr" in space
+    assert "of random trials of the space have such settings, as optimizer.lr" in space
