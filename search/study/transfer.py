@@ -29,7 +29,10 @@ _SGD = {"kind": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
 # The study's own crops and flips alone: what is stronger needs more epochs than fine-tuning takes.
 _LIGHT = {"strength": 1.0, "policy": "none", "cutout": 0.0, "mixup": 0.0, "cutmix": 0.0}
 # Fixed to another value by the user, these make something else of a recipe.
-_ESSENTIAL = ("model.frozen_stages", "optimizer.kind", "optimizer.lr", "optimizer.backbone_lr_ratio")
+_ESSENTIAL = {
+    FINE_TUNE: ("optimizer.kind", "optimizer.lr", "optimizer.backbone_lr_ratio"),
+    LINEAR_PROBE: ("model.frozen_stages", "optimizer.kind", "optimizer.lr"),
+}
 
 
 def with_transfer_recipes(spec: StudySpec) -> StudySpec:
@@ -97,7 +100,7 @@ def _built(spec: StudySpec) -> dict[str, tuple[Recipe, str | None]]:
     batch = {} if first is None or "batch_size" not in first.config else {"batch_size": first.config["batch_size"]}
     stages = _stage_count(model)
     recipes = {FINE_TUNE: _fine_tune(weights, stages, batch), LINEAR_PROBE: _linear_probe(weights, stages, batch)}
-    found = {name: (recipe, _why_not(recipe, spec)) for name, recipe in recipes.items()}
+    found = {name: (recipe, _why_not(name, recipe, spec)) for name, recipe in recipes.items()}
     if not stages:
         rule = f"the {model.label} does not say what its stages are, of which all would be frozen"
         found[LINEAR_PROBE] = recipes[LINEAR_PROBE], rule
@@ -123,9 +126,8 @@ def _fine_tune(weights: Mapping[str, Any], stages: int, batch: Mapping[str, Any]
     return Recipe(
         description="Everything trained, the pretrained layers at a tenth of the new head's rate, one cosine after a "
         "short warm-up, no augmentation but the study's own crops and flips",
-        source="rates within those of Kornblith et al. 2019, section 2.3, arXiv:1805.08974; a slower backbone as in "
-        "Howard and Ruder 2018, section 3.2, arXiv:1801.06146; the light recipe of Kolesnikov et al. 2020, section "
-        "3.3, arXiv:1912.11370",
+        source="rates within those of Kornblith et al. 2019, arXiv:1805.08974; lower layers slower as in Howard and "
+        "Ruder 2018, arXiv:1801.06146; crops and flips alone as in Kolesnikov et al. 2020, arXiv:1912.11370",
         config={
             "model": {**weights, "frozen_stages": 0},
             "optimizer": {**_SGD, "lr": 0.1 if ratio else 0.01, **ratio},
@@ -139,7 +141,7 @@ def _fine_tune(weights: Mapping[str, Any], stages: int, batch: Mapping[str, Any]
 def _linear_probe(weights: Mapping[str, Any], stages: int, batch: Mapping[str, Any]) -> Recipe:
     return Recipe(
         description="The new head alone is trained, on the features of the frozen network",
-        source="Kornblith et al. 2019, section 4.1, arXiv:1805.08974; what fine-tuning may lose is measured against it "
+        source="Kornblith et al. 2019, arXiv:1805.08974; what fine-tuning may lose is measured against it "
         "as in Kumar et al. 2022, arXiv:2202.10054",
         config={
             "model": {**weights, "frozen_stages": stages},
@@ -159,10 +161,10 @@ def _stage_count(model: Model) -> int:
     return stage_count(model.model_copy(update={"pretrained": "none", "frozen_stages": 0}))
 
 
-def _why_not(recipe: Recipe, spec: StudySpec) -> str | None:
+def _why_not(name: str, recipe: Recipe, spec: StudySpec) -> str | None:
     """Why a recipe cannot be tried; None if it can."""
     wanted = flatten(recipe.config)
-    for path in _ESSENTIAL:
+    for path in _ESSENTIAL[name]:
         if path in spec.fixed and path in wanted and not same(spec.fixed[path], wanted[path]):
             return f"it needs {path} {wanted[path]}, and that is set to {spec.fixed[path]}"
     problems = config_problems(compose(spec.trial, recipe.config, spec.fixed))

@@ -69,6 +69,7 @@ def test_a_recipe_of_the_studys_own_stays_and_the_probe_follows_it() -> None:
     [
         ("model.frozen_stages=0", {LINEAR_PROBE}, "it needs model.frozen_stages 4, and that is set to 0"),
         ("optimizer.kind=adamw", {LINEAR_PROBE, FINE_TUNE}, "it needs optimizer.kind sgd"),
+        ("model.frozen_stages=2", {LINEAR_PROBE}, "it needs model.frozen_stages 4, and that is set to 2"),
         ("optimizer.lr=0.1", set(), ""),
         ("batch_size=8", set(), ""),
     ],
