@@ -13,7 +13,11 @@ setup: $(READY)
 # Rerun when the pins or the package's metadata change; otherwise a no-op.
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "resnet-search needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@command -v nvidia-smi >/dev/null || echo "No NVIDIA GPU here; PyPI's PyTorch for Linux brings CUDA's libraries all the same. pytorch.org/get-started has one without, 200 MB."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setup, 1 of 2: PyTorch, several GB with CUDA's libraries"
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt torch torchvision
+	@echo "setup, 2 of 2: Ray, Optuna, MLflow and what the tests need, a minute or two"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that are derived from the code: `architecture.svg` and `api.md`.
+"""Writes what of the documentation is derived from the code: `architecture.svg`, `api.md` and `reference.md`.
 
 `make docs` runs it; a test fails when what is committed differs from what it would write.
 """
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+from reference_page import reference  # noqa: E402 (found through the path above)
 
 from tests.test_imports import ORDER, edges  # noqa: E402 (found through the path above)
 
@@ -135,7 +137,7 @@ def api() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-PAGES = {"architecture.svg": architecture, "api.md": api}
+PAGES = {"architecture.svg": architecture, "api.md": api, "reference.md": reference}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():

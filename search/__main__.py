@@ -12,6 +12,7 @@ __all__ = ["VERBS", "main"]
 
 # The module that defines the function of the same name, and what `--help` says; modules are loaded when they are run.
 VERBS = {
+    "init": ("search.init", "Write a study for your own images."),
     "run": ("search.run", "Search hyperparameters, or continue a search."),
     "status": ("search.status", "How a search stands, also while it runs."),
     "trials": ("search.trials", "Every trial, best first, and why it ended; as a file, too."),

@@ -22,7 +22,7 @@ __all__ = ["run"]
 
 
 def run(
-    study: Annotated[str, typer.Argument(help="the name of a shipped study, or the path of your own YAML")],
+    study: Annotated[str | None, typer.Argument(help="a study's name, or your YAML; without it: all names")] = None,
     data: Annotated[str | None, typer.Option(help="images: cifar10, parquet:PATH, imagefolder:PATH, ...")] = None,
     trials: Annotated[int | None, typer.Option(help="how many trials, recipes included")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of a whole trial, and so the schedule's length")] = None,
@@ -84,14 +84,18 @@ def run(
 
 
 def _read(
-    study: str, overrides: Overrides, console: Console, *, smoke: bool, refit: bool, plugins: Iterable[str]
+    study: str | None, overrides: Overrides, console: Console, *, smoke: bool, refit: bool, plugins: Iterable[str]
 ) -> StudySpec:
-    """The study that is meant; says what an option has changed beside what it names."""
+    """The study that is meant, saying what an option changes beside what it names. Without one all are listed."""
     from search.api import read_spec
     from search.study.parse import study_tree
     from search.views.console import say
     from search.views.plan import grace_line
+    from search.views.shipped import print_shipped
 
+    if study is None:
+        print_shipped(console)
+        sys.exit(2)
     spec = read_spec(study, smoke=smoke, refit=refit, plugins=plugins, **overrides)
     line = None if smoke else grace_line(study_tree(study), spec)
     if line is not None:

@@ -22,12 +22,19 @@ __all__ = [
 class SourceKind:
     """A source of images that needs no plug-in: its name in `data.source`, and whether `:PATH` follows.
 
-    Images that are `small`, at most 32 pixels a side, need no `resolution` to be trained on quickly.
+    Images that are `small`, at most 32 pixels a side, need no `resolution` to be trained on quickly. `images` is how
+    many there are that are not for testing, `side` how many pixels they have; None where the user's own decide.
     """
 
     name: str
     takes_path: bool = False
-    small: bool = True
+    images: int | None = None
+    side: int | None = None
+
+    @property
+    def small(self) -> bool:
+        """Whether the images are known to be small."""
+        return self.side is not None
 
     def __str__(self) -> str:
         return f"{self.name}:PATH" if self.takes_path else self.name
@@ -36,12 +43,12 @@ class SourceKind:
 SOURCES = {
     kind.name: kind
     for kind in (
-        SourceKind("cifar10"),
-        SourceKind("cifar100"),
-        SourceKind("digits"),
-        SourceKind("synthetic"),
-        SourceKind("imagefolder", takes_path=True, small=False),
-        SourceKind("parquet", takes_path=True, small=False),
+        SourceKind("cifar10", images=50_000, side=32),
+        SourceKind("cifar100", images=50_000, side=32),
+        SourceKind("digits", images=1_527, side=8),
+        SourceKind("synthetic", images=0, side=32),
+        SourceKind("imagefolder", takes_path=True),
+        SourceKind("parquet", takes_path=True),
     )
 }
 

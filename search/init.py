@@ -1,0 +1,65 @@
+"""`python -m search.init IMAGES`: a study for images of one's own, with comments, to be edited and searched."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.study.starter import starter_study
+from search.views.next_commands import plugins, program, shown
+from trainables.cli import Plugins, run_verb
+from trainables.config import ConfigError, Data, validate
+from trainables.config.images import SOURCES, split_source
+from trainables.config.plugins import allow_plugins
+from trainables.data.store import default_cache, prepare
+from trainables.files import write_text
+
+__all__ = ["init"]
+
+
+def init(
+    images: Annotated[str, typer.Argument(help="a folder of images, a Parquet file or folder, or any data.source")],
+    model: Annotated[
+        str | None, typer.Option(help="resnetN (18, 34, 50, ... for large images), or a plug-in's kind")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="pretrained weights: a file, or torchvision:DEFAULT [default: from scratch]")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="the study's name [default: the folder's]")] = None,
+    to: Annotated[Path | None, typer.Option(help="file to write [default: NAME.yaml]")] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Look at images and write a study that fits them: network, objective, what is searched, with comments."""
+    allow_plugins(plugin or ())
+    source = _source(images)
+    name = name or re.sub(r"[^\w.-]+", "_", Path(split_source(source)[1] or source).stem) or "mine"
+    path = to or Path(f"{name}.yaml")
+    if path.exists():
+        raise ConfigError.single("--to", str(path), "must be a new file: name another, or remove it")
+    store = prepare(validate(Data, {"source": source}), default_cache())
+    text = starter_study(store, source, name, path, model=model, pretrained=weights)
+    for line in store.description:
+        typer.echo(line)
+    write_text(path, text)
+    typer.echo(f"\n{shown(path)}: a study of {store.counts['train']:,} training images. Read it, then:")
+    for options, purpose in ((" --dry-run", "how long it would take"), ("", "the search")):
+        typer.echo(f"  {program('python')} -m search.run {shown(path)}{options}{plugins()}   # {purpose}")
+
+
+def _source(images: str) -> str:
+    """`images` as a `data.source`: of a path that says no kind, by what lies there."""
+    path = Path(images).expanduser()
+    if split_source(images)[0] in SOURCES or (not path.exists() and os.sep not in images):
+        return images
+    if not path.exists():
+        raise ConfigError.single("IMAGES", images, "must be there: a folder of images, or Parquet")
+    tables = path.suffix == ".parquet" or (path.is_dir() and any(path.glob("**/*.parquet")))
+    return f"{'parquet' if tables else 'imagefolder'}:{os.path.abspath(path)}"
+
+
+if __name__ == "__main__":
+    run_verb(init)

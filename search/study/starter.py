@@ -1,0 +1,83 @@
+"""A first study for somebody's images: what they are decides network, objective, batch sizes and epochs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from search.study.parse import parse_study
+from trainables.config import parse_yaml
+from trainables.data.arrow import read_labels
+from trainables.data.store import PreparedData
+
+__all__ = ["starter_study"]
+
+_SMALL = 64  # pixels a side up to which the networks of CIFAR are meant
+_LONG, _SHORT = 27, 12  # epochs: from scratch, and from weights
+_STAGES = {"cifar_resnet": 4, "torchvision_resnet": 5}  # to freeze, the stem among them
+# Learning rates to search: from scratch, and those that do not destroy what pretrained weights know.
+_RATES = {"sgd": "0.02, 0.5", "adamw": "5e-4, 0.02"}
+_FINE_TUNING_RATES = {"sgd": "1e-3, 0.1", "adamw": "1e-5, 1e-3"}
+_IMAGENET = (18, 34, 50, 101, 152)
+
+
+def starter_study(
+    store: PreparedData, source: str, name: str, file: Path, *, model: str | None = None, pretrained: str | None = None
+) -> str:
+    """The text of a study's YAML with comments, ready to be searched and to be edited.
+
+    Args:
+        store: the images, prepared.
+        source: what `data.source` is to be.
+        name: the study's.
+        file: where the text will be, for what its comments tell to type.
+        model: `resnetN` with a depth, or a plug-in's kind; None: what suits the images.
+        pretrained: what `model.pretrained` is to be; None: trained from scratch.
+
+    Raises:
+        ConfigError: if there is no such model, or the name is no folder's.
+    """
+    counts = np.bincount(read_labels(store.directory / "train.arrow"), minlength=store.num_classes)
+    small = store.image_size is not None and max(store.image_size) <= _SMALL
+    network = _network(model or ("resnet20" if small else "resnet50"), small)
+    images, largest = store.counts["train"], 128 if small else 32
+    if pretrained is not None:
+        network["pretrained"] = pretrained
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined, autoescape=False,  # noqa: S701 (YAML; texts from outside are quoted)
+    )  # fmt: skip
+    text = environment.get_template("starter.yaml.j2").render(
+        source=source, quoted=json.dumps(source), name=name, file=file, description=store.description,
+        model="{" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in network.items()) + "}",
+        stages=_STAGES.get(str(network["kind"])), pretrained=pretrained,
+        flip="false" if source == "digits" else "true",
+        resolution=None if small else 64 if network["kind"] == "cifar_resnet" else _resolution(store),
+        rates=_FINE_TUNING_RATES if pretrained else _RATES,
+        ratio=counts.max() / max(counts.min(), 1), majority=counts.max() / counts.sum(),
+        batches=[size for size in (largest // 4, largest // 2, largest) if size <= max(images // 10, largest // 4)],
+        epochs=_SHORT if pretrained else _LONG,
+    )  # fmt: skip
+    parse_study(parse_yaml(text, str(file)))
+    return text + "\n"
+
+
+def _network(name: str, small: bool) -> dict[str, Any]:
+    """The `model` section for `resnetN`, a family of its own by its depth, or the kind of a plug-in."""
+    numbered = re.fullmatch(r"resnet-?(\d+)", name.lower())
+    if numbered is None:
+        return {"kind": name}
+    depth = int(numbered[1])
+    if depth in _IMAGENET:
+        return {"kind": "torchvision_resnet", "depth": depth, **({"small_images": True} if small else {})}
+    return {"kind": "cifar_resnet", "depth": depth}
+
+
+def _resolution(store: PreparedData) -> int:
+    """Their own size where all are alike, at most ImageNet's 224 pixels."""
+    return 224 if store.image_size is None else min(224, max(store.image_size))

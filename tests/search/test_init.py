@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from search.init import init
+from search.study.parse import load_study
+from trainables.config import ConfigError
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """40 images of one class, 10 of another, of different sizes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 90, 120, 3), dtype=np.uint8)
+    for i, each in enumerate(pixels):
+        folder = tmp_path / "photos of birds" / ("common" if i < 40 else "rare")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(each[: 80 + i % 3]).save(folder / f"{i}.png")
+    return tmp_path / "photos of birds"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESNET_SEARCH_CACHE", str(tmp_path / "cache"))
+
+
+def test_large_and_imbalanced_images(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    init(str(photos))
+    spec = load_study("./photos_of_birds.yaml")
+    config = spec.trial_config({})
+    assert (config.model.kind, config.data.source) == ("torchvision_resnet", f"imagefolder:{photos}")
+    assert config.data.resolution == 224
+    assert spec.objective.metric == "val_f1"
+    assert spec.space["regularization"]["imbalance"]
+    assert list(spec.recipes) == ["one_cycle", "naive"]
+    text = Path("photos_of_birds.yaml").read_text()
+    assert "rare (10)" in text
+    assert "python -m search.run photos_of_birds.yaml --dry-run" in capsys.readouterr().out
+
+
+def test_small_images_and_a_chosen_network() -> None:
+    init("digits", to=Path("a.yaml"))
+    small = load_study("./a.yaml").trial_config({})
+    assert (small.model.kind, small.data.resolution, small.augment.flip) == ("cifar_resnet", None, False)
+    init("digits", to=Path("b.yaml"), model="resnet18", name="b")
+    assert yaml.safe_load(Path("b.yaml").read_text())["trial"]["model"] == {
+        "kind": "torchvision_resnet", "depth": 18, "small_images": True,
+    }  # fmt: skip
+
+
+def test_weights_are_fine_tuned(photos: Path) -> None:
+    Path("mine.pt").touch()
+    init(str(photos), model="resnet56", weights="mine.pt", name="fine")
+    spec = load_study("./fine.yaml")
+    assert spec.trial["model"]["pretrained"] == str(Path("mine.pt").absolute())
+    assert spec.space["model"]["frozen_stages"] == {"int": [0, 4]}
+    assert next(iter(spec.recipes)) == "fine_tune"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"images": "./nowhere"}, "IMAGES"),
+        ({"images": "digits", "model": "resnet21"}, "model.depth"),
+        ({"images": "digits", "model": "vgg"}, "model.kind"),
+        ({"images": "digits", "to": Path("there.yaml")}, "--to"),
+    ],
+)
+def test_bad_input_is_refused_by_name(options: dict[str, str], named: str) -> None:
+    Path("there.yaml").touch()
+    with pytest.raises(ConfigError, match=named):
+        init(**options)
+    assert not Path("digits.yaml").exists()
