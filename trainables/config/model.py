@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
@@ -12,7 +12,7 @@ from trainables.config.plugins import is_dotted_path, plugin_names
 from trainables.config.timm_model import TimmModel
 from trainables.config.wide_resnet import WideResNet
 
-__all__ = ["Model"]
+__all__ = ["Model", "architecture"]
 
 _KINDS, _PLUGIN = ("cifar_resnet", "wide_resnet", "torchvision_resnet", "timm", "synthetic"), "plugin"
 
@@ -36,3 +36,13 @@ Model = Annotated[
     | Annotated[PluginModel, Tag(_PLUGIN)],
     Discriminator(_member),
 ]
+
+# Settings that change neither a network's layers nor the size of what goes through them.
+_OTHERS: dict[str, Any] = {
+    "pretrained": "none", "frozen_stages": 0, "dropout": 0.0, "drop_path": 0.0, "zero_init_residual": False,
+}  # fmt: skip
+
+
+def architecture(model: Model) -> Model:
+    """The model with nothing set that changes neither how large a network is nor what a forward pass of it costs."""
+    return model.model_copy(update={key: value for key, value in _OTHERS.items() if key in type(model).model_fields})

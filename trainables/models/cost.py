@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from functools import cache
-from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.config import Model, PluginModel, Problem, TrialConfig
+from trainables.config.model import architecture
 from trainables.models.networks import REFUSALS, build_network
 from trainables.models.protocol import freeze, stages, train_mode
 
@@ -19,10 +19,6 @@ __all__ = ["batch_norm_problem", "coarse_stem", "final_map", "forward_gflops", "
 CLASSES = 10
 LARGEST_SIDE = 1024  # that `data.resolution` may have
 ONE_VALUE = "more than 1 value per channel"  # torch's words
-# Settings that change neither the layers nor the size of what goes through them.
-COSTLESS: dict[str, Any] = {
-    "pretrained": "none", "frozen_stages": 0, "dropout": 0.0, "drop_path": 0.0, "zero_init_residual": False,
-}  # fmt: skip
 
 
 def stage_count(config: Model) -> int:
@@ -37,8 +33,7 @@ def forward_gflops(config: Model, side: int) -> float | None:
     """
     if not config.is_network:
         return 0.0
-    known = {key: value for key, value in COSTLESS.items() if key in type(config).model_fields}
-    return _gflops(config.model_copy(update=known), side)
+    return _gflops(architecture(config), side)
 
 
 @cache
