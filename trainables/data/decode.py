@@ -1,47 +1,27 @@
 """Encoded images to RGB pixels, the same on every machine, thread and call.
 
-Palette, gray, CMYK and 16-bit images become 8-bit RGB, and are turned upright by their EXIF orientation. Formats are
-limited to those named in `FORMATS`: a file's content counts, not its extension. Other formats, transparency and the
-range of 16-bit images are the business of `trainables.data.plain`, before an image is stored.
+Palette, gray, CMYK and 16-bit images become 8-bit RGB, and are turned upright by their EXIF orientation. Other formats,
+transparency and the range of 16-bit images are the business of `trainables.data.plain`, before an image is stored.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import stat
-import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.JpegImagePlugin import JpegImageFile
+from PIL import Image, ImageOps
 
-from trainables.data.names import CONVERT, format_of
+from trainables.data.image_file import DAMAGE, opened
 
 __all__ = [
-    "FORMATS", "Pixels", "Size", "Square", "UnreadableImage", "Window", "decode", "decode_as", "decode_crop",
-    "decode_square", "measured", "opened", "quiet", "read_encoded", "thumbnail", "upright",
+    "Pixels", "Size", "Square", "Window", "decode", "decode_as", "decode_crop", "decode_square", "measured",
+    "thumbnail", "upright",
 ]  # fmt: skip
-
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
-
-LARGEST_FILE = 512 * 2**20  # bytes; so many has an image of MOST_PIXELS in memory
-MOST_PIXELS = 2 * 89_478_485  # from there on Pillow refuses an image, too
-MOST_OF_A_JPEG = 2 * MOST_PIXELS  # which is decoded at half its width and height; phones have 200 million
 
 Pixels = NDArray[np.uint8]
 Window = tuple[float, float, float, float]
-
-# A progressive JPEG repeats a whole image in a few bytes a scan; encoders write about ten scans.
-MOST_SCANS = 500
-_SCAN = b"\xff\xda"
 
 WIDEST = 4  # long over short side beyond which the ends are cut off before a square is made
 
@@ -55,22 +35,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow's decoders raise on damaged files.
-_DAMAGE = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError,
-    MemoryError, NotImplementedError, struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
-
-
-_TOO_LARGE = "make large images smaller (`magick mogrify -resize 4000x4000 FILE`)"
-
-
-class UnreadableImage(Exception):  # noqa: N818 (reported to the user by this name)
-    """An image that can't be decoded; its text says why, and `cure` what to do about all that are like it."""
-
-    def __init__(self, reason: str, cure: str = "repair or remove them") -> None:
-        super().__init__(reason)
-        self.cure = cure
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,34 +49,10 @@ class Square:
 Size = tuple[int, int] | Square  # (height, width): images that are all of this size, as they are
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence Pillow's warnings while many images are read: what matters in them is raised by `decode`."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
-
-
-def read_encoded(path: Path) -> bytes:
-    """The content of an image file.
-
-    Raises:
-        UnreadableImage: if it is no regular file (a pipe or device may never end), or too large.
-        OSError: if it can't be read.
-    """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise UnreadableImage("no regular file")
-    if found.st_size > LARGEST_FILE:
-        raise UnreadableImage(f"{found.st_size:,} bytes, above the limit of {LARGEST_FILE:,}")
-    return path.read_bytes()
-
-
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except _DAMAGE:  # many cameras write broken EXIF data; the image itself is sound and shown as it is stored
+    except DAMAGE:  # many cameras write broken EXIF data; the image itself is sound and shown as it is stored
         return 1
 
 
@@ -127,27 +67,6 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _header(encoded: bytes, formats: tuple[str, ...]) -> Image.Image:
-    """An image before it is decoded, which takes no more memory than one of MOST_PIXELS.
-
-    Raises:
-        UnreadableImage: naming the size and the limit, if it is larger.
-    """
-    try:
-        image = Image.open(io.BytesIO(encoded), formats=formats)
-    except Image.DecompressionBombError:
-        if not encoded.startswith(b"\xff\xd8"):
-            raise
-        image = JpegImageFile(io.BytesIO(encoded))
-    width, height = image.size
-    limit = MOST_OF_A_JPEG if isinstance(image, JpegImageFile) else MOST_PIXELS
-    if width * height > limit:
-        raise UnreadableImage(f"{width} x {height} pixels, above the limit of {limit:,}", _TOO_LARGE)
-    if width * height > MOST_PIXELS:
-        image.draft(None, (width // 2, height // 2))
-    return image
-
-
 def upright(image: Image.Image, pixels: Image.Image | None = None) -> tuple[Image.Image, bool]:
     """`pixels`, or the image's own as 8-bit RGB, turned as its EXIF data say; and whether it lay on its side."""
     image.load()
@@ -155,38 +74,6 @@ def upright(image: Image.Image, pixels: Image.Image | None = None) -> tuple[Imag
     pixels = _rgb(image) if pixels is None else pixels
     turn = _UPRIGHT.get(orientation)
     return (pixels if turn is None else pixels.transpose(turn)), orientation in (5, 6, 7, 8)
-
-
-@contextmanager
-def opened(encoded: bytes, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
-    """An image whose header was read and whose size was checked; what Pillow raises meanwhile is translated.
-
-    Raises:
-        UnreadableImage: if the file is damaged, of another format, or too large.
-    """
-    if not encoded:
-        raise UnreadableImage("empty")
-    if encoded.startswith(b"\xff\xd8") and encoded.count(_SCAN) > MOST_SCANS:
-        raise UnreadableImage(f"a JPEG of {encoded.count(_SCAN):,} scans, above the limit of {MOST_SCANS}")
-    try:
-        with _header(encoded, formats) as image:
-            yield image
-    except UnidentifiedImageError:
-        raise _unidentified(encoded, formats) from None
-    except _DAMAGE as error:
-        cure = [_TOO_LARGE] if isinstance(error, Image.DecompressionBombError) else []
-        raise UnreadableImage(str(error).splitlines()[0] if str(error) else type(error).__name__, *cure) from error
-
-
-def _unidentified(encoded: bytes, formats: tuple[str, ...]) -> UnreadableImage:
-    found = format_of(encoded[:256])
-    if found == "Git LFS pointer":
-        return UnreadableImage("a Git LFS pointer", "fetch what Git LFS pointers stand for with `git lfs pull`")
-    if found in CONVERT:
-        return UnreadableImage(f"{found}, which is not read", f"convert {found} images: `{CONVERT[found]}`")
-    if found in formats:
-        return UnreadableImage(f"a {found} file that is damaged or of an unusual kind", "convert such files to PNG")
-    return UnreadableImage(f"not a {', '.join(formats)} image" + (f" but {found}" if found else ""))
 
 
 def measured(image: Image.Image, squeezed: int | None = None) -> tuple[Pixels, tuple[int, int]]:

@@ -15,7 +15,8 @@ from filelock import FileLock
 
 from trainables.cpu import available_cpus
 from trainables.data.arrow import EncodedRows, read_labels, read_pixels, write_pixels
-from trainables.data.decode import Pixels, Size, Square, decode_as, quiet
+from trainables.data.decode import Pixels, Size, Square, decode_as
+from trainables.data.image_file import quiet
 
 __all__ = ["LARGEST_BYTES", "decode_rows", "materialize"]
 

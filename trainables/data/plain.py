@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainables.data.decode import FORMATS, Pixels, UnreadableImage, measured, opened, upright
+from trainables.data.decode import Pixels, measured, upright
+from trainables.data.image_file import FORMATS, UnreadableImage, opened
 
 __all__ = ["CONVERSION", "Levels", "Plain", "levels_of", "plain", "stored_form"]
 

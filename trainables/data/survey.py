@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from trainables.config import ConfigError, Data
 from trainables.cpu import available_cpus
-from trainables.data.decode import UnreadableImage, quiet, read_encoded
+from trainables.data.image_file import UnreadableImage, quiet, read_encoded
 from trainables.data.likeness import DIMENSIONS, SMALLEST, descriptors
 from trainables.data.plain import Levels, Plain, levels_of, plain
 from trainables.data.source import Contents, Row, Split, listed

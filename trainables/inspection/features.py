@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from trainables.config import Execution, Normalization, TrialConfig
 from trainables.cpu import available_cpus
-from trainables.data.decode import decode, decode_square, quiet
+from trainables.data.decode import decode, decode_square
+from trainables.data.image_file import quiet
 from trainables.data.images import Images
 from trainables.data.prepare import LARGEST_NATIVE
 from trainables.inspection.images import SIDE, Pixels, Scanned

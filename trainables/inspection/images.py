@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainables.data.decode import UnreadableImage, opened, quiet, read_encoded, upright
+from trainables.data.decode import upright
+from trainables.data.image_file import UnreadableImage, opened, quiet, read_encoded
 from trainables.data.likeness import DIMENSIONS, SMALLEST, descriptors
 from trainables.data.plain import Levels, levels_of, plain
 from trainables.data.source import Contents, Row, Split

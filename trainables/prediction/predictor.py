@@ -16,7 +16,8 @@ from torch import Tensor
 
 from trainables.config import ConfigError
 from trainables.cpu import available_cpus
-from trainables.data.decode import Pixels, UnreadableImage, decode_as, quiet, read_encoded
+from trainables.data.decode import Pixels, decode_as
+from trainables.data.image_file import UnreadableImage, quiet, read_encoded
 from trainables.data.plain import stored_form
 from trainables.prediction.formats import open_folder
 from trainables.prediction.preprocessing import Preprocessing, Program

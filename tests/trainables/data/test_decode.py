@@ -15,7 +15,8 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
 from tests.trainables.image_files import damaged, encode, picture
-from trainables.data.decode import UnreadableImage, decode, decode_crop, decode_square, quiet, thumbnail
+from trainables.data.decode import decode, decode_crop, decode_square, thumbnail
+from trainables.data.image_file import UnreadableImage, quiet
 
 
 def gray(level: int, mode: str) -> Image.Image:
@@ -147,7 +148,7 @@ def test_a_large_jpeg_may_be_decoded_smaller_but_looks_the_same() -> None:
 
 
 def test_what_takes_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainables.data.decode.MOST_OF_A_JPEG", 10_000)
+    monkeypatch.setattr("trainables.data.image_file.MOST_OF_A_JPEG", 10_000)
     with pytest.raises(UnreadableImage, match="102 x 99 pixels, above the limit of 10,000"):
         decode(encode(picture(1, 102, 99), "JPEG"))
 
