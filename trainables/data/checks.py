@@ -109,7 +109,7 @@ def _leaks(found: Survey, twins: Twins, splits: _Rows, data: Data) -> Iterator[C
             f"of {' and '.join(others)}: {_examples(found, _across(twins, splits[split], rows))}"
         )
         if found.declared:
-            step = f"list them with `python -m trainables.inspect {data.source} --fix DIR`, and set data.exclude to it"
+            step = f"leave them out: `python -m trainables.inspect {data.source} --fix FILE`, then data.exclude=FILE"
         else:
             step = "group images that belong together with data.group_by, or add images: they could not be kept apart"
         yield Check("leak", "problem" if shared >= _SERIOUS_LEAK * total else "warning", evidence, step)
@@ -143,7 +143,9 @@ def _conflict(found: Survey, twins: Twins, contents: Contents, data: Data) -> Ch
         f"{_examples(found, pairs, contents.class_names)}"
     )
     serious = count >= _SERIOUS_CONFLICT * len(labels)
-    step = f"look at them with `python -m trainables.inspect {data.source}`; correct them, or list them in data.exclude"
+    step = (
+        f"look at them: `python -m trainables.inspect {data.source}`; correct them, or leave them out by data.exclude"
+    )
     return Check("labels", "problem" if serious else "warning", evidence, step)
 
 

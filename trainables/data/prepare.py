@@ -53,8 +53,8 @@ def build(contents: Contents, data: Data, directory: Path) -> Built:
     """Write train.arrow, val.arrow and test.arrow of a source into an empty `directory`.
 
     Raises:
-        ConfigError: unreadable images (all named, unless `data.on_corrupt` is "skip"), classes too small to be split,
-            or too little disk space.
+        ConfigError: unreadable images (all named, unless `data.on_corrupt` is "skip"), classes too small to be split, a
+            split that is a copy of train, a `data.exclude` or `data.group_by` that does not fit, or too little disk.
         OSError: if `directory` can't be written.
     """
     contents, scratch = selected(contents, data), directory / "scratch"

@@ -187,8 +187,8 @@ def _fold(
     for rows, fold in zip(units, home, strict=True):
         for row in rows:
             (inside if fold == data.fold else outside)[labels[row]].append(row)
-    if missing := [name for name, left in zip(class_names, outside, strict=True) if not left]:
-        rule = f"must leave images of every class to train on, and fold {data.fold + 1} has all of {listed(missing)}"
+    if alone := [name for c, name in enumerate(class_names) if sum(fold[c] > 0 for fold in count) < 2]:
+        rule = f"must leave images of every class to train on, and one fold has all of {listed(alone)}"
         raise ConfigError.single("data.group_by", data.group_by, rule)
     return outside, inside
 

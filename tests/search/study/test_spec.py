@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 from copy import deepcopy
 from pathlib import Path
@@ -161,6 +162,16 @@ def test_identity_leaves_out_how_a_study_runs_and_what_it_is_called() -> None:
     ))  # fmt: skip
     assert spec.identity() == other.identity()
     assert spec.difference(other) == []
+
+
+def test_a_list_of_images_to_leave_out_may_move_and_its_groups_may_not_change() -> None:
+    here, there = (parse_study(tree(trial__data={"source": "digits", "exclude": f"{place}.txt"})) for place in "ab")
+    assert here.trial["data"]["exclude"] == os.path.abspath("a.txt")
+    assert here.difference(there) == []
+    config = here.trial_config({}).model_dump(mode="json")
+    assert there.at_source(config)["data"]["exclude"] == os.path.abspath("b.txt")
+    grouped = parse_study(tree(trial__data={"source": "digits", "group_by": "image (.)"}))
+    assert grouped.difference(here) == ["trial.data.group_by: image (.) -> (not set)"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ def pixels(images: Sequence[Image.Image]) -> NDArray[np.uint8]:
     return np.stack([np.asarray(image.convert("RGB")).transpose(2, 0, 1) for image in images])
 
 
+@cache
 def texture(seed: int, side: int = 32) -> Image.Image:
     """A random image with detail of every size, as photographs have it."""
     random = np.random.default_rng(seed)
