@@ -20,7 +20,7 @@ INSTALL = "pip install 'resnet-search[doctor]'"
 _NAME = "wrong labels"
 _SIDE = 8  # pixels, of the small images by which labels are judged where there are no weights
 _FEWEST_IMAGES = 100
-# From this estimated share on, and where chance does not explain half of it, labels are told to be wrong.
+# From this estimated share on, and where chance explains no more than a quarter of it, labels are told to be wrong.
 _WARN, _PROBLEM = 0.01, 0.05
 _OTHER_WEIGHTS = (
     "judge them by weights that know such images: --weights FILE, or "
@@ -63,11 +63,11 @@ def wrong_labels(
     verdict = judge(features[rows], images.labels[rows], groups[rows], seed)
     details = _numbers(verdict, by)
     judged = f"a classifier of {by} is right on {percent(verdict.accuracy)} of the images that it has not seen"
-    if verdict.accuracy < WEAKEST:
+    if not verdict.is_able:
         said = f"{judged}: below {percent(WEAKEST)} it cannot tell a wrong label from a hard image"
         return Finding(Check(_NAME, "unknown", said, _OTHER_WEIGHTS), (), details), []
     share, low, high = verdict.wrong
-    warn = share >= _WARN and low >= _WARN / 2
+    warn = share >= _WARN and low >= 0.75 * _WARN
     found = rows[verdict.suspects if warn else verdict.suspects[: round(share * len(rows))]]
     place = {int(row): i for i, row in enumerate(rows)}
     said = (
