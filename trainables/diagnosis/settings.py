@@ -53,9 +53,10 @@ def changes(subject: Subject, found: RangeTest | None, gradient: Gradients) -> I
     """The settings of the subject that are worth a try."""
     config = subject.config
     optimizer, clip = config.optimizer, config.regularization.clip_norm
-    for times in FASTER if found is not None and is_suspect(optimizer.lr, found) else ():
-        if is_suspect(optimizer.lr, RangeTest(times * found.steepest)):
-            yield _rate(optimizer.lr, found.steepest, times)
+    if found is not None and is_suspect(optimizer.lr, found):
+        for times in FASTER:
+            if is_suspect(optimizer.lr, found, times):
+                yield _rate(optimizer.lr, found.steepest, times)
     if clip is not None and isinstance(optimizer, SGD) and max(gradient.fresh, gradient.total) > CLIPPED * clip:
         why = f"gradients of norm {max(gradient.fresh, gradient.total):.2g} are always clipped to {clip:g}"
         cure = "--set regularization.clip_norm=null; search: regularization.clip_norm: {choice: [null, 1.0, 5.0]}"
