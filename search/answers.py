@@ -95,7 +95,7 @@ def diagnose_model(
     """
     allow_plugins(plugins)
     path, history = Path(model), []
-    if path.suffix not in (".pt", ".pth", ".yaml", ".yml") or (path.is_dir() and str(model)):
+    if not path.is_file() and path.suffix not in (".pt", ".pth", ".yaml", ".yml"):
         record, path = trained_trial(open_study(model, out=out), trial)
         history = [epoch.metrics for epoch in record.history]
     from trainables.diagnosis.doctor import diagnosed, written_images  # loads torch, which takes seconds

@@ -75,6 +75,6 @@ def _smoothed(losses: Sequence[float], keep: float = 0.7) -> np.ndarray[tuple[in
     return np.asarray(out)
 
 
-def is_suspect(lr: float, found: RangeTest) -> bool:
-    """Whether a learning rate lies so far off that the other one is worth a try."""
-    return not TOO_LOW <= lr / found.steepest <= TOO_HIGH
+def is_suspect(lr: float, found: RangeTest, times: float = 1.0) -> bool:
+    """Whether a learning rate lies so far off that `times` the one of steepest descent is worth a try."""
+    return not TOO_LOW <= lr / (times * found.steepest) <= TOO_HIGH

@@ -78,7 +78,8 @@ GEOMETRIES: Mapping[str, Callable[[Tensor, int], Tensor]] = {
         lambda image, side: _shorter(image, side, side, "bilinear", antialias=False)
     ),
     "bicubic interpolation": lambda image, side: _shorter(image, side, side, "bicubic"),
-    "nearest-neighbor interpolation": lambda image, side: _shorter(image, side, side, "nearest"),
+    "nearest-neighbor interpolation": lambda image, side: _shorter(image, side, side, "nearest-exact"),
+    "nearest-neighbor interpolation of OpenCV": lambda image, side: _shorter(image, side, side, "nearest"),
 }  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def changes(subject: Subject, found: RangeTest | None, gradient: Gradients) -> I
     optimizer, clip = config.optimizer, config.regularization.clip_norm
     if found is not None and is_suspect(optimizer.lr, found):
         for times in FASTER:
-            if is_suspect(optimizer.lr, RangeTest(times * found.steepest)):
+            if is_suspect(optimizer.lr, found, times):
                 yield _rate(optimizer.lr, found.steepest, times)
     if clip is not None and isinstance(optimizer, SGD) and max(gradient.fresh, gradient.total) > CLIPPED * clip:
         why = f"gradients of norm {max(gradient.fresh, gradient.total):.2g} are always clipped to {clip:g}"

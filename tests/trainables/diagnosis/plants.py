@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import torch
 
 from trainables.checkpoints.checkpoint import save_checkpoint
-from trainables.config import TrialConfig, merge, parse_config
+from trainables.config import CifarResNet, TrialConfig, merge, parse_config
 from trainables.data.images import load_splits
+from trainables.models import build_model
 from trainables.training.execution import configured
 from trainables.training.loop import Run
 
@@ -127,3 +128,11 @@ def statistics_of_other_scale(state: dict[str, Any], cache: Path) -> dict[str, A
         for start in range(0, 50 * 16, 16):
             run.network(images.batch(torch.arange(start, start + 16)).float())
     return {**state, "model": run.network.state_dict()}
+
+
+def random_weights(folder: Path) -> str:
+    """A file of weights that have learned nothing, for seven other classes."""
+    torch.manual_seed(3)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(build_model(CifarResNet(depth=8), 7).state_dict(), folder / "random.pth")
+    return str(folder / "random.pth")

@@ -20,6 +20,7 @@ from tests.trainables.diagnosis.plants import (
     imbalanced,
     leaking,
     normalized,
+    random_weights,
     shuffled,
     stale_statistics,
     statistics_of_other_scale,
@@ -99,6 +100,10 @@ PLANTS: dict[str, tuple[tuple[str, ...], Callable[[Trainings], State]]] = {
     "Adam at 1e-7": (("learning rate",), lambda t: t.on_digits(optimizer={"kind": "adam", "lr": 1e-7})),
     "weight decay of .5": (("weight decay",), lambda t: t.on_digits(optimizer=sgd(0.1, 0.5))),
     "clipped to nothing": (("clipping",), lambda t: t.on_digits(regularization={"clip_norm": 1e-4})),
+    "a frozen random trunk": (
+        ("frozen stages",),
+        lambda t: t.on_digits(model={"pretrained": random_weights(t.cache), "frozen_stages": 4}),
+    ),
     "batches of two": (("batch size",), lambda t: t.on_digits(batch_size=2, epochs=1, optimizer=sgd(0.05))),
     "one epoch": (("too few epochs",), lambda t: t.on_digits(epochs=1, optimizer=sgd(0.01))),
     "constant rate": (
