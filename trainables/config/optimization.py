@@ -69,7 +69,7 @@ class AdamW(_AdamFamily):
 class RMSprop(_Optimizer):
     """RMSprop (Hinton, lecture 6e)."""
 
-    state_slots: ClassVar[int] = 1
+    state_slots: ClassVar[int] = 2  # one without momentum
 
     kind: Literal["rmsprop"] = "rmsprop"
     lr: Positive = 1e-3
