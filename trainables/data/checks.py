@@ -22,7 +22,7 @@ from trainables.data.survey import Survey
 
 __all__ = ["Twins", "check_data", "refuse_copies", "twins_of"]
 
-_COPY = 0.8  # share of a split's images that training has, from which on the split is refused
+_COPY = 0.9  # share of a split's images that training has, from which on the split is refused
 _SERIOUS_LEAK, _SERIOUS_CONFLICT = 0.05, 0.01  # shares from which on a result means little
 _IMBALANCE, _FEW = 3, 20
 _SHOWN = 2
@@ -55,15 +55,15 @@ def refuse_copies(found: Survey, twins: Twins, contents: Contents, data: Data) -
     """
     own = {split: np.flatnonzero([row == split for row in found.own]) for split in ("train", "val", "test")}
     for split in ("val", "test"):
-        shared = _shared(own[split], own["train"], twins)
-        if len(shared) < _COPY * len(own[split]) or not len(shared) or (split == "val" and data.folds is not None):
+        across = _across(twins, own[split], own["train"])
+        copied = len(np.unique(across[:, 0]))  # not through others: generated images may form a chain
+        if copied < _COPY * len(own[split]) or not copied or (split == "val" and data.folds is not None):
             continue
         where = {name: contents.origins.get(name, name) for name in (split, "train")}
         rule = (
             f"must have other images in its {split} split ({where[split]}) than in training ({where['train']}), and "
-            f"{len(shared):,} of its {len(own[split]):,} images are (nearly) the same: "
-            f"{_examples(found, _across(twins, own[split], own['train']))}; remove {where[split]} (a part of train is "
-            "then set aside), or replace its images"
+            f"{copied:,} of its {len(own[split]):,} images are (nearly) the same: {_examples(found, across)}; remove "
+            f"{where[split]} (a part of train is then set aside), or replace its images"
         )
         raise ConfigError.single("data.source", data.source, rule)
 
