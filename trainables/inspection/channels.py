@@ -17,7 +17,7 @@ __all__ = ["bluish", "channels"]
 # as are B > G > R. With red and blue swapped these numbers turn around.
 _BLUE_IMAGES, _BLUE_PIXELS = 0.65, 1.6
 _COLORED = 0.15  # least difference of a pixel's channels, of 1, to count
-_FEWEST = 20
+_FEWEST, _ENOUGH = 20, 5000  # images
 
 Swapped = Callable[[], tuple[float, float, float]]
 
@@ -31,6 +31,7 @@ def bluish(pixels: Pixels) -> tuple[float, float] | None:
     """
     if len(pixels) < _FEWEST or (pixels[:, 0] == pixels[:, 2]).all():
         return None
+    pixels = pixels[:: max(1, len(pixels) // _ENOUGH)]
     means = pixels.mean(axis=(2, 3))
     red, green, blue = (pixels[:, channel].astype(np.int16) for channel in range(3))
     colored = np.abs(red - blue) > 255 * _COLORED

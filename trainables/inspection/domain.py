@@ -171,7 +171,7 @@ def _cures(first: Pixels, second: Pixels) -> dict[str, Callable[[Pixels], Pixels
         f"of {'less' if spread > 1 else 'more'} contrast ({contrast[1]:.0f} against {contrast[0]:.0f} levels)": (
             lambda pixels: _rounded((pixels - pixels.mean()) * spread + pixels.mean())
         ),
-        "with red and blue swapped (BGR, as OpenCV reads and writes)": lambda pixels: pixels[:, ::-1],
+        "in the order BGR, as OpenCV reads and writes (red and blue swapped)": lambda pixels: pixels[:, ::-1],
         "inverted": lambda pixels: 255 - pixels,
         "turned by 90 degrees to the right": lambda pixels: np.rot90(pixels, 1, (2, 3)),
         "turned by 90 degrees to the left": lambda pixels: np.rot90(pixels, -1, (2, 3)),

@@ -1,7 +1,7 @@
 """The images of a source as the doctor sees them: every one read once, those that can't be read named, none stored.
 
-Unlike `trainables.data.prepare` it refuses nothing that is wrong with an image: it is what is looked for. Splits are
-the source's own.
+Unlike `trainables.data.survey` it refuses nothing that is wrong with an image, which is what is looked for, and leaves
+files where they are: only what comes as bytes or pixels goes into a temporary file. Splits are the source's own.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ label of the image itself: there almost every disagreement is the label's fault.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ class Verdict:
         predicted: of each image, the class that it would be, int64 [n].
         confidence: of each image, the probability of the label that it has, float64 [n].
         injected: how many labels were made wrong for the test, `recall` of them found, at this `precision`: a lower
-            bound of it, since labels that were wrong before count as mistakes.
+            bound of it, since labels that were wrong before count as mistakes. Not tried if the classifier is not able.
     """
 
     accuracy: float
@@ -57,9 +57,9 @@ class Verdict:
     suspects: Labels
     predicted: Labels
     confidence: Probabilities
-    injected: int
-    recall: float
-    precision: float
+    injected: int = 0
+    recall: float = 0.0
+    precision: float = 0.0
 
     @property
     def is_able(self) -> bool:
@@ -86,10 +86,7 @@ def judge(features: NDArray[np.floating[Any]], labels: Labels, groups: Labels, s
     looked_at, disagree = surest_disagree(chosen, given)
     interval = binomtest(disagree, looked_at).proportion_ci(method="wilson")
 
-    flipped, injected = inject(given, INJECTED, seed)
-    tried = suspects_of(out_of_fold(features, flipped, groups, _STRENGTHS, seed), flipped)
-    hits = len(np.intersect1d(tried, injected))
-    return Verdict(
+    verdict = Verdict(
         accuracy=float((predicted == given).mean()),
         wrong=(disagree / looked_at, float(interval.low), float(interval.high)),
         looked_at=looked_at,
@@ -97,10 +94,13 @@ def judge(features: NDArray[np.floating[Any]], labels: Labels, groups: Labels, s
         suspects=suspects_of(chosen, given),
         predicted=names[predicted],
         confidence=confidence,
-        injected=len(injected),
-        recall=hits / len(injected),
-        precision=hits / max(len(tried), 1),
     )
+    if not verdict.is_able:
+        return verdict
+    flipped, injected = inject(given, INJECTED, seed)
+    tried = suspects_of(out_of_fold(features, flipped, groups, _STRENGTHS, seed), flipped)
+    hits = len(np.intersect1d(tried, injected))
+    return replace(verdict, injected=len(injected), recall=hits / len(injected), precision=hits / max(len(tried), 1))
 
 
 def out_of_fold(

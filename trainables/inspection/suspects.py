@@ -36,8 +36,8 @@ def pixel_features(pixels: Pixels) -> NDArray[np.float64]:
     """Images of 8 x 8 pixels as rows, float64 [n, 192]: enough to tell digits or colors apart, not photographs."""
     n, channels, side, _ = pixels.shape
     step = side // _SIDE
-    parts = pixels.reshape(n, channels, _SIDE, step, _SIDE, step) / 255
-    return np.asarray(parts.mean(axis=(3, 5)).reshape(n, -1))
+    parts = pixels.reshape(n, channels, _SIDE, step, _SIDE, step).mean(axis=(3, 5))
+    return np.asarray(parts.reshape(n, -1) / 255)
 
 
 def wrong_labels(
@@ -103,7 +103,9 @@ def _numbers(verdict: Verdict, by: str) -> Mapping[str, Any]:
         "cross_validated_accuracy": round(verdict.accuracy, 4),
         "estimated_share": round(verdict.wrong[0], 4),
         "estimated_share_interval": [round(bound, 4) for bound in verdict.wrong[1:]],
-        "test": {
+        "test": None
+        if not verdict.injected
+        else {
             "injected": verdict.injected,
             "recall": round(verdict.recall, 4),
             "precision_at_least": round(verdict.precision, 4),
