@@ -46,7 +46,7 @@ def diagnose(
         typer.echo(checks_json(checks))
         return
     print_checks(checks, LastingConsole())
-    if not alarms(checks):
+    if write_images is None and not alarms(checks):
         typer.echo("nothing was found: images, weights and settings are in order")
 
 

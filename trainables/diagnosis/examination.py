@@ -116,9 +116,12 @@ def _by_training(subject: Subject, best: _Best, mended: bool, say: Say) -> list[
         found = tried(subject, planned, best.val.recall if uneven else best.val.accuracy, gradient, say)
         learned = learned or any(one.is_alarm for one in found)
         findings += found
-        if best.learned and not any(one.is_alarm for one in found):
+        if best.learned and not subject.shortened and not any(one.is_alarm for one in found):
             findings += underfitting(subject, planned, best.val.accuracy, say)
     findings.append(informative(subject, learned))
+    if subject.shortened:
+        findings.append(Finding(Check("fit", "unknown", "the doctor has trained it for a short time only")))
+        return findings
     overfitted = overfitting(subject, best.train.accuracy, best.val.accuracy)
     findings.append(overfitted)
     if planned is not None and subject.recorded and overfitted.is_alarm:

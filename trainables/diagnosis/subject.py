@@ -84,7 +84,6 @@ class Subject:
         normalization: what its images are normalized with.
         classes: the network's label of each class of the images.
         history: the metrics of each epoch; of a checkpoint val_loss alone.
-        steps: how many optimizer steps it was trained for; 0 if that is not known.
         recorded: whether the training itself wrote down `normalization`; otherwise it is assumed.
         shortened: whether the doctor trained it, for less than the config says.
     """
@@ -95,7 +94,6 @@ class Subject:
     normalization: Normalization
     classes: tuple[int, ...]
     history: Sequence[Mapping[str, float]] = ()
-    steps: int = 0
     recorded: bool = True
     shortened: bool = False
 
