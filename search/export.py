@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -100,6 +100,10 @@ def export(
     if form is not None:
         _export_network(study, trial, form, out, to)
         return
+    if Path(study).is_file():
+        raise ConfigError.single(
+            "--format", None, f"must be given with a checkpoint: {', '.join(get_args(ExportFormat))}"
+        )
     folder = find_study(study, out)
     text, record = export_config(folder, default_uri(folder.parent), trial)
     path = to or folder / ("best_config.yaml" if trial is None else f"trial-{trial:04d}.yaml")
@@ -149,12 +153,16 @@ def checkpoint_of(result: StudyResult, folder: Path, record: TrialRecord) -> Ite
         ConfigError: if it has none: naming the trials that have one, and how to train this one again.
     """
     study = study_storage(None, folder, smoke=False, fresh=False) or local_storage(folder.absolute())
-    with required("STUDY", study.location, "must be readable"):
-        found = checkpoints(study, record.number)
-        if not found:
-            raise _without_checkpoint(result, folder, record, study)
-    finished = [name for name in found if "-step-" not in name]
-    with tempfile.TemporaryDirectory() as scratch, study.reading((finished or found)[0], Path(scratch)) as path:
+    with tempfile.TemporaryDirectory() as scratch:
+        with required("STUDY", study.location, "must be readable"):
+            found = checkpoints(study, record.number)
+            if not found:
+                raise _without_checkpoint(result, folder, record, study)
+            finished = [name for name in found if "-step-" not in name]
+            path = study.local((finished or found)[0])
+            if path is None:
+                path = Path(scratch, "checkpoint.pt")
+                study.get((finished or found)[0], path)
         yield path
 
 

@@ -136,6 +136,7 @@ class Data(Part):
 
     `decoding` of image files that are cut to squares: `exact` gives the pixels of torchvision's `Resize` and
     `CenterCrop`; `reduced` decodes large JPEGs at a fraction of their size: faster, and not quite the same pixels.
+    Random crops of a training image are always decoded so, never at less than twice the size that they get.
     """
 
     source: str = "cifar10"

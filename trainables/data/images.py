@@ -76,7 +76,9 @@ class Images:
         square = self._target
         if not isinstance(square, Square):
             raise ValueError("the images are of their own size: there is nothing more in their files")
-        return self._decoded(indices, [replace(square, window=tuple(window)) for window in windows.T.tolist()])
+        # Large JPEGs may be decoded smaller here: of no two crops the pixels are alike anyway, and it is every epoch's.
+        sizes = [replace(square, reduced=True, window=tuple(window)) for window in windows.T.tolist()]
+        return self._decoded(indices, sizes)
 
     def batch(self, indices: Tensor) -> Tensor:
         """The images at `indices`, int64 [b] from 0 to `len(self)` - 1, as uint8 [b, 3, h, w] on the CPU."""
