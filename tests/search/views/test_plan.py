@@ -66,8 +66,8 @@ def test_the_answer_comes_first_and_the_study_only_when_it_is_asked_for() -> Non
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (2, "5 s"), (24, "25 s"), (84, "85 s"), (100, "2 min"), (560, "9 min"), (700, "10 min"), (4000, "65 min"),
-        (5400, "1.5 h"), (40_000, "11 h"), (400_000, "5 days"),
+        (2, "5 s"), (24, "25 s"), (84, "85 s"), (104, "100 s"), (174, "170 s"), (180, "3 min"), (560, "9 min"),
+        (700, "10 min"), (4000, "65 min"), (5400, "1.5 h"), (40_000, "11 h"), (400_000, "5 days"),
     ],
 )  # fmt: skip
 def test_an_estimate_is_no_more_precise_than_it_is(seconds: float, words: str) -> None:
