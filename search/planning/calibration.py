@@ -26,12 +26,15 @@ from trainables.cpu import available_cpus
 
 __all__ = ["Calibration", "Plan", "calibrate"]
 
-# Enough for a stable rate, little enough to wait for: the second of two short epochs is timed.
+# Enough for a stable rate, little enough to wait for: short epochs are timed, from the second on, for a few seconds,
+# since what else a busy machine does comes and goes.
 STEPS = 3
+MOST_EPOCHS = 10
+TIMED_SECONDS = 3.0
 EVALUATION = 256
 PROCESS_SECONDS = 6.0  # that a process with torch takes to start on an idle machine, where that is not measured
 # Ray's processes, the driver and workers that load Ray beside torch, against a process that loads torch alone.
-STARTS = 3.0
+STARTS = 2.5
 MOST_PROCESSES = 16  # of half a gigabyte each
 BETWEEN_TRIALS = 0.3  # seconds that a worker waits for its next trial
 
@@ -141,7 +144,7 @@ def calibrate(config: TrialConfig, cache: Path, concurrent: int = 1) -> Calibrat
 
 
 def timed(config: TrialConfig, cache: Path) -> Timing:
-    """Train two short epochs in this process; the second one counts, and so does the second network that is built."""
+    """Train short epochs in this process; all but the first one count, and so does the second network that is built."""
     import torch
 
     from trainables.data.images import load_splits
@@ -154,27 +157,33 @@ def timed(config: TrialConfig, cache: Path) -> Timing:
     tree["data"]["train_samples"] = min(STEPS * config.batch_size, images)
     tree["data"]["val_samples"] = min(EVALUATION, len(whole.val))
     tree["data"]["train_eval_samples"] = min(EVALUATION, config.data.train_eval_samples)
-    tree["epochs"] = 2
+    tree["epochs"] = MOST_EPOCHS
     short = TrialConfig.model_validate(tree)
     splits = load_splits(short.data, cache)
     with configured(short.execution):
         run = Run(short, splits)
         ready = time.monotonic()
-        results = list(run.epochs())
-        trained_both = time.monotonic()
+        results = []
+        for result in run.epochs():
+            results.append(result)
+            if len(results) > 1 and time.monotonic() - ready > TIMED_SECONDS:
+                break
+        trained = time.monotonic()
         Run(short, splits)
         buffer = io.BytesIO()
         torch.save(run.state_dict(), buffer)
-        around = time.monotonic() - trained_both
-    first, result = results[0], results[-1]  # the same where it diverges at once
+        around = time.monotonic() - trained
+    counted = results[1:] or results  # where it diverges at once
     batch = min(short.batch_size, len(splits.train))
-    trained = len(splits.train) // batch * batch  # a last batch that is not full is left out
-    evaluation = max(result.seconds - trained / result.images_per_second, 0.0)
+    taken = len(splits.train) // batch * batch  # a last batch that is not full is left out
+    training = fmean(1 / result.images_per_second for result in counted)  # of an image
+    whole_epoch = fmean(result.seconds for result in counted)
+    evaluation = max(whole_epoch - taken * training, 0.0)
     scored = len(splits.val) + min(short.data.train_eval_samples, len(splits.train))
     evaluated = len(whole.val) + min(config.data.train_eval_samples, images)
-    seconds = images / result.images_per_second + evaluation * evaluated / scored
+    seconds = images * training + evaluation * evaluated / scored
     return Timing(
-        seconds, max(first.seconds - result.seconds, 0.0), around, evaluation / scored,
+        seconds, max(results[0].seconds - whole_epoch, 0.0), around, evaluation / scored,
         whole.store.counts.get("test", 0), ready, buffer.tell(),
     )  # fmt: skip
 

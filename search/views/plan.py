@@ -78,6 +78,8 @@ def about(seconds: float) -> str:
     """Seconds in words, no more precise than an estimate is."""
     if seconds < 85:
         return f"{max(5 * round(seconds / 5), 5)} s"
+    if seconds < 175:
+        return f"{round(seconds, -1):.0f} s"
     minutes = seconds / 60
     if minutes < 85:
         return f"{minutes if minutes < 9.5 else 5 * round(minutes / 5):.0f} min"
