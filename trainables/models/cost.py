@@ -75,7 +75,7 @@ def batch_norm_problem(config: TrialConfig, images: int, size: tuple[int, int]) 
     ways += [f"data.resolution above {sides[too_small - 1]}"] if too_small < len(sides) else []
     rule = (
         f"must be at least 2{' (the batch_size is cut to it)' if few else ''}"
-        f"{', or use ' if ways else ''}{' or '.join(ways)}: batch norm cannot train on one image at a time where maps "
+        f"{', or use ' if ways else ''}{', or '.join(ways)}: batch norm cannot train on one image at a time where maps "
         f"are 1 x 1, as those of images of {side} pixels are"
     )
     return Problem("data.train_samples" if few else "batch_size", 1, rule)

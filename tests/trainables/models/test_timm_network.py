@@ -214,7 +214,7 @@ def test_images_or_stems_that_a_network_lacks_are_refused() -> None:
     one = _trial(small_images=False).model_copy(update={"batch_size": 1})
     problem = batch_norm_problem(one, 10, (32, 32))
     assert problem is not None
-    assert "model.small_images: true or data.resolution above 32" in problem.rule
+    assert "model.small_images: true, or data.resolution above 32" in problem.rule
 
 
 def test_without_timm_the_config_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
