@@ -12,7 +12,7 @@ from trainables.models.cost import coarse_stem, final_map
 __all__ = ["shape"]
 
 NAME = "stem"
-# What a stem that leaves one pixel costs, of the accuracy that is missing: an assumption, since to try it takes minutes.
+# What a stem that leaves one pixel costs, of the accuracy that is missing: assumed, since to try it takes minutes.
 ASSUMED_GAIN = 0.3
 WELL = 0.9  # accuracy above which the stem is none of the troubles
 
