@@ -29,10 +29,8 @@ def _numbers(result: StudyResult, record: TrialRecord) -> Iterator[str]:
     yield from (f"- {name}: {value:.4f}" for name in names if math.isfinite(value := record.value(name)))
     yield ""
     if record.arm is None:
-        yield (
-            f"The trial was chosen by {metric}, so that number is optimistic by what luck contributed"
-            + (": the refit below says by how much." if result.latest("refit") else "; no refit has measured it.")
-        )
+        measured = "the refit below says by how much" if result.latest("refit") else "no refit has measured it"
+        yield f"Of the best of several trials {metric} is optimistic by what luck contributed: {measured}."
     refit = result.latest("refit")
     if refit is not None:
         yield ""
