@@ -15,7 +15,7 @@ from trainables.models.protocol import stages
 __all__ = ["final_map", "shape"]
 
 NAME = "stem"
-# What a stem that leaves one pixel costs, of the accuracy that is missing: an assumption, since to try it takes minutes.
+# What a stem that leaves one pixel costs, of the accuracy that is missing: assumed, since to try it takes minutes.
 ASSUMED_GAIN = 0.3
 WELL = 0.9  # accuracy above which the stem is none of the troubles
 
