@@ -22,10 +22,10 @@ def test_possible_configs_use_every_option_however_deep_it_lies() -> None:
 
 def test_a_stem_too_coarse_for_the_images_is_told_before_training(tmp_path: Path) -> None:
     tree = sample_spec().model_dump()
-    tree["trial"] = {"model": {"kind": "torchvision_resnet", "depth": 18}, "data": {"source": "digits"}}
+    tree["trial"] = {"model": {"kind": "torchvision_resnet", "depth": 18}, "data": {"source": "digits"}, "optimizer": {"kind": "sgd"}}
     spec = StudySpec.model_validate(tree)
     (line,) = coarse_stems(spec, check_inputs(spec, tmp_path))
     assert "too coarse for images of 8 pixels, whose last maps are 1 x 1" in line
-    tree["trial"] = {"model": {"kind": "cifar_resnet", "depth": 8}, "data": {"source": "digits"}}
+    tree["trial"] = {"model": {"kind": "cifar_resnet", "depth": 8}, "data": {"source": "digits"}, "optimizer": {"kind": "sgd"}}
     spec = StudySpec.model_validate(tree)
     assert coarse_stems(spec, check_inputs(spec, tmp_path)) == ()
