@@ -40,11 +40,12 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two processes: much of a test is waiting for Ray, MLflow or a browser to start.
 test: lint
-	$(BIN)/python -m pytest -m 'not slow and not gpu and not network'
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not slow and not gpu and not network'
 
 test-slow: setup
-	$(BIN)/python -m pytest -m 'slow and not gpu and not network'
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'slow and not gpu and not network'
 
 # The same results on an older processor: torch's kernels for AVX2 instead of those that this one chooses.
 test-numeric: setup

@@ -12,6 +12,7 @@ __all__ = ["VERBS", "main"]
 
 # The module that defines the function of the same name, and what `--help` says; modules are loaded when they are run.
 VERBS = {
+    "inspect": ("trainables.inspect", "What is wrong with images and labels, before anything is trained on them."),
     "init": ("search.init", "Write a study for your own images."),
     "run": ("search.run", "Search hyperparameters, or continue a search."),
     "status": ("search.status", "How a search stands, also while it runs."),
@@ -21,11 +22,12 @@ VERBS = {
     "refit": ("search.refit", "Train the best trials with fresh seeds, and score the winner on the test split."),
     "explain": ("search.explain", "Which change bought how much, from a baseline to the best config."),
     "report": ("search.report", "Write a search, or several, as one HTML page."),
-    "export": ("search.export", "Write the config of the best trial, or of any other."),
+    "export": ("search.export", "Write the config of the best trial, or of any other, or its network."),
     "track": ("search.track", "Bring an MLflow up to date with a study."),
     "ui": ("search.ui", "Open a study in the browser: MLflow, report, optuna-dashboard."),
     "train": ("trainables.train", "Train a config: one trial again, without Ray or MLflow."),
     "evaluate": ("trainables.evaluate", "Score a trained model on the validation or test split."),
+    "predict": ("trainables.predict", "Classify images with a trained or exported model."),
     "compare": ("trainables.compare", "Compare configs over fresh seeds."),
 }
 

@@ -14,7 +14,7 @@ from search.engine.reference import reference_arm
 from search.engine.refit import Refitting
 from search.journal.result import StudyResult, collect
 from search.journal.study_folder import find_study, read_study
-from search.storage.location import study_storage
+from search.storage.location import fetch_study, study_storage
 from search.study.resources import Refit
 from search.tracking.uri import default_uri
 from search.views.checks import checked
@@ -51,7 +51,7 @@ def check_study(result: StudyResult) -> list[Check]:
     """The search's own doctor: can this result be trusted, and what should be done next? Also while the search runs.
 
     The checks, each with a status, its evidence in one line and the next step: failures, divergence, networks that
-    predict one class, the best against the recipes, the resolution of the objective, ranges that end too early,
+    have collapsed, the best against the recipes, the resolution of the objective, ranges that end too early,
     settings without influence, too few trials, when the best was found, the length of training, whether early ranks
     predict the last ones, and what other stopping rules would have done on the same curves. docs/results.md says what
     each looks at.
@@ -147,7 +147,7 @@ def refit_study(
         >>> result = search.refit_study("digits_resnet8", top=2, seeds=5)
         >>> result.latest("refit").winner.name
     """
-    result = open_study(study, out=out, plugins=plugins)
+    result = _fetched(study, out, plugins)
     settings = validate(Refit, {"top": top, "seeds": seeds, "folds": folds})
     arm, line = reference_arm(result.spec, result.trials, against, "--against", "reference")
 
@@ -192,7 +192,7 @@ def explain_study(
     Example:
         >>> result = search.explain_study("cifar10_resnet20", baseline="naive")
     """
-    result = open_study(study, out=out, plugins=plugins)
+    result = _fetched(study, out, plugins)
     start, line = reference_arm(result.spec, result.trials, baseline, "--from", "baseline")
     if start is None:
         rule = f"must name a config as YAML: {result.spec.study} has no recipe to start from"
@@ -202,6 +202,15 @@ def explain_study(
     comparer, lines = explaining(result, start, seeds)
     said = [*([] if line is None else [line]), *lines]
     return _compare(result, lambda setup: comparer, "\n".join(said), listeners, tracking_uri, progress)
+
+
+def _fetched(study: str | Path, out: str | Path, plugins: Iterable[str]) -> StudyResult:
+    """A study as it stands in its storage, where another machine may have continued it."""
+    allow_plugins(plugins)
+    folder = find_study(str(study), Path(out))
+    if (place := study_storage(None, folder, smoke=False, fresh=False)) is not None:
+        fetch_study(place.child(folder.name), folder)
+    return collect(*read_study(folder), folder)
 
 
 def _compare(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -22,6 +23,7 @@ from search.engine.study_folder import study_folder
 from search.engine.warm_start import earlier_studies, warm_started
 from search.journal.result import StudyResult
 from search.planning.calibration import Plan, calibrate
+from search.planning.disk import largest_checkpoint
 from search.planning.preflight import check_inputs, check_weights, coarse_stems
 from search.storage.location import study_storage
 from search.storage.remote import VARIABLE
@@ -150,9 +152,12 @@ def plan_study(
 
     spec, concurrent = resolve(spec, Console(quiet=True))
     images = check_inputs(spec, default_cache())
-    weights = (*check_weights(spec, images), *coarse_stems(spec, images))
+    weights = (*check_weights(spec, images, default_cache()), *coarse_stems(spec, images))
     fingerprint = next((store.fingerprint for store in reversed(images.values())), None)
     prior = warm_started(spec, earlier, fingerprint).lines if earlier else ()
-    calibration = calibrate(spec.trial_config({}), default_cache(), concurrent)
+    calibration = replace(
+        calibrate(spec.trial_config({}), default_cache(), concurrent),
+        checkpoint_bytes=largest_checkpoint(spec, default_cache()),
+    )
     nodes = nodes_now() if spec.resources.prices is not None else {}
     return Plan(spec, concurrent, calibration, nodes, described(images), weights, prior)

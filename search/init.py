@@ -24,7 +24,10 @@ __all__ = ["init"]
 def init(
     images: Annotated[str, typer.Argument(help="a folder of images, a Parquet file or folder, or any data.source")],
     model: Annotated[
-        str | None, typer.Option(help="resnetN (18, 34, 50, ... for large images), or a plug-in's kind")
+        str | None,
+        typer.Option(
+            help="resnetN (18, 34, 50, ... for large images), wrn-DEPTH-WIDTH, a name of timm, or a plug-in's kind"
+        ),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(help="pretrained weights: a file, or torchvision:DEFAULT [default: from scratch]")

@@ -89,6 +89,7 @@ def _read(
     """The study that is meant, saying what an option changes beside what it names. Without one all are listed."""
     from search.api import read_spec
     from search.study.parse import study_tree
+    from search.study.transfer import transfer_notes
     from search.views.console import say
     from search.views.plan import grace_line
     from search.views.shipped import print_shipped
@@ -98,8 +99,8 @@ def _read(
         sys.exit(2)
     spec = read_spec(study, smoke=smoke, refit=refit, plugins=plugins, **overrides)
     line = None if smoke else grace_line(study_tree(study), spec)
-    if line is not None:
-        say(console, line)
+    for said in (*([line] if line is not None else []), *transfer_notes(spec)):
+        say(console, said)
     return spec
 
 

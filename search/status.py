@@ -173,7 +173,7 @@ def _best(overview: Overview) -> str:
     best, metric = overview.best, overview.spec.objective.metric
     if best is None:
         return "no trial has completed yet"
-    text = f"trial {best.number} ({best.origin}), {metric} {best.value(metric):.4f} at epoch {best.last_epoch}"
+    text = f"trial {best.number} ({best.origin}), {metric} {best.value(metric):.4f} at epoch {best.final_epoch}"
     return text + against_reference(overview.spec, overview.trials, best)
 
 

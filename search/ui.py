@@ -33,8 +33,9 @@ from search.tracking.uri import (
     mlflow_settings,
     redacted,
 )
+from search.views.forwarding import Forwarding
 from search.views.next_commands import program, shown
-from search.views.study_pages import StudyPages
+from search.views.study_pages import MLFLOW, StudyPages
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError
 from trainables.config.plugins import allow_plugins
@@ -59,8 +60,11 @@ def ui(
         head = find_head(cluster)
         here = _free_port(port)
         tunnel = head.ssh("-N", "-oExitOnForwardFailure=yes", f"-L127.0.0.1:{here}:127.0.0.1:{THERE}")
+        server = f"127.0.0.1:{here}"
         trouble = f"MLflow on {head.login} does not answer: ray up {cluster} starts it again"
-        _serve(tunnel, here, name, trouble, lambda page: typer.echo(f"{name}, until Ctrl-C: open {page}"))
+        _serve(
+            tunnel, server, name, trouble, lambda page: typer.echo(f"{name}, until Ctrl-C: open http://{server}{page}")
+        )
         return
     uri = default_uri(out.absolute())
     if uri.startswith(("http:", "https:")):
@@ -69,21 +73,31 @@ def ui(
     if uri.startswith("sqlite:") and not holds_database(uri):
         rule = f"holds no MLflow database yet: {program('python')} -m search.run {study} makes it"
         raise ConfigError.single("--out", shown(out), rule)
-    pages = StudyPages(name, _folder(name, out))
-    with make_server("127.0.0.1", _free_port(port), pages, _Server, _QuietHandler) as server:
+    _open_here(name, _folder(name, out), uri, _free_port(port))
+
+
+def _open_here(name: str, folder: Path | None, uri: str, port: int) -> None:
+    """Serve the study's pages on `port`, among them MLflow's, which has a server of its own behind them."""
+    there = _any_port()
+    pages = StudyPages(name, folder, Forwarding(there))
+    with make_server("127.0.0.1", port, pages, _Server, _QuietHandler) as server:
         threading.Thread(target=server.serve_forever, name="pages", daemon=True).start()
 
         def announce(page: str) -> None:
-            pages.mlflow = page
-            typer.echo(f"{name}, until Ctrl-C: open http://127.0.0.1:{server.server_port}")
-            typer.echo(f"its trials in MLflow: {page}")
+            pages.trials = page
+            address = f"http://127.0.0.1:{port}"
+            typer.echo(f"{name}, until Ctrl-C: open {address}")
+            typer.echo(f"its trials in MLflow: {address}{MLFLOW}{page}")
 
-        there = _free_port(None)
         command = [sys.executable, "-m", "mlflow", "ui", "--port", str(there), "--workers", "1"]
         # Not on the command line, since a database's URI holds its password.
         variables = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
+        where = f"127.0.0.1:{there}{MLFLOW}"
         try:
-            _serve(command, there, name, f"MLflow cannot show {redacted(uri)}", announce, variables)
+            _serve(
+                [*command, "--static-prefix", MLFLOW], where, name, f"MLflow cannot show {redacted(uri)}",
+                announce, variables,
+            )  # fmt: skip
         finally:
             server.shutdown()
 
@@ -114,6 +128,12 @@ def _page_at(uri: str, study: str) -> str:
     return redacted(uri) if found is None else experiment_page(uri, found.experiment_id, VIEW_TAG in found.tags)
 
 
+def _any_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _free_port(asked: int | None) -> int:
     """The port to listen on: the one that was asked for, else MLflow's usual one, else any that is free."""
     for port in (asked,) if asked else (THERE, 0):
@@ -129,16 +149,16 @@ def _free_port(asked: int | None) -> int:
 
 
 def _serve(
-    command: list[str], port: int, study: str, trouble: str, announce: Callable[[str], None],
+    command: list[str], server: str, study: str, trouble: str, announce: Callable[[str], None],
     variables: dict[str, str] | None = None,
 ) -> None:  # fmt: skip
-    """Run what makes MLflow answer on `port`, `announce` where the study is, and stay until it ends or Ctrl-C."""
+    """Run what makes MLflow answer at `server`, `announce` the study's page there, and stay until it ends or Ctrl-C."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was run must not stay behind
     process = subprocess.Popen(  # noqa: S603 (our own command)
         command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        page = _page(process, port, study)
+        page = _page(process, server, study)
         if page is None:
             raise ConfigError.single("STUDY", study, trouble)
         announce(page)
@@ -152,11 +172,10 @@ def _serve(
         process.wait()
 
 
-def _page(process: subprocess.Popen[str], port: int, study: str) -> str | None:
-    """Where the study's trials are, or the server's address if it has none; None if it does not answer in time."""
-    server = f"http://127.0.0.1:{port}"
+def _page(process: subprocess.Popen[str], server: str, study: str) -> str | None:
+    """Where on the server the study's trials are, or its first page if it has none; None if it does not answer."""
     query = urllib.parse.urlencode({"experiment_name": study})
-    url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get-by-name?{query}"
+    url = f"http://{server}/api/2.0/mlflow/experiments/get-by-name?{query}"
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         try:
@@ -164,12 +183,12 @@ def _page(process: subprocess.Popen[str], port: int, study: str) -> str | None:
                 found = json.load(answer)["experiment"]
         except urllib.error.HTTPError as error:
             if error.code == 404:
-                return server
+                return "/"
         except OSError:  # not up yet
             pass
         else:
             tags = {tag["key"] for tag in found.get("tags", [])}
-            return experiment_page(server, found["experiment_id"], VIEW_TAG in tags)
+            return experiment_page("", found["experiment_id"], VIEW_TAG in tags)
         time.sleep(0.5)
     return None
 

@@ -26,7 +26,9 @@ Generated from `spaces/*.yaml` by `python -m spaces.docs_page`; edit those, then
 Recipes are tried first and run to the end; the search then draws from the space. What neither a recipe nor the space
 names stays at the trial's defaults. `--set a.b=value` fixes a path: the value wins over defaults, space and recipes
 wherever the key exists (a momentum reaches SGD, not Adam), and the path is no longer searched. What is searched *with*
-a path, such as the freeze depth with `model.pretrained`, is left out while that path is empty.
+a path, such as the freeze depth with `model.pretrained`, is left out while that path is empty, and where the path is
+searched itself, with those of its options that are. With pretrained weights every study tries two more recipes first,
+`fine_tune` and `linear_probe`: [transfer.md](transfer.md).
 
 A value means what its key says. Behind `--set` a path or a name is taken whole, with blanks, ` #`, `: ` and brackets;
 quotes around it are removed. Everything else is YAML: `[0.3, 0.6]` is a list, `on` and `yes` are true, `064` is 64, and

@@ -244,8 +244,8 @@ def _plain(value: float) -> str:
 class Entry:
     """What a space says about one path of a config.
 
-    `requires` names another path: the entry only counts when the study's own config has a value there that is neither
-    null, false, 0 nor `none`.
+    `requires` names another path: the entry only counts when the study's own config, or the option of a choice that
+    searches that path, has a value there that is neither null, false, 0 nor `none`.
     """
 
     path: str

@@ -25,17 +25,35 @@ def rewrite(space: Space, change: Callable[[Entry], Iterable[Entry]]) -> Space:
 
 
 def given(space: Space, config_tree: Mapping[str, Any]) -> Space:
-    """The space as it is for a config: without the entries whose `requires` path holds nothing there."""
+    """The space as it is for a config: without the entries whose `requires` path holds nothing there.
+
+    What requires a choice of the space itself moves into the branches of that choice's options, those for nothing
+    aside.
+    """
+    choices = {entry.path for entry in space.entries if isinstance(entry.domain, Choice)}
 
     def met(entry: Entry) -> Iterator[Entry]:
         try:
             value = True if entry.requires is None else value_at(config_tree, entry.requires)
         except LookupError:
             value = None
-        if value and value != "none":
+        if _is_something(value):
             yield replace(entry, requires=None)
 
-    return rewrite(space, met)
+    def with_hung(entry: Entry) -> Entry:
+        hung = tuple(replace(other, requires=None) for other in space.entries if other.requires == entry.path)
+        if not hung or not isinstance(entry.domain, Choice):
+            return entry
+        options, branch = entry.domain.options, entry.domain.branch
+        branches = (Space(branch(o).entries + (hung if _is_something(o) else ())) for o in options)
+        return replace(entry, domain=Choice(options, tuple(branches)))
+
+    left = (with_hung(entry) for entry in space.entries if entry.requires not in choices)
+    return rewrite(Space(tuple(left)), met)
+
+
+def _is_something(value: object) -> bool:
+    return bool(value) and value != "none"
 
 
 def fix(space: Space, values: Mapping[str, Any]) -> Space:

@@ -6,15 +6,19 @@ Every searched value has a qualified key that says on which options it hangs: `o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from spaces.domains import Choice, Domain, Fixed, Scalar, Space, domain_text, option_text, same
-from trainables.config import Problem, flatten, unflatten
+from trainables.config import Problem, TrialConfig, flatten, unflatten
 from trainables.config.hints import nearest
 
-__all__ = ["Point", "check", "locate", "path_of", "space_rows", "value_at", "walk"]
+__all__ = ["Point", "check", "conditions_of", "locate", "path_of", "space_rows", "value_at", "walk"]
+
+# Between the parts of a qualified key. An option may be a path and hold slashes of its own.
+_NEXT = re.compile(rf"/(?=(?:{'|'.join(TrialConfig.model_fields)})(?:\.\w+)*(?:=|$))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,11 @@ class Point:
 def path_of(key: str) -> str:
     """The config path of a qualified key: `optimizer.lr` of `optimizer.kind=sgd/optimizer.lr`."""
     return key.rpartition("/")[2]
+
+
+def conditions_of(key: str) -> list[str]:
+    """On which options a qualified key hangs: `["optimizer.kind=sgd"]` of `optimizer.kind=sgd/optimizer.lr`."""
+    return _NEXT.split(key)[:-1]
 
 
 def value_at(tree: Mapping[str, Any], path: str) -> Any:

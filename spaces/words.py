@@ -12,12 +12,14 @@ __all__ = ["RANGE_WORDS", "WRAPPERS", "as_written_here"]
 
 _FLOAT, _INT, _CHOICE = "{{float: [{low}, {high}]{more}}}", "{{int: [{low}, {high}]{more}}}", "{{choice: [{options}]}}"
 _LOG, _STEP = ", log: true", ", step: STEP"
-# In lower case: Ray Tune and hyperopt; Optuna; W&B; Hydra, NePS, ConfigSpace, Syne Tune and Ax; scikit-learn and NumPy.
+# In lower case: Ray Tune and hyperopt; Optuna; W&B; Hydra, NePS, NNI, ConfigSpace, Syne Tune and Ax; scikit-learn and
+# NumPy.
 _TABLE = (
     (_FLOAT, "", """uniform randn
         suggest_float suggest_uniform floatdistribution
         distribution normal min max min_value max_value
-        interval range low high lower upper bounds type value_type floatparameter uniformfloathyperparameter
+        interval range low high lower upper lower_bound upper_bound bounds _type type value_type
+        floatparameter uniformfloathyperparameter
         float real"""),
     (_FLOAT, _LOG, """loguniform qloguniform lognormal qlognormal
         suggest_loguniform
@@ -39,11 +41,12 @@ _TABLE = (
     (_CHOICE, "", """choice grid_search sample_from pchoice
         suggest_categorical categoricaldistribution
         values value constant probabilities categorical
-        categories choices options ordinal logordinal categoricalparameter categoricalhyperparameter"""),
+        grid discrete categories choices options ordinal logordinal categoricalparameter categoricalhyperparameter"""),
 )  # fmt: skip
 _WORDS = {word: (form, more) for form, more, words in _TABLE for word in words.split()}
-_LOWS, _HIGHS = ("min", "low", "lower", "min_value"), ("max", "high", "upper", "max_value")
-_UNTYPED = (*_LOWS, *_HIGHS, "range", "bounds", "type", "value_type", "distribution")
+_LOWS = ("min", "low", "lower", "min_value", "lower_bound")
+_HIGHS = ("max", "high", "upper", "max_value", "upper_bound")
+_UNTYPED = (*_LOWS, *_HIGHS, "range", "bounds", "type", "value_type", "distribution", "_type")
 # Keys beside a range.
 RANGE_WORDS = {
     "q": "step",
@@ -76,7 +79,9 @@ def as_written_here(value: object) -> str | None:
         return None
     said = [_word(below) for below in value.values() if _word(below) in _WORDS]  # distribution: log_uniform
     name = next((word for word in (*said, *map(_word, words))), "")
-    items = list(_bounds(value)) or next((value[k] for k in words if isinstance(value[k], list | tuple)), [])
+    items = list(_bounds(value)) or next(
+        (value[k] for k in (*words, "_value") if isinstance(value.get(k), list | tuple)), []
+    )
     if not items and "value" in value and _is_short(value["value"]):
         return str(value["value"])
     logarithmic = value.get("log") is True or value.get("log_scale") is True

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from tests.trained_example import Example
 
 # Before torch is loaded: the batches of tests are so small that more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,6 +49,14 @@ def data_dir() -> Path:
 def weights_dir() -> Path:
     """Real pretrained CIFAR ResNets: resnet20-12fca82f.th and resnet56-4bfd9763.th."""
     return _folder("RESNET_SEARCH_WEIGHTS", "resnet20-12fca82f.th and resnet56-4bfd9763.th")
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
+    """A checkpoint of a briefly trained network."""
+    from tests.trained_example import train_example
+
+    return train_example(tmp_path_factory.mktemp("example"))
 
 
 class Done(NamedTuple):

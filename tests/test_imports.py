@@ -23,7 +23,7 @@ ORDER = {
     ),
     "trainables": (
         "config", "seeds", "files", "cpu", "check", "result", "checkpoints", "data", "augment", "models", "training",
-        "diagnosis", "synthetic", "trainable",
+        "inspection", "prediction", "diagnosis", "synthetic", "trainable",
     ),
 }  # fmt: skip
 TRACKED = {"ray", "optuna", "mlflow", "torch", "torchvision"}

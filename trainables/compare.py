@@ -17,7 +17,7 @@ from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, TrialConfig, load_config
 from trainables.config.plugins import allow_plugins
 from trainables.data.store import default_cache
-from trainables.result import DIRECTIONS, METRICS
+from trainables.result import DIRECTIONS, METRICS, final_result
 from trainables.train import rerun
 
 __all__ = ["compare", "interval", "seeds_needed", "verdict"]
@@ -76,14 +76,16 @@ def verdict(name: str, reference: str, differences: Sequence[float], metric: str
 
 def _final(config: TrialConfig, cache: Path, metric: str, label: str) -> float:
     """One training from scratch; on its own in a worker process, so that several can share a machine."""
-    return rerun(config, stop_epoch=None, cache=cache, label=label).metrics()[metric]
+    return final_result(rerun(config, stop_epoch=None, cache=cache, label=label)).metrics()[metric]
 
 
 def compare(
     configs: Annotated[list[Path], typer.Argument(help="two or more configs as YAML")],
     seeds: Annotated[int, typer.Option(min=2, help="fresh seeds, the same ones for each config")] = 3,
     against: Annotated[Path | None, typer.Option(help="the config to compare with [default: the first]")] = None,
-    metric: Annotated[str, typer.Option(help="which metric of the last epoch")] = "val_accuracy",
+    metric: Annotated[
+        str, typer.Option(help="which metric of the last epoch, with patience of the best")
+    ] = "val_accuracy",
     jobs: Annotated[int, typer.Option(min=1, help="trainings at once")] = 1,
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,
     plugin: Plugins = None,

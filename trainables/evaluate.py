@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import typer
 from scipy.stats import binomtest
+from torch import Tensor
 
-from trainables.checkpoints.checkpoint import config_of, load_checkpoint
+from trainables.checkpoints.checkpoint import config_of, load_checkpoint, trained_weights
 from trainables.checkpoints.class_names import Matched, match_classes
 from trainables.checkpoints.resume import translate_mismatch
 from trainables.cli import Plugins, run_verb
@@ -36,11 +37,12 @@ from trainables.files import write_text
 from trainables.models import build_model
 from trainables.models.networks import build_network
 from trainables.models.pretrained import load_pretrained
-from trainables.training.evaluation import Scores, score
+from trainables.result import ClassReport
+from trainables.training.evaluation import Scores, class_report, score
 from trainables.training.execution import memory_format, resolve_device
 from trainables.training.feed import Feed
 from trainables.training.inference import Inference
-from trainables.training.loop import normalization_for
+from trainables.training.weights import normalization_for, weights_lines
 
 __all__ = ["evaluate", "score_images"]
 
@@ -52,13 +54,34 @@ def _subject(path: Path) -> tuple[TrialConfig, dict[str, Any] | None]:
     return config_of(state), state
 
 
+class _Outputs(NamedTuple):
+    """What a network says about images: logits [n, classes] and labels [n] of the network's classes.
+
+    `notes` is what a reader has to know: classes of another spelling or without images, and which weights were loaded.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 def score_images(
     config: TrialConfig, state: dict[str, Any] | None, images: Images, store: PreparedData
 ) -> tuple[Scores, tuple[str, ...]]:
-    """Score a checkpoint's weights (EMA's when it has them), or without one the config's pretrained weights.
+    """The scores of `_outputs`, and its notes.
 
-    Classes are matched by their names. Also returns what a reader has to know: classes of another spelling or without
-    images, and which weights were loaded.
+    Raises:
+        ConfigError: as `_outputs`.
+    """
+    found = _outputs(config, state, images, store)
+    return score(found.logits, found.labels), found.notes
+
+
+def _outputs(config: TrialConfig, state: dict[str, Any] | None, images: Images, store: PreparedData) -> _Outputs:
+    """What a checkpoint's weights say (EMA's when it has them), or without one the config's pretrained weights.
+
+    Classes are matched by their names.
 
     Raises:
         ConfigError: if there are no trained weights, they do not fit the model, or they know nothing of a class.
@@ -75,22 +98,24 @@ def score_images(
         if loaded.new:
             rule = f"must have a head of {store.num_classes} classes to be evaluated, and has none: train it first"
             raise ConfigError.single("model.pretrained", config.model.pretrained, rule)
-        matched = Matched(tuple(range(store.num_classes)), loaded.lines)
+        matched, class_names = Matched(tuple(range(store.num_classes)), ()), store.class_names
         if loaded.class_names:
+            class_names = loaded.class_names
             matched = match_classes(loaded.class_names, store.class_names)
-            matched = Matched(matched.labels, (*loaded.lines, *matched.notes))
-        normalization = normalization_for(config, store.mean, store.std)
+        matched = Matched(matched.labels, (*weights_lines(config, images, store), *matched.notes))
+        normalization = normalization_for(config, images, store)
     else:
         untrained = config.model.model_copy(update={"pretrained": "none", "frozen_stages": 0})
         with translate_mismatch():
-            matched = match_classes(state["class_names"], store.class_names)
-            model = build_model(untrained, len(state["class_names"]))
-            model.load_state_dict(state["model"] if state["ema"] is None else state["ema"])
+            class_names = state["class_names"]
+            matched = match_classes(class_names, store.class_names)
+            model = build_model(untrained, len(class_names))
+            model.load_state_dict(trained_weights(state))
             normalization = validate(Normalization, state["normalization"])
     model = model.to(device=device, memory_format=memory_format(config.execution))  # type: ignore[call-overload]
     inference, feed = Inference(normalization, config.data.resolution, config.execution, device), Feed(images, device)
     labels = torch.tensor(matched.labels, device=device)[feed.labels]
-    return score(inference.logits(model, feed), labels), matched.notes
+    return _Outputs(inference.logits(model, feed), labels, tuple(class_names), matched.notes)
 
 
 def evaluate(
@@ -100,20 +125,27 @@ def evaluate(
     ],
     data: Annotated[str | None, typer.Option(help="images to score on; default: the config's own source")] = None,
     split: Annotated[Literal["val", "test"], typer.Option(help="which split")] = "val",
+    samples: Annotated[int | None, typer.Option(min=1, help="at most so many images, of each class its share")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     cache: Annotated[Path | None, typer.Option(help="folder of the prepared images")] = None,
     to: Annotated[Path | None, typer.Option(help="also write the scores to this file, as a JSON list")] = None,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="also print every class, and what it is most often taken for")
+    ] = False,
     plugin: Plugins = None,
 ) -> None:
     """Score trained models on the validation or the held-out test split."""
     allow_plugins(plugin or ())
     rows = []
     for subject in subjects:
-        scored = _scored(subject, data, split, device, cache or default_cache())
+        scored = _scored(subject, data, split, samples, device, cache or default_cache())
         if len(subjects) > 1:
             typer.echo(f"{subject}:")
         _print(scored)
-        rows.append({"subject": str(subject), "images": scored.images, **asdict(scored.scores)})
+        if per_class:
+            _print_classes(scored.report)
+        row = {"subject": str(subject), "images": scored.images, **asdict(scored.scores)}
+        rows.append({**row, "report": asdict(scored.report)})
     if to is not None:
         write_text(to, json.dumps(rows, indent=2) + "\n")
 
@@ -125,10 +157,11 @@ class _Scored:
     what: str
     images: int
     scores: Scores
+    report: ClassReport
     notes: tuple[str, ...]
 
 
-def _scored(subject: Path, data: str | None, split: str, device: str, cache: Path) -> _Scored:
+def _scored(subject: Path, data: str | None, split: str, samples: int | None, device: str, cache: Path) -> _Scored:
     config, state = _subject(subject)
     changes: dict[str, Any] = {"execution": {"device": device}}
     is_other = data is not None and canonical_source(data) != canonical_source(config.data.source)
@@ -137,15 +170,20 @@ def _scored(subject: Path, data: str | None, split: str, device: str, cache: Pat
     config = parse_config(merge(config.model_dump(mode="json"), changes))
     what = f"{split} split"
     trained_on = None if state is None else state.get("fingerprint")
-    alone = open_test_alone(config.data, cache, trained_on) if split == "test" and is_other else None
+    alone = open_test_alone(config.data, cache, trained_on, samples) if split == "test" and is_other else None
     if alone is not None:
         images, store = alone
         what = "all images, which have no training split,"
     else:
         store = prepare(config.data, cache)
-        images = open_test(config.data, cache) if split == "test" else load_splits(config.data, cache, store).val
-    scores, notes = score_images(config, state, images, store)
-    return _Scored(f"{what} of {config.data.source}", len(images), scores, notes)
+        if split == "test":
+            images = open_test(config.data, cache, samples)
+        else:
+            capped = config.data if samples is None else config.data.model_copy(update={"val_samples": samples})
+            images = load_splits(capped, cache, store).val
+    logits, labels, class_names, notes = _outputs(config, state, images, store)
+    scores, report = score(logits, labels), class_report(logits, labels, class_names)
+    return _Scored(f"{what} of {config.data.source}", len(images), scores, report, notes)
 
 
 def _print(scored: _Scored) -> None:
@@ -157,6 +195,22 @@ def _print(scored: _Scored) -> None:
     typer.echo(f"accuracy   {scores.accuracy:.4f}  (95 % interval {interval.low:.4f} to {interval.high:.4f}, Wilson)")
     typer.echo(f"loss       {scores.loss:.4f}")
     typer.echo(f"precision  {scores.precision:.4f}  recall {scores.recall:.4f}  F1 {scores.f1:.4f}  (macro averages)")
+    error = scored.report.calibration_error
+    typer.echo(f"calibration error {error:.4f}  (of its probabilities from its accuracy on average, ECE in 15 bins)")
+    if scores.one_class:
+        typer.echo("warning: it takes nearly all images for one class")
+
+
+def _print_classes(report: ClassReport) -> None:
+    names, taken_for = report.class_names, dict[int, str]()
+    for actual, predicted, images in report.confusions:  # the most frequent first
+        taken_for.setdefault(actual, f"{names[predicted]} ({images})")
+    width = max(map(len, (*names, "class")))
+    typer.echo(f"\n{'class':<{width}}  images  precision  recall      F1  taken for")
+    each = zip(names, report.images, report.precision, report.recall, report.f1, strict=True)
+    for number, (name, images, precision, recall, f1) in enumerate(each):
+        other = taken_for.get(number, "")
+        typer.echo(f"{name:<{width}}  {images:>6}  {precision:>9.4f}  {recall:.4f}  {f1:.4f}  {other}".rstrip())
 
 
 if __name__ == "__main__":

@@ -2,18 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
-__all__ = ["DIRECTIONS", "METRICS", "EpochResult", "Mode", "Trainable"]
+__all__ = ["DIRECTIONS", "METRICS", "ClassReport", "Collapse", "EpochResult", "Mode", "Trainable", "final_result"]
+
+MOST_CONFUSIONS = 2500  # pairs of classes that a report names
 
 Mode = Literal["max", "min"]
+Collapse = Literal["one class", "rising loss"]
 
 # A field with one of these is a metric: which side of it is better, if either.
 LOWER: Mapping[str, Mode | None] = {"better": "min"}
 HIGHER: Mapping[str, Mode | None] = {"better": "max"}
 NEITHER: Mapping[str, Mode | None] = {"better": None}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassReport:
+    """Which classes a network gets right, in counts of images: plain data, which a journal or a checkpoint can hold.
+
+    Attributes:
+        class_names: of all classes; the others are in their order.
+        images: how many there are of each class.
+        predicted: how many are taken for each.
+        right: how many of each class are taken for it.
+        confusions: how many images of one class are taken for another, as (class, taken for, images) with classes by
+            number: the most frequent first, and all of them unless there are more than `MOST_CONFUSIONS`.
+        calibration_error: the expected calibration error, 0 (confidence is accuracy) to 1, in 15 bins.
+    """
+
+    class_names: tuple[str, ...]
+    images: tuple[int, ...]
+    predicted: tuple[int, ...]
+    right: tuple[int, ...]
+    confusions: tuple[tuple[int, int, int], ...]
+    calibration_error: float
+
+    @classmethod
+    def of(cls, class_names: Sequence[str], counts: Sequence[Sequence[int]], calibration_error: float) -> ClassReport:
+        """From a confusion matrix: how many images of each class (row) are taken for each (column)."""
+        wrong = [
+            (actual, predicted, images)
+            for actual, row in enumerate(counts)
+            for predicted, images in enumerate(row)
+            if images and actual != predicted
+        ]
+        return cls(
+            class_names=tuple(class_names),
+            images=tuple(sum(row) for row in counts),
+            predicted=tuple(sum(column) for column in zip(*counts, strict=True)),
+            right=tuple(row[actual] for actual, row in enumerate(counts)),
+            confusions=tuple(sorted(wrong, key=lambda confusion: -confusion[2])[:MOST_CONFUSIONS]),
+            calibration_error=calibration_error,
+        )
+
+    @classmethod
+    def together(cls, reports: Sequence[ClassReport]) -> ClassReport:
+        """One report on several networks and all their images; its calibration error is the mean over images.
+
+        Raises:
+            ValueError: if they are not of the same classes.
+        """
+        if len({report.class_names for report in reports}) != 1:
+            raise ValueError("reports on the same classes can be added up, and these are not")
+        total: Counter[tuple[int, int]] = Counter()
+        for report in reports:
+            for actual, predicted, images in report.confusions:
+                total[actual, predicted] += images
+        shares = [sum(report.images) / sum(map(sum, (r.images for r in reports))) for report in reports]
+        return cls(
+            class_names=reports[0].class_names,
+            images=tuple(map(sum, zip(*(report.images for report in reports), strict=True))),
+            predicted=tuple(map(sum, zip(*(report.predicted for report in reports), strict=True))),
+            right=tuple(map(sum, zip(*(report.right for report in reports), strict=True))),
+            confusions=tuple((*pair, images) for pair, images in total.most_common(MOST_CONFUSIONS)),
+            calibration_error=sum(
+                share * report.calibration_error for share, report in zip(shares, reports, strict=True)
+            ),
+        )
+
+    def matrix(self) -> list[list[int]] | None:
+        """How many images of each class (row) are taken for each (column); None if not all confusions are named."""
+        if sum(self.right) + sum(images for _, _, images in self.confusions) < sum(self.images):
+            return None
+        rows = [[0] * len(self.class_names) for _ in self.class_names]
+        for number, right in enumerate(self.right):
+            rows[number][number] = right
+        for actual, predicted, images in self.confusions:
+            rows[actual][predicted] = images
+        return rows
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of images that are taken for what they are."""
+        return sum(self.right) / sum(self.images)
+
+    @property
+    def precision(self) -> tuple[float, ...]:
+        """Of the images taken for each class, the fraction that is of it; 0 where there are none."""
+        return tuple(right / max(total, 1) for right, total in zip(self.right, self.predicted, strict=True))
+
+    @property
+    def recall(self) -> tuple[float, ...]:
+        """Of the images of each class, the fraction that is taken for it; 0 where there are none."""
+        return tuple(right / max(total, 1) for right, total in zip(self.right, self.images, strict=True))
+
+    @property
+    def f1(self) -> tuple[float, ...]:
+        """The harmonic mean of precision and recall; 0 where there are no images."""
+        each = zip(self.right, self.images, self.predicted, strict=True)
+        return tuple(2 * right / max(images + predicted, 1) for right, images, predicted in each)
+
+    @property
+    def predicted_share(self) -> float:
+        """The fraction of images taken for the class that is predicted most."""
+        return max(self.predicted) / sum(self.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +133,13 @@ class EpochResult:
     the averaged weights'. `lr` is the learning rate of the epoch's last step, `grad_norm` the mean L2 norm of the
     gradient before clipping. `images_per_second` counts training images over training time, `seconds` the whole epoch;
     for an epoch that was interrupted, both take the time of its parts together.
+
+    The last result names the `best_epoch`, whose weights the trial leaves and whose metrics are the trial's: with
+    `patience` that of the lowest val_loss, else its own. `report` says how these weights do class by class, if there
+    are images. Neither is there if the trial has diverged.
+
+    `collapsed` says that the network is of no use as it stands: it predicts one class, or `train_loss` is over twice
+    what it was at the first step.
     """
 
     epoch: int
@@ -43,6 +156,9 @@ class EpochResult:
     seconds: float = field(metadata=LOWER)
     last: bool = False
     stop_reason: str | None = None  # why it is the last: "epochs", "patience" or "diverged"
+    best_epoch: int | None = None
+    collapsed: Collapse | None = None
+    report: ClassReport | None = None
 
     def metrics(self) -> dict[str, float]:
         """The numbers alone, by name, in the order of the fields."""
@@ -54,6 +170,12 @@ METRICS: tuple[str, ...] = tuple(each.name for each in fields(EpochResult) if "b
 DIRECTIONS: dict[str, Mode] = {
     each.name: each.metadata["better"] for each in fields(EpochResult) if each.metadata.get("better") is not None
 }
+
+
+def final_result(results: Sequence[EpochResult]) -> EpochResult:
+    """Of the results of a trial's first epochs, in order, the one whose metrics are the trial's."""
+    best = results[-1].best_epoch
+    return results[-1] if best is None else results[best - 1]
 
 
 class Trainable(Protocol):

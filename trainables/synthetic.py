@@ -68,6 +68,11 @@ class SyntheticRun(Trainable):
         patience = self._config.regularization.patience
         return "patience" if patience is not None and self._epochs_without_gain >= patience else None
 
+    def _best_epoch(self, reason: str | None) -> int | None:
+        if reason in (None, "diverged"):
+            return None
+        return self._epoch - (0 if self._config.regularization.patience is None else self._epochs_without_gain)
+
     def _at(self, epoch: int) -> EpochResult:
         config = self._config
         optimizer, strength = config.optimizer, config.augment.strength
@@ -93,7 +98,7 @@ class SyntheticRun(Trainable):
             epoch=epoch, train_loss=loss * (1 - gap), train_accuracy=min(accuracy + gap, 1.0), val_loss=loss,
             val_accuracy=accuracy, val_precision=accuracy, val_recall=accuracy, val_f1=accuracy, lr=optimizer.lr,
             grad_norm=1.0 / epoch, images_per_second=IMAGES_PER_EPOCH / seconds, seconds=seconds,
-            last=reason is not None, stop_reason=reason,
+            last=reason is not None, stop_reason=reason, best_epoch=self._best_epoch(reason),
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:

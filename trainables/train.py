@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from trainables.checkpoints.checkpoint import save_checkpoint
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, TrialConfig, checksum, load_config, load_yaml, merge, parse_config
+from trainables.config.plausibility import implausible
 from trainables.config.plugins import allow_plugins
-from trainables.config.trial import coarse_stem
-from trainables.data.store import default_cache, described, prepare, request
-from trainables.result import EpochResult
+from trainables.data.store import PreparedData, default_cache, described, prepare, request
+from trainables.result import EpochResult, final_result
 from trainables.trainable import build_trainable
 from trainables.training.execution import configure_process, configured
 from trainables.training.memory import translate_oom
@@ -28,24 +28,29 @@ MEASURED = ("seconds", "images_per_second")
 
 def rerun(
     config: TrialConfig, *, stop_epoch: int | None, cache: Path, checkpoint: Path | None = None, label: str = ""
-) -> EpochResult:
-    """Train `config` from scratch, up to `stop_epoch` if given; prints a line per epoch and returns the last result.
+) -> list[EpochResult]:
+    """Train `config` from scratch, up to `stop_epoch` if given; prints a line per epoch and returns every result.
 
     Raises:
         ConfigError: if images or weights cannot be had, or a batch does not fit into memory.
     """
+    results = []
     with translate_oom(config), configured(config.execution):
         trainable = build_trainable(config, cache)
         for result in trainable.epochs():
+            results.append(result)
             numbers = "  ".join(f"{name} {result.metrics()[name]:.4f}" for name in SHOWN)
             epoch = f"{label}epoch {result.epoch:>3}/{config.epochs}"
-            typer.echo(f"{epoch}  {numbers}  lr {result.lr:.2e}  {result.seconds:.1f} s")
+            collapsed = f"  collapsed ({result.collapsed})" if result.collapsed else ""
+            typer.echo(f"{epoch}  {numbers}  lr {result.lr:.2e}  {result.seconds:.1f} s{collapsed}")
             if result.epoch == stop_epoch:
                 break
+    if (final := final_result(results)) is not result:
+        typer.echo(f"{label}the weights are those of epoch {final.epoch}, which has the lowest val_loss")
     if checkpoint is not None:
         save_checkpoint(trainable.state_dict(), checkpoint)
         typer.echo(f"checkpoint: {checkpoint}")
-    return result
+    return results
 
 
 def compare_with_record(result: EpochResult, recorded: dict[str, float]) -> str:
@@ -85,7 +90,7 @@ def train(
     chosen = load_config(config)
     tree = load_yaml(config)
     edited = _is_edited(tree, chosen.epochs)
-    recorded_epoch, recorded = (None, None) if edited else _record(tree, chosen.epochs)
+    record = _Record() if edited else _record(tree, chosen.epochs)
     changes: dict[str, Any] = {}
     if data is not None:
         changes["data"] = {"source": data}
@@ -95,32 +100,40 @@ def train(
         changes["execution"] = {"device": device}
     if changes:
         chosen = parse_config(merge(chosen.model_dump(mode="json"), changes))
-    stop_epoch = None if full else recorded_epoch
+    stop_epoch = None if full else record.stop_epoch
     configure_process(chosen.execution)
     folder = cache or default_cache()
     if chosen.model.is_network:
         store = prepare(chosen.data, folder)
-        for line in (*described({request(chosen.data): store}), *_weights(chosen, store.num_classes)):
+        for line in (*described({request(chosen.data): store}), *_weights(chosen, store, folder)):
             typer.echo(line)
-        if store.image_size is not None and (warning := coarse_stem(chosen, store.image_size)):
-            typer.echo(warning)
+        if store.image_size is not None and (coarse := _coarse(chosen, store.image_size)):
+            typer.echo(f"warning: {coarse}")
+    for line in implausible(chosen):
+        typer.echo(f"warning: {line}")
     if edited:
         typer.echo(f"{config} was edited since the search wrote it: trained as written, not compared with the record")
     elif stop_epoch is not None and stop_epoch < chosen.epochs:
         typer.echo(f"ends after epoch {stop_epoch} of {chosen.epochs}, as the trial did; --full trains them all")
-    result = rerun(chosen, stop_epoch=stop_epoch, cache=folder, checkpoint=checkpoint)
-    if not changes and recorded is not None and result.epoch == (recorded_epoch or result.epoch):
-        typer.echo(compare_with_record(result, recorded))
+    results = rerun(chosen, stop_epoch=stop_epoch, cache=folder, checkpoint=checkpoint)
+    if not changes and record.metrics is not None and len(results) == (record.stop_epoch or len(results)):
+        typer.echo(compare_with_record(results[(record.best_epoch or 0) - 1], record.metrics))
 
 
-def _weights(config: TrialConfig, num_classes: int) -> tuple[str, ...]:
+def _weights(config: TrialConfig, store: PreparedData, cache: Path) -> tuple[str, ...]:
     """What is loaded of pretrained weights, in two lines."""
     if config.model.pretrained == "none":
         return ()
-    from trainables.models.pretrained import check_pretrained  # loads torch
+    from trainables.data.images import load_splits  # loads torch
+    from trainables.training.weights import weights_lines
 
-    loaded = check_pretrained(config.model, num_classes)
-    return () if loaded is None else loaded.lines
+    return weights_lines(config, load_splits(config.data, cache, store).train, store)
+
+
+def _coarse(config: TrialConfig, size: tuple[int, int]) -> str | None:
+    from trainables.models.cost import coarse_stem  # loads torch
+
+    return coarse_stem(config, size)
 
 
 def _is_edited(tree: Any, epochs: int) -> bool:
@@ -134,25 +147,40 @@ def _is_edited(tree: Any, epochs: int) -> bool:
     return provenance.get("stop_reason") == "epochs" and provenance.get("stop_epoch") != epochs
 
 
-def _record(tree: Any, epochs: int) -> tuple[int | None, dict[str, float] | None]:
-    """The epoch at which a best_config.yaml says that its trial stopped, and the numbers of that epoch.
+class _Record(NamedTuple):
+    """What a best_config.yaml says of its trial: where it stopped, and the numbers of its best epoch (its last one)."""
+
+    stop_epoch: int | None = None
+    best_epoch: int | None = None
+    metrics: dict[str, float] | None = None
+
+
+def _record(tree: Any, epochs: int) -> _Record:
+    """The record in a best_config.yaml.
 
     Raises:
-        ConfigError: if the epoch is not one of the config's, or a metric is not a number.
+        ConfigError: if an epoch is not one of the config's, or a metric is not a number.
     """
     provenance = tree.get("provenance")
     if not isinstance(provenance, dict):
-        return None, None
-    stop_epoch, recorded = provenance.get("stop_epoch"), provenance.get("metrics")
-    if stop_epoch is not None and (type(stop_epoch) is not int or not 1 <= stop_epoch <= epochs):
-        rule = f"must be a whole number from 1 to {epochs} (config.epochs), or null"
-        raise ConfigError.single("provenance.stop_epoch", stop_epoch, rule)
+        return _Record()
+    stop_epoch = _epoch(provenance, "stop_epoch", epochs, "config.epochs")
+    best_epoch = _epoch(provenance, "best_epoch", stop_epoch or epochs, "where the trial stopped")
+    recorded = provenance.get("metrics")
     if not isinstance(recorded, dict):
-        return stop_epoch, None
+        return _Record(stop_epoch)
     for name, value in recorded.items():
         if type(value) not in (int, float) or (type(value) is int and abs(value) >= 2**63):
             raise ConfigError.single(f"provenance.metrics.{name}", value, "must be a number")
-    return stop_epoch, {str(name): float(value) for name, value in recorded.items()}
+    return _Record(stop_epoch, best_epoch, {str(name): float(value) for name, value in recorded.items()})
+
+
+def _epoch(provenance: dict[str, Any], key: str, most: int, which: str) -> int | None:
+    epoch = provenance.get(key)
+    if epoch is not None and (type(epoch) is not int or not 1 <= epoch <= most):
+        rule = f"must be a whole number from 1 to {most} ({which}), or null"
+        raise ConfigError.single(f"provenance.{key}", epoch, rule)
+    return epoch
 
 
 if __name__ == "__main__":

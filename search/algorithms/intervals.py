@@ -18,15 +18,37 @@ MISSED = 0.05  # of the intervals do not hold the truth
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean and the limits of its 95 % confidence interval; all NaN if one of the values is."""
+    """A mean, or a difference of means, and the limits of its 95 % confidence interval; NaN what is not known."""
 
     mean: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether the limits are known: two runs are needed."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def within_noise(self) -> bool:
+        """Of a difference: whether its limits are known and hold 0."""
+        return self.low <= 0 <= self.high
+
+    def __str__(self) -> str:
+        return self._text("")
+
+    @property
+    def signed(self) -> str:
+        """As text, with the signs of a difference."""
+        return self._text("+")
+
+    def _text(self, sign: str) -> str:
+        limits = f" [{self.low:{sign}.4f}, {self.high:{sign}.4f}]" if self.has_limits else ""
+        return f"{self.mean:{sign}.4f}{limits}"
 
 
 def mean_interval(values: Mapping[int, float], test_share: float = 0.0) -> Interval | None:
-    """Student's interval for the mean of the runs, by index; None under two values.
+    """Student's interval for the mean of the runs, by index; None without any, without limits for a single one.
 
     Args:
         values: by the index of the run's seed or fold.
@@ -36,7 +58,7 @@ def mean_interval(values: Mapping[int, float], test_share: float = 0.0) -> Inter
 
 
 def paired_interval(a: Mapping[int, float], b: Mapping[int, float], test_share: float = 0.0) -> Interval | None:
-    """Student's interval for the mean of a - b over the indices that both have; None under two of them."""
+    """Student's interval for the mean of a - b over the indices that both have, as `mean_interval`."""
     return _interval([a[index] - b[index] for index in a if index in b], test_share, MISSED / 2, MISSED / 2)
 
 
@@ -73,7 +95,7 @@ def quantile(above: float, freedom: int) -> float:
 def _interval(values: list[float], test_share: float, below: float, above: float) -> Interval | None:
     """The interval whose truth lies below it with probability `below`, and above it with `above`."""
     if len(values) < 2:
-        return None
+        return Interval(values[0]) if values else None
     array = np.array(values)
     mean, error, freedom = float(array.mean()), standard_error(array, test_share), len(values) - 1
     return Interval(mean, mean - quantile(below, freedom) * error, mean + quantile(above, freedom) * error)

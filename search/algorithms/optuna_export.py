@@ -37,16 +37,20 @@ DIVERGED_STEP = 0
 
 @dataclass(frozen=True)
 class Ending:
-    """A trial as Optuna knows it: its state, and the objective by epoch; every value is finite."""
+    """A trial as Optuna knows it: its state, and the objective by epoch; every value is finite.
+
+    `best_epoch` is the epoch whose value is the trial's; None stands for the last.
+    """
 
     state: TrialState
     by_epoch: dict[int, float]
+    best_epoch: int | None = None
 
     @property
     def value(self) -> float | None:
-        """The last value; None if there is none, or the trial may have none."""
+        """The trial's value; None if there is none, or the trial may have none."""
         shown = self.state in (TrialState.COMPLETE, TrialState.PRUNED) and self.by_epoch
-        return self.by_epoch[max(self.by_epoch)] if shown else None
+        return self.by_epoch[self.best_epoch or max(self.by_epoch)] if shown else None
 
 
 def ending(record: TrialRecord, metric: str, worst: float) -> Ending:
@@ -57,7 +61,7 @@ def ending(record: TrialRecord, metric: str, worst: float) -> Ending:
     if status is TrialStatus.COMPLETED and not math.isfinite(record.value(metric)):
         status = TrialStatus.DIVERGED
     if status is TrialStatus.COMPLETED:
-        return Ending(TrialState.COMPLETE, finite)
+        return Ending(TrialState.COMPLETE, finite, record.best_epoch)
     if status is TrialStatus.DIVERGED:
         return Ending(TrialState.PRUNED, {DIVERGED_STEP: worst})
     if status in (TrialStatus.STOPPED, TrialStatus.PAUSED):  # a paused trial may never continue: count what it reached

@@ -4,30 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-__all__ = ["AdditiveModel", "Estimate"]
+from search.algorithms.intervals import Interval
 
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A difference and its interval; NaN where it is not known."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def within_noise(self) -> bool:
-        """Whether the interval is known and holds 0."""
-        return self.low <= 0 <= self.high
-
-    def __str__(self) -> str:
-        known = math.isfinite(self.low)
-        return f"{self.value:+.4f}" + (f" [{self.low:+.4f}, {self.high:+.4f}]" if known else "")
+__all__ = ["AdditiveModel"]
 
 
 class AdditiveModel:
@@ -62,18 +45,18 @@ class AdditiveModel:
         middle = float(self._fit[len(self._arms) :].mean()) if cells else math.nan
         self.means = {arm: float(self._fit[place]) + middle for arm, place in self._arms.items()}
 
-    def contrast(self, weights: Mapping[str, float], critical: float) -> Estimate:
+    def contrast(self, weights: Mapping[str, float], critical: float) -> Interval:
         """A sum of arms with weights that sum to 0; `critical` is the interval's half in standard errors."""
         if not weights.keys() <= self._arms.keys():
-            return Estimate(math.nan, math.nan, math.nan)
+            return Interval(math.nan)
         row = np.zeros(len(self._fit))
         for arm, weight in weights.items():
             row[self._arms[arm]] += weight
         if not np.allclose(row @ self._estimable, row):  # no seed has run with both
-            return Estimate(math.nan, math.nan, math.nan)
+            return Interval(math.nan)
         error = self.noise * math.sqrt(max(0.0, float(row @ self._covariance @ row)))
         value, half = float(row @ self._fit), critical * error
-        return Estimate(value, value - half, value + half)
+        return Interval(value, value - half, value + half)
 
     def tukey(self, arms: int) -> float:
         """For all differences between so many arms to lie in their 95 % intervals at once (Tukey 1953, Kramer 1956)."""

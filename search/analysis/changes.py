@@ -17,7 +17,9 @@ __all__ = ["Change", "apply", "changes", "on_common_ground"]
 
 # Weights are made for an architecture: none of these parts is changed without the weights where both differ.
 WEIGHTS = "model.pretrained"
-ARCHITECTURE = ("model.depth", "model.norm", "model.small_images", "model.settings")
+ARCHITECTURE = (
+    "model.depth", "model.width", "model.variant", "model.norm", "model.name", "model.small_images", "model.settings",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from search.analysis.curves import early_ranks, other_rules, training_length
 from search.analysis.settings import divergence, edges, enough_trials, failures, influence
-from search.analysis.winner import against_recipes, last_improvement, one_class, resolution
+from search.analysis.winner import against_recipes, collapse, last_improvement, resolution
 from search.journal.result import StudyResult
 from trainables.check import Check
 
 __all__ = ["CHECKS", "check_all"]
 
 CHECKS: tuple[Callable[[StudyResult], Check], ...] = (
-    failures, divergence, one_class, against_recipes, resolution, edges, influence, enough_trials, last_improvement,
+    failures, divergence, collapse, against_recipes, resolution, edges, influence, enough_trials, last_improvement,
     training_length, early_ranks, other_rules,
 )  # fmt: skip
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Any
 
-from search.analysis.additive import AdditiveModel, Estimate
+from search.algorithms.intervals import Interval
+from search.analysis.additive import AdditiveModel
 from search.analysis.changes import Change, apply
 from search.journal.comparisons import Comparison
 from search.journal.events import Arm
@@ -36,9 +37,9 @@ class Step:
     """
 
     change: str
-    gain: Estimate
-    cost: Estimate
-    interaction: Estimate
+    gain: Interval
+    cost: Interval
+    interaction: Interval
     verdict: str = ""
 
 
@@ -47,14 +48,14 @@ class Row:
     """One step, or neighbouring ones that are told together: each is within the noise, or no run between them ended."""
 
     changes: tuple[str, ...]
-    gain: Estimate
+    gain: Interval
 
     @property
     def text(self) -> str:
         """The changes and what they bring, on one line."""
         together = "together " if len(self.changes) > 1 else ""
         noise = ", within the noise" if self.gain.within_noise else ""
-        return f"{', '.join(self.changes)}: {together}{self.gain}{noise}"
+        return f"{', '.join(self.changes)}: {together}{self.gain.signed}{noise}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Explanation:
     seeds: int
     start: float
     end: float
-    total: Estimate
+    total: Interval
     rows: tuple[Row, ...]
     steps: tuple[Step, ...]
     noise: float
@@ -146,11 +147,11 @@ def explained(comparison: Comparison, metric: str, mode: Mode) -> Explanation:
     )
 
 
-def _between(model: AdditiveModel, before: Arm, after: Arm, critical: float) -> Estimate:
+def _between(model: AdditiveModel, before: Arm, after: Arm, critical: float) -> Interval:
     return model.contrast({after.name: 1.0, before.name: -1.0}, critical)
 
 
-def _steps(model: AdditiveModel, path: Sequence[Arm], without: Sequence[Arm], gains: Sequence[Estimate]) -> list[Step]:
+def _steps(model: AdditiveModel, path: Sequence[Arm], without: Sequence[Arm], gains: Sequence[Interval]) -> list[Step]:
     cost, both, best = model.bonferroni(len(without)), model.bonferroni(len(without) - 1), path[-1]
     found = []
     for (before, after), left_out, gain in zip(pairwise(path), without, gains, strict=True):
@@ -184,7 +185,7 @@ def _with_verdicts(steps: Sequence[Step], lost: Sequence[str]) -> tuple[Step, ..
     for place, (step, gone) in enumerate(zip(steps, lost, strict=True)):
         needed = ", ".join(later.change for later in steps[place + 1 :] if later.cost.low > 0) or "later changes"
         verdict = ""
-        if math.isnan(step.cost.value) and gone:
+        if math.isnan(step.cost.mean) and gone:
             verdict = f"without it {gone}"
         elif step.cost.high < 0:
             verdict = "the best config is better without it"

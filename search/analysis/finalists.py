@@ -27,7 +27,7 @@ class Finalist:
     """An arm of a refit and the objective over its runs.
 
     `searched` is the value that it had in the search, None for a reference that was not part of it. `interval` is None
-    with fewer than two runs. `luck` is how much better it was in the search than over fresh seeds, in the objective's
+    without runs. `luck` is how much better it was in the search than over fresh seeds, in the objective's
     unit; negative if it was worse; None where either is not known. `verdict` is `winner`, `tie`, `behind ...`, or why
     it was dropped; empty while open.
     """
@@ -111,7 +111,9 @@ def refit_outcome(result: StudyResult, comparison: Comparison) -> RefitOutcome:
         interval = mean_interval(runs, race.test_share)
         if arm.name == found.leader:
             interval = best_interval(runs, 1 + len(tied), race.mode, race.test_share)
-        luck = None if before is None or interval is None else sign * (before - interval.mean)
+        luck = None
+        if before is not None and interval is not None and interval.has_limits:
+            luck = sign * (before - interval.mean)
         return Finalist(arm, before, tuple(runs.values()), _bounded(interval, metric), luck, verdict)
 
     def merit(one: Finalist) -> tuple[bool, float]:
@@ -133,7 +135,7 @@ def refit_outcome(result: StudyResult, comparison: Comparison) -> RefitOutcome:
 
 def _bounded(interval: Interval | None, metric: str) -> Interval | None:
     """The interval, within 0 and 1 where the metric is a share."""
-    if interval is None or metric not in SHARES:
+    if interval is None or metric not in SHARES or not interval.has_limits:
         return interval
     return replace(interval, low=max(interval.low, 0.0), high=min(interval.high, 1.0))
 

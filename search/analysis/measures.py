@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.result import StudyResult
-from spaces import Choice, Domain
+from spaces import Choice, Domain, conditions_of, path_of
 
 __all__ = [
     "SHARES", "Effect", "Effects", "below", "completed", "effects", "jitter", "judged", "noise", "position",
@@ -146,8 +146,8 @@ def rounded(value: float) -> float:
 
 def below(key: str) -> str:
     """Where a searched value stands: its config path, and the options on which it hangs."""
-    *options, path = key.split("/")
-    return path if not options else f"{path} ({', '.join(options)})"
+    options = conditions_of(key)
+    return f"{path_of(key)} ({', '.join(options)})" if options else path_of(key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from search.analysis.measures import below, position, rounded
 from search.journal.records import TrialRecord
-from spaces import Choice, Domain, Float, Int, path_of
+from spaces import Choice, Domain, Float, Int, conditions_of, path_of
 from spaces.domains import option_text
 from trainables.config import ConfigError, merge, parse_config, unflatten
 
@@ -45,7 +45,7 @@ def yaml_line(key: str, domain: Domain) -> str:
         low, high = (bound if kind == "int" else float(f"{bound:.6g}") for bound in (domain.low, domain.high))
         step = "" if domain.step in (None, 1) else f", step: {domain.step:g}"
         leaf = f"{{{kind}: [{low}, {high}]{', log: true' * domain.log}{step}}}"
-    branch = "".join(f", {option}" for option in key.split("/")[:-1])
+    branch = "".join(f", {option}" for option in conditions_of(key))
     return f"{name}: {leaf} under space{''.join('.' + parent for parent in parents)}{branch}"
 
 

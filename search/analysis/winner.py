@@ -12,7 +12,7 @@ from search.journal.records import TrialRecord, TrialStatus
 from search.journal.result import StudyResult
 from trainables.check import Check
 
-__all__ = ["against_recipes", "last_improvement", "one_class", "resolution"]
+__all__ = ["against_recipes", "collapse", "last_improvement", "resolution"]
 
 FEW = 5  # suggested trials before which nothing is said against a search
 ENOUGH = 10
@@ -60,10 +60,10 @@ def _as_refit(result: StudyResult, refit: Comparison, name: str) -> Check | None
     if winner.arm.name in (reference.name, *result.spec.recipes):
         step = "use the recipe, or search further"
         return Check(name, "warning", f"the refit's winner is the recipe {winner.arm.name}", step)
-    if gain is None:
+    if gain is None or not gain.has_limits:
         return None
     over = f"{winner.arm.name} over {len(winner.values)} fresh seeds"
-    text = f"{over}: {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] against {reference.name}"
+    text = f"{over}: {gain.signed} against {reference.name}"
     recipes = {reference.name, *result.spec.recipes}
     tied = [one.arm.name for one in outcome.finalists if one.arm.name in recipes and one.verdict.startswith("tie")]
     if gain.low > 0 and not tied:
@@ -119,23 +119,33 @@ def resolution(result: StudyResult) -> Check:
     return Check(name, "ok", f"{text}; the best 3 trials are {apart:.0f} images apart")
 
 
-def one_class(result: StudyResult) -> Check:
-    """Whether networks predict one class for every image.
+def collapse(result: StudyResult) -> Check:
+    """Whether networks predict one class for every image, or have a training loss far above their first.
 
-    The macro averages tell, without the class counts: for a network that takes all images for one of K classes, which a
-    share s of them has, accuracy is s, recall 1/K, precision s/K and F1 (2s/(1 + s))/K.
+    Journals from before results said so tell the former by the macro averages, without the class counts: for a network
+    that takes all images for one of K classes, which a share s of them has, accuracy is s, recall 1/K, precision s/K
+    and F1 (2s/(1 + s))/K.
     """
-    name, seen = "one class", [r for r in result.trials if r.history and r.status is not TrialStatus.FAILED]
+    name, seen = "collapse", [r for r in result.trials if r.history and r.status is not TrialStatus.FAILED]
     known = [record for record in seen if all(metric in record.history[-1].metrics for metric in SHARES)]
     if not known:
         return Check(name, "unknown", "no trial has reported accuracy, precision, recall and F1")
-    bad, best = [record for record in known if _predicts_one(record)], result.best()
+    rising, best = [record for record in known if record.collapsed == "rising loss"], result.best()
+    one = [r for r in known if r.collapsed == "one class" or (r.collapsed is None and _predicts_one(r))]
+    bad = [*one, *rising]
     if not bad:
-        return Check(name, "ok", f"none of {len(known)} networks predicts one class for every image")
-    share = bad[0].value("val_accuracy")
-    text = f"{len(bad)} of {len(known)} networks predict one class for every image (accuracy {share:.4f}, its share)"
+        return Check(name, "ok", f"none of {len(known)} networks predicts one class or has a rising loss")
+    parts = []
+    if one:
+        share = one[0].value("val_accuracy")
+        parts.append(f"{len(one)} of {len(known)} networks predict one class (accuracy {share:.4f}, its share)")
+    if rising:
+        parts.append(f"{len(rising)} of {len(known)} have a training loss over twice their first")
+    text = "; ".join(parts)
     weighted = "{search} --set regularization.imbalance=class_weights --fresh"
     step = f"lower learning rates, labels that fit the images, or {weighted}"
+    if not one:
+        step = "lower learning rates, a warm-up, or {search} --set guards.collapsed=stop --fresh"
     if best in bad or (len(known) >= FEW and len(bad) > len(known) / 2):
         return Check(name, "problem", f"{text}{', the best among them' * (best in bad)}", step)
     if len(bad) > 0.2 * len(known) and len(bad) > 1:

@@ -21,7 +21,9 @@ from search.algorithms.schedulers.base import Decision, Scheduler
 from search.algorithms.searchers.base import Searcher
 from search.engine.budget import limit_reached
 from search.engine.comparing import Comparer, begun, ended, next_run, open_comparison, superseded
+from search.engine.guards import given_up, stops_collapsed
 from search.engine.recorder import Recorder
+from search.engine.reports import Details, worth_recording
 from search.journal.cost import cost_due, final_cost
 from search.journal.events import (
     RECIPE,
@@ -37,13 +39,11 @@ from search.journal.events import (
     WorkerLost,
 )
 from search.journal.log import Journal
-from search.journal.records import TrialRecord, TrialStatus, diverged
+from search.journal.records import COLLAPSED, TrialRecord, TrialStatus, diverged
 from search.journal.state import SEARCH_SHARE, StudyState
 from search.study.spec import StudySpec
 
-__all__ = ["MAX_WORKER_LOSSES", "Leg", "StudyDriver"]
-
-MAX_WORKER_LOSSES = 3  # in a row without a newer checkpoint: a trial that kills its worker will do so again
+__all__ = ["Leg", "StudyDriver"]
 
 
 class Leg(NamedTuple):
@@ -229,12 +229,12 @@ class StudyDriver:
 
     def on_result(
         self, trial: int, epoch: int, metrics: Mapping[str, float], last: bool = False, stop_reason: str | None = None,
-        checkpoint: str | None = None,
+        checkpoint: str | None = None, details: Details | None = None,
     ) -> bool:  # fmt: skip
         """Take one epoch's result; true if the trial's worker must stop now.
 
         A repeated result changes nothing. A trial whose loss or objective is not finite ends as DIVERGED before the
-        scheduler sees it.
+        scheduler sees it; one that has collapsed twice in a row is stopped if the study says so.
         """
         record = self.records[trial]
         if record.status is not TrialStatus.RUNNING:
@@ -243,8 +243,9 @@ class StudyDriver:
             return False
         reported = EpochReported(
             trial=trial, epoch=epoch, metrics=dict(metrics), last=last, stop_reason=stop_reason,
-            checkpoint=checkpoint, time=self._now(),
+            checkpoint=checkpoint, time=self._now(), **(details or {}),
         )  # fmt: skip
+        reported = worth_recording(reported, record, self.state.trials, self._spec.objective)
         if diverged(reported, self._metric):
             self._log.write(reported, self._ending(trial, TrialStatus.DIVERGED, "diverged"))
             return True
@@ -259,6 +260,8 @@ class StudyDriver:
             events.append(self._ending(trial, TrialStatus.COMPLETED, stop_reason or "epochs"))
         elif action == "stop":
             events.append(self._ending(trial, TrialStatus.STOPPED, f"rung {decision.rung}"))
+        elif stops_collapsed(self._spec.guards, record, reported):
+            events.append(self._ending(trial, TrialStatus.STOPPED, COLLAPSED))
         elif limit := self._limit_reached():
             events.append(self._ending(trial, TrialStatus.STOPPED, limit))
         self._log.write(*events)
@@ -271,14 +274,7 @@ class StudyDriver:
             return
         self._lost[trial] = cause
         lost = WorkerLost(trial=trial, cause=cause, error=error, checkpoint=checkpoint, time=self._now())
-        after, events = record.after(lost), list[Event]([lost])
-        if after.failures > self._spec.resources.max_failures:
-            events.append(self._ending(trial, TrialStatus.FAILED, "error", error))
-        elif after.worker_losses >= MAX_WORKER_LOSSES:
-            count = f"{MAX_WORKER_LOSSES} times in a row without a newer checkpoint"
-            text = f"lost its worker {count}, the last time: {error}"
-            events.append(self._ending(trial, TrialStatus.FAILED, cause, text))
-        self._log.write(*events)
+        self._log.write(lost, given_up(record.after(lost), lost, self._spec.resources.max_failures))
 
     def release(self, trial: int) -> None:
         """The trial's worker stopped because the search was interrupted; the next session resumes the trial."""
@@ -295,5 +291,5 @@ class StudyDriver:
     def _decided(self, trial: int, epoch: int, action: Action, rung: int, cutoff: float | None) -> Decided:
         return Decided(trial=trial, epoch=epoch, action=action, rung=rung, cutoff=cutoff, time=self._now())
 
-    def _ending(self, trial: int, status: TrialStatus, reason: str, error: str | None = None) -> TrialEnded:
-        return TrialEnded(trial=trial, status=status, stop_reason=reason, error=error, time=self._now())
+    def _ending(self, trial: int, status: TrialStatus, reason: str) -> TrialEnded:
+        return TrialEnded(trial=trial, status=status, stop_reason=reason, time=self._now())

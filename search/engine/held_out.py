@@ -23,8 +23,9 @@ METRICS = ("loss", "accuracy", "precision", "recall", "f1")
 
 
 def score_on_test(
-    driver: StudyDriver, comparison: Comparison, checkpoint_of: Callable[[TrialRecord], Path | None], cache: Path
-) -> None:
+    driver: StudyDriver, comparison: Comparison, checkpoint_of: Callable[[TrialRecord], Path | None], cache: Path,
+    samples: int | None = None,
+) -> None:  # fmt: skip
     """Score the winner's networks and the reference's, once: that the split is opened is recorded before it is.
 
     A process that is killed meanwhile leaves the same networks to be scored by the next session.
@@ -34,6 +35,7 @@ def score_on_test(
         comparison: a refit that has ended.
         checkpoint_of: where the last checkpoint of a run is on this machine; None if it is gone.
         cache: folder of prepared images.
+        samples: how many test images at most.
 
     Raises:
         ConfigError: if checkpoints are gone, or cannot be scored.
@@ -52,19 +54,20 @@ def score_on_test(
         raise ConfigError.single("refit", f"trials {', '.join(map(str, gone))}", rule)
     if comparison.opened is None:  # else a session that was killed has recorded it
         driver.record(TestOpened(comparison=comparison.number, trials=tuple(paths), time=time.time()))
-    found = _scores((path for path in paths.values() if path is not None), cache)
+    found = _scores((path for path in paths.values() if path is not None), cache, samples)
     scores = {number: {name: row[name] for name in METRICS} for number, row in zip(paths, found, strict=True)}
     images = int(found[0]["images"])
     driver.record(TestScored(comparison=comparison.number, images=images, scores=scores, time=time.time()))
 
 
-def _scores(checkpoints: Iterable[Path], cache: Path) -> list[dict[str, float]]:
+def _scores(checkpoints: Iterable[Path], cache: Path, samples: int | None) -> list[dict[str, float]]:
+    capped = [] if samples is None else ["--samples", str(samples)]
     plugins = [word for package in allowed_plugins() for word in ("--plugin", package)]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "scores.json")
         command = [
             sys.executable, "-m", "trainables.evaluate", *map(str, checkpoints), "--split", "test",
-            "--cache", str(cache), "--to", str(file), *plugins,
+            "--cache", str(cache), "--to", str(file), *capped, *plugins,
         ]  # fmt: skip
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:

@@ -12,6 +12,7 @@ from search.storage.location import fetch_study, has_study
 from search.storage.remote import RemoteFolder
 from search.study.parse import load_study
 from search.study.spec import StudySpec
+from search.study.transfer import as_begun
 from trainables.config import ConfigError
 
 __all__ = ["check_moved", "continued", "study_folder"]
@@ -61,6 +62,7 @@ def continued(spec: StudySpec, folder: Path) -> StudySpec:
         ConfigError: if the folder holds a study that differs in more than how it is run, or had a larger budget.
     """
     stored = load_study(str(folder / "study.yaml"))
+    spec = as_begun(spec, stored)
     changed = stored.difference(spec)
     way_out = "give the same options to continue it, --fresh to start another beside it"
     if changed:

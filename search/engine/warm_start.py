@@ -168,6 +168,7 @@ def _data(config: TrialConfig, searched: Sequence[str]) -> dict[str, Any]:
     """What a trial's images are, but for where they lie and what is searched of it."""
     data = config.data.model_dump(mode="json")
     data["source"] = without_path(data["source"])
+    data.pop("exclude", None)
     return {path: value for path, value in flatten({"data": data}).items() if path not in searched}
 
 
@@ -182,7 +183,7 @@ def _prior(
     metric, status = spec.objective.metric, record.status
     if status is TrialStatus.FAILED:
         raise _LeftOut("failed")
-    last = min(epochs, spec.budget.epochs)
+    last = min(epochs, spec.budget.epochs, record.best_epoch or epochs)
     history = {e.epoch: e.metrics[metric] for e in record.history if metric in e.metrics and e.epoch <= last}
     if status is not TrialStatus.DIVERGED:
         if not history:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+
+from search.journal.trial_status import TrialStatus
+from trainables.result import ClassReport, Collapse
 
 __all__ = [
     "RECIPE", "TOGETHER", "Action", "Arm", "Cause", "ComparisonEnded", "ComparisonEvent", "ComparisonKind",
@@ -20,6 +22,7 @@ RECIPE = "recipe:"  # an origin's prefix, before the recipe's name
 Number = Annotated[int, Field(ge=0, lt=2**31)]
 Epoch = Annotated[int, Field(ge=1, lt=2**31)]
 Seconds = Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
+NOT_WRITTEN = Field(exclude_if=lambda value: value is None)  # so that lines stay short
 Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -35,28 +38,6 @@ Cause = Literal["worker_died", "error", "timeout"]
 Action = Literal["stop", "continue", "pause", "promote"]
 ComparisonKind = Literal["refit", "explain"]
 Role = Literal["finalist", "reference", "baseline", "step", "best", "without"]
-
-
-class TrialStatus(StrEnum):
-    """Where a trial stands.
-
-    PENDING waits for a worker, as does an interrupted one. PAUSED waits for a promotion. COMPLETED trained all its
-    epochs or until its patience was used up; STOPPED was ended by the scheduler or the end of the budget; DIVERGED
-    had a loss or objective that was not finite; FAILED raised an error.
-    """
-
-    PENDING = "PENDING"
-    RUNNING = "RUNNING"
-    PAUSED = "PAUSED"
-    COMPLETED = "COMPLETED"
-    STOPPED = "STOPPED"
-    DIVERGED = "DIVERGED"
-    FAILED = "FAILED"
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will come from the trial."""
-        return self in (self.COMPLETED, self.STOPPED, self.DIVERGED, self.FAILED)
 
 
 class _Event(BaseModel):
@@ -111,7 +92,11 @@ class TrialSuggested(TrialEvent):
 
 
 class EpochReported(TrialEvent):
-    """The trial finished `epoch` (1 is the first). `checkpoint` is the newest one's path."""
+    """The trial finished `epoch` (1 is the first). `checkpoint` is the newest one's path.
+
+    The other keys are as in `trainables.result.EpochResult`; `report` is that of a trial that then was the best, or a
+    refit's run.
+    """
 
     event: Literal["epoch_reported"] = "epoch_reported"
     epoch: Epoch
@@ -119,6 +104,9 @@ class EpochReported(TrialEvent):
     last: bool = False
     stop_reason: str | None = None
     checkpoint: str | None = None
+    best_epoch: Annotated[Epoch | None, NOT_WRITTEN] = None
+    collapsed: Annotated[Collapse | None, NOT_WRITTEN] = None
+    report: Annotated[ClassReport | None, NOT_WRITTEN] = None
 
 
 class TrialResumed(TrialEvent):

@@ -19,13 +19,17 @@ from search.journal.events import (
     WarmStarted,
     WorkerLost,
 )
-from trainables.result import Mode
+from trainables.result import ClassReport, Collapse, Mode
 
-__all__ = ["BEST_RULE", "Epoch", "Mode", "TrialRecord", "TrialStatus", "best_of", "diverged", "prior_records", "ranked"]
+__all__ = [
+    "BEST_RULE", "COLLAPSED", "Epoch", "Mode", "TrialRecord", "TrialStatus", "best_of", "diverged", "prior_records",
+    "ranked",
+]  # fmt: skip
 
+COLLAPSED = "collapsed"  # the reason why a study that guards against it has stopped a trial
 BEST_RULE = (
-    "{mode} {metric} at the last epoch, among trials that trained all their epochs or until their patience was used "
-    "up; ties go to the earlier trial"
+    "{mode} {metric} at the last epoch, with patience at that of the lowest val_loss, among trials that trained all "
+    "their epochs or until their patience was used up; ties go to the earlier trial"
 )
 
 
@@ -36,6 +40,7 @@ class Epoch:
     epoch: int
     metrics: Mapping[str, float]
     time: float = 0.0
+    collapsed: Collapse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,9 @@ class TrialRecord:
     `leg` counts how often the trial was handed to a worker. `worker_losses` counts the workers it lost in a row without
     a newer checkpoint; `worker_lost_at` is the newest one at the last of them. `failures` counts the errors it raised.
     `started` and `ended` are in seconds since 1970. `cutoff` is what the objective was compared with when the scheduler
-    stopped or paused the trial; None where nothing was compared, or since it was promoted.
+    stopped or paused the trial; None where nothing was compared, or since it was promoted. `best_epoch` is the epoch
+    whose weights an ended trial has left; None stands for the last. `report` says what these weights do class by class;
+    only trials that were the best when they ended have one, and the runs of a refit.
 
     Raises:
         ValueError: if the trial FAILED and no error says why.
@@ -68,6 +75,8 @@ class TrialRecord:
     worker_lost_at: str | None = None
     failures: int = 0
     cutoff: float | None = None
+    best_epoch: int | None = None
+    report: ClassReport | None = None
 
     def __post_init__(self) -> None:
         if self.status is TrialStatus.FAILED and not self.error:
@@ -94,9 +103,26 @@ class TrialRecord:
         """The last epoch that was reported; 0 before the first."""
         return self.history[-1].epoch if self.history else 0
 
+    @property
+    def final(self) -> Epoch | None:
+        """The epoch whose weights are the trial's: the last, with patience the best once the trial has ended."""
+        if self.best_epoch is None:
+            return self.history[-1] if self.history else None
+        return next((epoch for epoch in self.history if epoch.epoch == self.best_epoch), None)
+
+    @property
+    def final_epoch(self) -> int:
+        """The number of the `final` epoch; 0 before the first."""
+        return 0 if self.final is None else self.final.epoch
+
+    @property
+    def collapsed(self) -> Collapse | None:
+        """Why the trial's network is of no use as it stands, if that is so."""
+        return None if self.final is None else self.final.collapsed
+
     def value(self, metric: str) -> float:
-        """`metric` at the last epoch; NaN before the first, or if it was not reported."""
-        return self.history[-1].metrics.get(metric, math.nan) if self.history else math.nan
+        """`metric` at the `final` epoch; NaN before the first, or if it was not reported."""
+        return math.nan if self.final is None else self.final.metrics.get(metric, math.nan)
 
     def after(self, event: TrialEvent) -> TrialRecord:
         """The record with one more event of the trial applied.
@@ -112,8 +138,10 @@ class TrialRecord:
                     self,
                     status=TrialStatus.RUNNING,
                     stop_reason=event.stop_reason,
-                    history=(*self.history, Epoch(event.epoch, event.metrics, event.time)),
+                    history=(*self.history, Epoch(event.epoch, event.metrics, event.time, event.collapsed)),
                     checkpoint=event.checkpoint or self.checkpoint,
+                    best_epoch=event.best_epoch,
+                    report=event.report,
                 )
             case Decided(action="stop"):
                 return replace(self, cutoff=event.cutoff)

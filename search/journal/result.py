@@ -16,6 +16,7 @@ from search.journal.records import Mode, TrialRecord, TrialStatus, best_of, rank
 from search.journal.state import StudyState
 from search.journal.table import rows
 from search.study.spec import StudySpec
+from trainables.result import ClassReport
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +63,7 @@ class StudyResult:
         """The result of a study in this state."""
         found = cls(
             spec, state.trials, spending=state.spending, folder=folder, finished=state.is_over(spec),
-            comparisons=state.comparisons,
+            comparisons=list(state.comparisons),
         )  # fmt: skip
         if (made := state.started) is None:
             return found
@@ -79,6 +80,25 @@ class StudyResult:
     def latest(self, kind: ComparisonKind) -> Comparison | None:
         """The last refit, or explanation, that has ended; None without one."""
         return newest(self.comparisons, kind, ended=True)
+
+    def winning_runs(self) -> list[TrialRecord]:
+        """The runs of the last refit's winner, unless the search went on since; else the best trial, if there is one.
+
+        Those that ended before results said so are left out: each has a `report` on its classes.
+        """
+        refit, best = self.latest("refit"), self.best()
+        runs: list[TrialRecord] = []
+        if refit is not None and refit.winner is not None and refit.follows(self.trials):
+            runs = [run for run in refit.of_arm(refit.winner.name) if run.report is not None]
+        return runs or ([best] if best is not None and best.report is not None else [])
+
+    def class_report(self) -> ClassReport | None:
+        """What the winner gets right class by class, and its calibration, on validation images: all runs together.
+
+        None before the first trial has completed, and where there are no images.
+        """
+        reports = [run.report for run in self.winning_runs() if run.report is not None]
+        return ClassReport.together(reports) if reports else None
 
     def table(self) -> pa.Table:
         """A row per trial and epoch, as `rows` describes; `.to_pandas()` makes it a data frame."""

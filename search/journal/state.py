@@ -32,6 +32,7 @@ from trainables.config import ConfigError
 
 __all__ = ["SEARCH_SHARE", "SessionRecord", "StudyState", "identity_checksum"]
 
+STARTED_FIRST = "must be started before anything else happens to it: a segment of the journal is missing"
 SEARCH_SHARE = 0.8  # of hours and money; the rest is the refit's, if one follows
 
 
@@ -68,6 +69,7 @@ class StudyState:
         warm_start: what the searcher was told of earlier studies; None without any.
         last_heartbeat: when each trial was last handed to a worker or reported an epoch, in seconds since 1970.
         worker_losses: the workers that each trial has lost; trials that lost none are left out.
+        comparisons: every comparison in order, with its runs as they stand.
     """
 
     records: dict[int, TrialRecord] = field(default_factory=dict)
@@ -77,7 +79,8 @@ class StudyState:
     warm_start: WarmStarted | None = None
     last_heartbeat: dict[int, float] = field(default_factory=dict)
     worker_losses: dict[int, list[WorkerLost]] = field(default_factory=dict)
-    _compared: list[tuple[Comparison, list[int]]] = field(default_factory=list)  # and the numbers of its runs
+    comparisons: list[Comparison] = field(default_factory=list)
+    _compared_in: dict[int, int] = field(default_factory=dict)  # the place of its comparison, by a run's number
 
     @classmethod
     def of(cls, events: Iterable[Event]) -> StudyState:
@@ -109,51 +112,53 @@ class StudyState:
             self.sessions[-1] = replace(last, latest=max(last.latest, event.time), reason=reason)
         if isinstance(event, SessionEvent):
             for record in [record for record in self.records.values() if record.status is TrialStatus.RUNNING]:
-                self.records[record.number] = replace(record, status=TrialStatus.PENDING)
+                self._put(replace(record, status=TrialStatus.PENDING))
         elif isinstance(event, TrialEvent):
             self._apply_to_trial(event)
         elif isinstance(event, WarmStarted):
             self.warm_start = event
         elif isinstance(event, ComparisonStarted):
-            self._compared.append((Comparison(event), []))
+            self.comparisons.append(Comparison(event))
         elif isinstance(event, ComparisonEvent):
             self._apply_to_comparison(event)
 
     def _apply_to_comparison(self, event: ComparisonEvent) -> None:
-        if not 0 < event.comparison <= len(self._compared):
-            rule = "must be started before anything else happens to it: a segment of the journal is missing"
-            raise ConfigError.single("journal", f"comparison {event.comparison}", rule)
-        comparison, runs = self._compared[event.comparison - 1]
-        self._compared[event.comparison - 1] = comparison.after(event), runs
+        if not 0 < event.comparison <= len(self.comparisons):
+            raise ConfigError.single("journal", f"comparison {event.comparison}", STARTED_FIRST)
+        self.comparisons[event.comparison - 1] = self.comparisons[event.comparison - 1].after(event)
 
     def _apply_to_trial(self, event: TrialEvent) -> None:
         record = self.records.get(event.trial)
         if record is not None:
-            self.records[event.trial] = record.after(event)
+            self._put(record.after(event))
         elif isinstance(event, TrialSuggested):
-            self.records[event.trial] = TrialRecord(
+            made = TrialRecord(
                 event.trial, event.origin, event.values, event.config, TrialStatus.RUNNING, started=event.time
             )
-            if self.records[event.trial].arm is not None:
+            if made.arm is not None:
                 kind = event.origin.partition(":")[0]  # one of another kind may have been made meanwhile
-                next(runs for found, runs in reversed(self._compared) if found.kind == kind).append(event.trial)
+                places = [place for place, found in enumerate(self.comparisons) if found.kind == kind]
+                if not places:
+                    raise ConfigError.single("journal", f"the {kind} of trial {event.trial}", STARTED_FIRST)
+                self._compared_in[event.trial] = places[-1]
+            self._put(made)
         else:
-            rule = "must be suggested before anything else happens to it: a segment of the journal is missing"
-            raise ConfigError.single("journal", f"trial {event.trial}", rule)
+            raise ConfigError.single("journal", f"trial {event.trial}", STARTED_FIRST)
         if isinstance(event, TrialSuggested | TrialResumed | EpochReported):
             self.last_heartbeat[event.trial] = event.time
         elif isinstance(event, WorkerLost):
             self.worker_losses.setdefault(event.trial, []).append(event)
 
+    def _put(self, record: TrialRecord) -> None:
+        self.records[record.number] = record
+        if (place := self._compared_in.get(record.number)) is not None:
+            runs = {run.number: run for run in self.comparisons[place].runs} | {record.number: record}
+            self.comparisons[place] = replace(self.comparisons[place], runs=tuple(runs.values()))
+
     @property
     def trials(self) -> list[TrialRecord]:
         """Every trial of the search by number."""
         return [self.records[number] for number in sorted(self.records) if self.records[number].arm is None]
-
-    @property
-    def comparisons(self) -> list[Comparison]:
-        """Every comparison in order, with its runs as they stand."""
-        return [replace(found, runs=tuple(self.records[run] for run in runs)) for found, runs in self._compared]
 
     @property
     def open_session(self) -> SessionRecord | None:
@@ -192,8 +197,8 @@ class StudyState:
     @property
     def refit_of_search(self) -> Comparison | None:
         """The first refit of the search as it stands; None if trials have run since the last one, or run now."""
-        latest = max((record.ended or math.inf for record in self.trials), default=math.inf)
-        return next((c for c in self.comparisons if c.kind == "refit" and c.started.time >= latest), None)
+        trials = self.trials
+        return next((c for c in self.comparisons if c.kind == "refit" and c.follows(trials)), None)
 
     def check_identity(self, spec: StudySpec) -> None:
         """Refuse a study whose study.yaml was edited after its first trials: they would not fit the rest.

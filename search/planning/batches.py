@@ -11,7 +11,6 @@ from search.study.trial_tree import compose
 from spaces import Choice, Domain, Entry, path_of, rewrite
 from spaces.combinations import Values, combinations
 from trainables.config import ConfigError, TrialConfig
-from trainables.config.trial import batch_norm_problem
 
 __all__ = ["check_batches"]
 
@@ -29,6 +28,7 @@ def check_batches(spec: StudySpec, cache: Path) -> None:
         if not config.model.is_network:
             continue
         from trainables.data.images import load_splits  # loads torch
+        from trainables.models.cost import batch_norm_problem
 
         train = load_splits(config.data, cache).train
         if problem := batch_norm_problem(config, len(train), train.size):

@@ -26,12 +26,15 @@ from trainables.cpu import available_cpus
 
 __all__ = ["Calibration", "Plan", "calibrate"]
 
-# Enough for a stable rate, little enough to wait for: the second of two short epochs is timed.
+# Enough for a stable rate, little enough to wait for: short epochs are timed, from the second on, for a few seconds,
+# since what else a busy machine does comes and goes.
 STEPS = 3
+MOST_EPOCHS = 10
+TIMED_SECONDS = 3.0
 EVALUATION = 256
-START_SECONDS = 20.0  # of a search on an idle machine, where that is not measured
+PROCESS_SECONDS = 6.0  # that a process with torch takes to start on an idle machine, where that is not measured
 # Ray's processes, the driver and workers that load Ray beside torch, against a process that loads torch alone.
-STARTS = 3.0
+STARTS = 2.5
 MOST_PROCESSES = 16  # of half a gigabyte each
 BETWEEN_TRIALS = 0.3  # seconds that a worker waits for its next trial
 
@@ -40,19 +43,39 @@ BETWEEN_TRIALS = 0.3  # seconds that a worker waits for its next trial
 class Calibration:
     """What one epoch takes beside the other trials (None: not known), and the bytes of one checkpoint.
 
-    `trial_seconds` is what a trial takes beside its epochs, `start_seconds` what a search does before the first step.
+    `trial_seconds` is what a trial takes beside its epochs, `process_seconds` a process until it trains, and
+    `first_step_seconds` its first step more than a later one, of which one that compiles makes minutes. `image_seconds`
+    is what a network takes to score an image, of which the test split has `test_images`.
     """
 
     epoch_seconds: float | None
     checkpoint_bytes: int
     trial_seconds: float = BETWEEN_TRIALS
-    start_seconds: float = START_SECONDS
+    process_seconds: float = PROCESS_SECONDS
+    first_step_seconds: float = 0.0
+    image_seconds: float = 0.0
+    test_images: int = 0
 
-    def seconds(self, epochs: float, trials: int, at_once: float) -> float | None:
-        """How long a search of so many epochs and trials takes; None if that is not known."""
+    @property
+    def start_seconds(self) -> float:
+        """What a search does before its first step."""
+        return STARTS * self.process_seconds + self.first_step_seconds
+
+    def seconds(self, epochs: float, trials: int, at_once: float, refit_runs: int = 0, scored: int = 0) -> float | None:
+        """How long a search takes until its report is written; None if that is not known.
+
+        Args:
+            epochs: of all its trials and refit runs together.
+            trials: how many there are.
+            at_once: how many of them run beside each other.
+            refit_runs: how many runs its refit has, after which a process scores the winner on the test split.
+            scored: how many images that process scores, each network's counted.
+        """
         if self.epoch_seconds is None:
             return None
-        return self.start_seconds + (epochs * self.epoch_seconds + trials * self.trial_seconds) / at_once
+        ends = 1 + (refit_runs > 0)  # writing the report loads about as much as scoring does
+        runs = epochs * self.epoch_seconds + (trials + refit_runs) * self.trial_seconds + scored * self.image_seconds
+        return self.start_seconds + runs / at_once + ends * self.process_seconds
 
 
 @dataclass(frozen=True)
@@ -76,12 +99,15 @@ class Plan:
 class Timing:
     """Of one process: seconds of an epoch, of the first step beyond a later one, and of what surrounds a trial.
 
-    `ready` is when it began to train, by the clock that all processes of the machine share.
+    `image` is seconds of a scored image, `test_images` how many the test split has. `ready` is when it began to train,
+    by the clock that all processes of the machine share.
     """
 
     epoch: float
     first: float
     around: float
+    image: float
+    test_images: int
     ready: float
     checkpoint_bytes: int
 
@@ -102,19 +128,23 @@ def calibrate(config: TrialConfig, cache: Path, concurrent: int = 1) -> Calibrat
         if not torch.cuda.is_available():
             return Calibration(None, checkpoint_bytes(config, cache))
         alone = timed(config, cache)
-        return Calibration(alone.epoch, alone.checkpoint_bytes, BETWEEN_TRIALS + alone.around, START_SECONDS)
+        return Calibration(
+            alone.epoch, alone.checkpoint_bytes, BETWEEN_TRIALS + alone.around, image_seconds=alone.image,
+            test_images=alone.test_images,
+        )  # fmt: skip
     here = max(1, min(concurrent, available_cpus() // (config.execution.threads or 1), MOST_PROCESSES))
     begun = time.monotonic()
     timings = _together(config, cache, here) or [timed(config, cache)]  # which says what is wrong, if anything is
-    start = fmean(STARTS * (timing.ready - begun) + timing.first for timing in timings)
     return Calibration(
         fmean(timing.epoch for timing in timings), timings[0].checkpoint_bytes,
-        BETWEEN_TRIALS + fmean(timing.around for timing in timings), start,
+        BETWEEN_TRIALS + fmean(timing.around for timing in timings),
+        fmean(timing.ready - begun for timing in timings), fmean(timing.first for timing in timings),
+        fmean(timing.image for timing in timings), timings[0].test_images,
     )  # fmt: skip
 
 
 def timed(config: TrialConfig, cache: Path) -> Timing:
-    """Train two short epochs in this process; the second one counts, and so does the second network that is built."""
+    """Train short epochs in this process; all but the first one count, and so does the second network that is built."""
     import torch
 
     from trainables.data.images import load_splits
@@ -127,26 +157,35 @@ def timed(config: TrialConfig, cache: Path) -> Timing:
     tree["data"]["train_samples"] = min(STEPS * config.batch_size, images)
     tree["data"]["val_samples"] = min(EVALUATION, len(whole.val))
     tree["data"]["train_eval_samples"] = min(EVALUATION, config.data.train_eval_samples)
-    tree["epochs"] = 2
+    tree["epochs"] = MOST_EPOCHS
     short = TrialConfig.model_validate(tree)
     splits = load_splits(short.data, cache)
     with configured(short.execution):
         run = Run(short, splits)
         ready = time.monotonic()
-        results = list(run.epochs())
-        trained_both = time.monotonic()
+        results = []
+        for result in run.epochs():
+            results.append(result)
+            if len(results) > 1 and time.monotonic() - ready > TIMED_SECONDS:
+                break
+        trained = time.monotonic()
         Run(short, splits)
         buffer = io.BytesIO()
         torch.save(run.state_dict(), buffer)
-        around = time.monotonic() - trained_both
-    first, result = results[0], results[-1]  # the same where it diverges at once
+        around = time.monotonic() - trained
+    counted = results[1:] or results  # where it diverges at once
     batch = min(short.batch_size, len(splits.train))
-    trained = len(splits.train) // batch * batch  # a last batch that is not full is left out
-    evaluation = max(result.seconds - trained / result.images_per_second, 0.0)
+    taken = len(splits.train) // batch * batch  # a last batch that is not full is left out
+    training = fmean(1 / result.images_per_second for result in counted)  # of an image
+    whole_epoch = fmean(result.seconds for result in counted)
+    evaluation = max(whole_epoch - taken * training, 0.0)
     scored = len(splits.val) + min(short.data.train_eval_samples, len(splits.train))
     evaluated = len(whole.val) + min(config.data.train_eval_samples, images)
-    seconds = images / result.images_per_second + evaluation * evaluated / scored
-    return Timing(seconds, max(first.seconds - result.seconds, 0.0), around, ready, buffer.tell())
+    seconds = images * training + evaluation * evaluated / scored
+    return Timing(
+        seconds, max(results[0].seconds - whole_epoch, 0.0), around, evaluation / scored,
+        whole.store.counts.get("test", 0), ready, buffer.tell(),
+    )  # fmt: skip
 
 
 def _together(config: TrialConfig, cache: Path, processes: int) -> Sequence[Timing]:

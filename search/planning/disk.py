@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import shutil
+from functools import cache
 from pathlib import Path
 
 from search.algorithms.forecast import Survival
+from search.planning.preflight import possible_configs
 from search.study.spec import StudySpec
-from trainables.config import ConfigError, TrialConfig
+from trainables.config import ConfigError, Model, TrialConfig
+from trainables.config.model import architecture
 
-__all__ = ["RESERVE", "checkpoint_bytes", "needed_bytes", "reserve_bytes", "check_space"]
+__all__ = ["RESERVE", "check_space", "checkpoint_bytes", "largest_checkpoint", "needed_bytes", "reserve_bytes"]
 
 RESERVE = 50_000_000  # bytes for journal, MLflow and tables
 PER_LIVE_TRIAL = 3  # the last, the best, and the one being written
 PER_FINISHED_TRIAL = 2  # the last and the best
+
+
+def largest_checkpoint(spec: StudySpec, cache: Path) -> int:
+    """About how large the largest checkpoint of any trial is, whichever networks and optimizers are searched."""
+    different = {
+        (architecture(c.model), c.optimizer.state_slots, c.regularization.ema_decay > 0): c
+        for c in (spec.trial_config({}), *possible_configs(spec))
+    }
+    return max(checkpoint_bytes(config, cache) for config in different.values())
 
 
 def checkpoint_bytes(config: TrialConfig, cache: Path) -> int:
@@ -21,14 +33,18 @@ def checkpoint_bytes(config: TrialConfig, cache: Path) -> int:
     if not config.model.is_network:
         return 1000
     from trainables.data.images import load_splits
-    from trainables.models import build_model
 
-    classes = load_splits(config.data, cache).store.num_classes
-    # On torch's meta device it would need no memory, but two seconds of imports.
-    model = build_model(config.model.model_copy(update={"pretrained": "none"}), classes)
-    weights: int = sum(tensor.numel() for tensor in model.state_dict().values())
+    weights = _weights(architecture(config.model), load_splits(config.data, cache).store.num_classes)
     copies = 1 + config.optimizer.state_slots + (1 if config.regularization.ema_decay else 0)
     return 4 * weights * copies + 100_000
+
+
+@cache
+def _weights(model: Model, classes: int) -> int:
+    from trainables.models.networks import build_network
+
+    # On torch's meta device it would need no memory, but two seconds of imports.
+    return sum(tensor.numel() for tensor in build_network(model, classes).state_dict().values())
 
 
 def needed_bytes(spec: StudySpec, survival: Survival, concurrent: int, checkpoint: int) -> int:

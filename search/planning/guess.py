@@ -29,6 +29,7 @@ def gflops_here(steps: int = 8) -> float:
     import torch
 
     from trainables.models import build_model
+    from trainables.models.cost import forward_gflops
 
     config, device = CifarResNet(depth=8), "cuda" if torch.cuda.is_available() else "cpu"
     model = build_model(config, 10).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -40,7 +41,7 @@ def gflops_here(steps: int = 8) -> float:
         loss.backward()
         loss.item()  # waits for the device
         fastest = min(fastest, time.perf_counter() - begun)
-    return 3 * _BATCH * config.forward_gflops(_SIDE) / fastest
+    return 3 * _BATCH * (forward_gflops(config, _SIDE) or 0.0) / fastest
 
 
 def guessed_seconds(spec: StudySpec, gflops: float) -> float | None:
@@ -50,6 +51,8 @@ def guessed_seconds(spec: StudySpec, gflops: float) -> float | None:
         spec: of the study.
         gflops: of this machine, from `gflops_here`.
     """
+    from trainables.models.cost import forward_gflops  # loads torch
+
     try:
         config = spec.trial_config({})
     except ConfigError:  # without images
@@ -63,7 +66,9 @@ def guessed_seconds(spec: StudySpec, gflops: float) -> float | None:
     if source is None or source.images is None or source.side is None:
         return None
     images = min(source.images * (1 - config.data.val_fraction), config.data.train_samples or source.images)
-    side = config.data.resolution or source.side
+    forward = forward_gflops(config.model, config.data.resolution or source.side)
+    if forward is None:
+        return None
     # A step computes the forward pass and twice as much backward.
-    seconds = 3 * images * config.model.forward_gflops(side) / gflops + images / config.batch_size * STEP_SECONDS
+    seconds = 3 * images * forward / gflops + images / config.batch_size * STEP_SECONDS
     return START_SECONDS + epochs * seconds

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from search.planning.batches import check_batches
 from search.study.spec import StudySpec
 from search.study.validation import probes
-from trainables.config import PluginModel, TrialConfig
-from trainables.config.trial import coarse_stem
+from trainables.config import ConfigError, Model, PluginModel, Problem, TimmModel, TrialConfig
 from trainables.data.store import PreparedData, Request, request
 
 if TYPE_CHECKING:
     from trainables.data.images import Splits
 
 __all__ = ["check_inputs", "check_weights", "coarse_stems", "possible_configs"]
+
+NOT_OF_WEIGHTS = {"frozen_stages", "dropout", "zero_init_residual"}  # they change nothing in which weights fit
 
 
 def possible_configs(spec: StudySpec) -> Iterator[TrialConfig]:
@@ -28,7 +29,7 @@ def possible_configs(spec: StudySpec) -> Iterator[TrialConfig]:
 
 
 def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, PreparedData]:
-    """Prepare the images that any trial may use, and try plug-ins' networks on them; returns the stores of the images.
+    """Prepare the images that any trial may use, and try networks of others on them; returns the stores of the images.
 
     Raises:
         ConfigError: if images cannot be had; nothing has been started then.
@@ -40,36 +41,48 @@ def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, PreparedData]:
 
     stores = {request(data): load_splits(data, cache).store for data in dict.fromkeys(c.data for c in configs)}
     check_batches(spec, cache)
-    for config in _one_of_each_plugin(configs):
-        _try_plugin(config, load_splits(config.data, cache))
+    for config in _one_of_each(configs):
+        _try(config, load_splits(config.data, cache))
     return stores
 
 
-def check_weights(spec: StudySpec, stores: Mapping[Request, PreparedData]) -> tuple[str, ...]:
+def check_weights(spec: StudySpec, stores: Mapping[Request, PreparedData], cache: Path) -> tuple[str, ...]:
     """Fetch the pretrained weights that any trial may use; two lines for each file say what is loaded of it.
 
     Args:
         spec: the study.
         stores: as `check_inputs` returns them.
+        cache: of prepared images.
 
     Raises:
-        ConfigError: if weights cannot be had or do not fit; nothing has been started then.
+        ConfigError: naming all weights that cannot be had or do not fit; nothing has been started then.
     """
     configs = [config for config in possible_configs(spec) if config.model.pretrained != "none"]
     if not configs:
         return ()
-    from trainables.models.pretrained import check_pretrained  # loads torch
+    from trainables.data.images import load_splits  # loads torch
+    from trainables.training.weights import weights_lines
 
+    one_of_each: dict[str, TrialConfig] = {}
+    for config in configs:
+        one_of_each.setdefault(config.model.model_dump_json(exclude=NOT_OF_WEIGHTS), config)
     lines: dict[str, None] = {}
-    unfrozen = ((c.model.model_copy(update={"frozen_stages": 0}), stores[request(c.data)].num_classes) for c in configs)
-    for model, classes in dict.fromkeys(unfrozen):
-        loaded = check_pretrained(model, classes)
-        lines |= dict.fromkeys(() if loaded is None else loaded.lines)
+    problems: list[Problem] = []
+    for config in one_of_each.values():
+        store = stores[request(config.data)]
+        try:
+            lines |= dict.fromkeys(weights_lines(config, load_splits(config.data, cache, store).train, store))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
     return tuple(lines)
 
 
 def coarse_stems(spec: StudySpec, stores: Mapping[Request, PreparedData]) -> tuple[str, ...]:
     """A line for each network of a trial that leaves one pixel of the images; `stores` as `check_inputs` has them."""
+    from trainables.models.cost import coarse_stem  # loads torch
+
     lines: dict[str, None] = {}
     for config in possible_configs(spec):
         size = stores[request(config.data)].image_size if config.model.is_network else None
@@ -78,21 +91,28 @@ def coarse_stems(spec: StudySpec, stores: Mapping[Request, PreparedData]) -> tup
     return tuple(lines)
 
 
-def _one_of_each_plugin(configs: Iterable[TrialConfig]) -> Iterable[TrialConfig]:
-    """A config of each plug-in's network, with and without what needs its stages, its head or pretrained weights."""
+def _one_of_each(configs: Iterable[TrialConfig]) -> Iterable[TrialConfig]:
+    """A config of each network of a plug-in or timm, with and without all that it may lack."""
     return {
         (
             config.model.kind,
             config.model.pretrained,
             config.model.frozen_stages,
             config.optimizer.backbone_lr_ratio == 1,
+            _of_timm(config.model),
         ): config
         for config in configs
-        if isinstance(config.model, PluginModel)
+        if isinstance(config.model, PluginModel | TimmModel)
     }.values()
 
 
-def _try_plugin(config: TrialConfig, splits: Splits) -> None:
+def _of_timm(model: Model) -> tuple[str, bool, bool, bool] | None:
+    if not isinstance(model, TimmModel):
+        return None
+    return model.name, model.small_images, model.dropout > 0, model.drop_path > 0
+
+
+def _try(config: TrialConfig, splits: Splits) -> None:
     from trainables.models import build_model
     from trainables.training.optim import build_optimizer
 

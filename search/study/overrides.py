@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from search.study.parse import SECTIONS, parse_study
 from search.study.settings import ASHAPromoteSettings, ASHASettings, HalvingSettings, HyperbandSettings
 from search.study.spec import StudySpec
+from search.study.transfer import with_transfer_recipes, without_transfer_recipes
 from search.study.trial_tree import comparability_rule
 from search.study.words import SET_WORDS
 from spaces.grammar import KINDS
 from spaces.words import as_written_here
-from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_yaml, unflatten
+from trainables.config import ConfigError, Problem, TrialConfig, merge, unflatten
 from trainables.config.hints import suggestion
 from trainables.config.keys import paths_of, types_at
+from trainables.config.typed import typed_value
 
 __all__ = ["Overrides", "override", "shortened_grace"]
 
@@ -47,7 +48,6 @@ PATHS = {
 }  # fmt: skip
 OPTIONS = {"--price" if name == "prices" else f"--{name.replace('_', '-')}": path for name, path in PATHS.items()}
 PATHS_OF_SET = [*paths_of(TrialConfig), *(p for p in paths_of(StudySpec) if p.split(".")[0] in SECTIONS)]
-QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\"""")
 HALVING = (ASHASettings().kind, ASHAPromoteSettings().kind, HyperbandSettings().kind)
 INSTEAD = {path.removeprefix("trial."): option for option, path in OPTIONS.items()} | {"epochs": "--epochs"}
 
@@ -57,7 +57,8 @@ def override(study: object, **overrides: Unpack[Overrides]) -> StudySpec:
 
     A path of the trial in `sets` wins over space and recipes, too, and is searched no more; a path may also lie below
     `searcher`, `scheduler`, `budget`, `objective` or `resources`. With fewer epochs than the study's own the grace
-    period shrinks with them where rungs would be lost, unless `sets` names it.
+    period shrinks with them where rungs would be lost, unless `sets` names it. A study with pretrained weights gets the
+    recipes of `search.study.transfer`.
 
     Args:
         study: a StudySpec; or what `study_tree` read, so that options may mend what would be refused in the file.
@@ -69,7 +70,7 @@ def override(study: object, **overrides: Unpack[Overrides]) -> StudySpec:
     sets = overrides.pop("sets", ())
     values = {path: overrides.get(name) for name, path in PATHS.items()}
     options = {option: values[path] for option, path in OPTIONS.items() if values[path] not in (None, (), [])}
-    tree = study.model_dump() if isinstance(study, StudySpec) else study
+    tree = without_transfer_recipes(study).model_dump() if isinstance(study, StudySpec) else study
     return _overridden(tree, options, sets)
 
 
@@ -108,7 +109,7 @@ def _overridden(tree: object, options: Mapping[str, Any], sets: Sequence[str]) -
         problems += (_named(problem, names) for problem in error.problems)
     if problems:
         raise ConfigError(problems)
-    return changed
+    return with_transfer_recipes(changed)
 
 
 def _laid_over(tree: object, changes: Mapping[str, Any], fixed: Mapping[str, Any]) -> object:
@@ -204,7 +205,7 @@ def _parsed(sets: Iterable[str], problems: list[Problem]) -> Iterable[tuple[str,
             problems.append(Problem("--set", text, "must be PATH=VALUE, for example data.train_samples=5000"))
             continue
         try:
-            value = _typed(written, types, name)
+            value = typed_value(written, types, name)
         except ConfigError as error:
             problems += error.problems
             continue
@@ -219,29 +220,6 @@ def _parsed(sets: Iterable[str], problems: list[Problem]) -> Iterable[tuple[str,
         else:
             seen[path] = value
     return seen.items()
-
-
-def _typed(written: str, types: frozenset[Any], name: str) -> Any:
-    """The value typed for a key of these types: text is taken whole, but for quotes around it; all else is YAML.
-
-    Raises:
-        ConfigError: if it is not plain YAML, or YAML would drop a part of it as a comment.
-    """
-    bare = written.strip()
-    quoted = len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\""
-    if str in types or (types and all(isinstance(kind, str) for kind in types)):
-        if "none" in types and bare.lower() in ("no", "off", "false"):
-            return "none"
-        return bare[1:-1] if quoted else written if str in types else bare
-    if re.search(r"(^|\s)#", QUOTED.sub("", written)):
-        rule = "must hold no comment, which YAML begins at a # after a space: leave it out, or put the text in quotes"
-        raise ConfigError.single(name, written, rule)
-    try:
-        return parse_yaml(written, name)
-    except ConfigError:
-        if types:
-            raise
-        return written  # of a key that there is not, which is said
 
 
 def _named(problem: Problem, names: Mapping[str, str]) -> Problem:

@@ -27,7 +27,7 @@ from trainables.config.keys import types_at
 
 __all__ = ["SECTIONS", "load_study", "parse_study", "study_tree"]
 
-SECTIONS = ("searcher", "scheduler", "budget", "objective", "refit", "resources")
+SECTIONS = ("searcher", "scheduler", "guards", "budget", "objective", "refit", "resources")
 MOST_VALUES = 3000  # far above any real study
 
 
@@ -81,8 +81,9 @@ def parse_study(tree: object) -> StudySpec:
         spec = validate(StudySpec, sections)
     except ConfigError as error:
         problems += error.problems
-    # A section that is no mapping has been reported above; the others are checked all the same.
-    raw, fixed = (absolute(_mapping(sections[key])) for key in ("trial", "fixed"))
+    # A section that is no mapping, or a key that is no text, has been reported above; all else is checked all the same.
+    raw, given = (absolute(_mapping(sections[key])) for key in ("trial", "fixed"))
+    fixed = {path: value for path, value in given.items() if isinstance(path, str)}
     recipes = {str(name): absolute_recipe(recipe) for name, recipe in _mapping(sections["recipes"]).items()}
     trial = full_trial(raw)
     in_trial, in_fixed = trial_problems(raw, trial), fixed_problems(fixed)

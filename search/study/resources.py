@@ -29,12 +29,13 @@ class Refit(Section):
 
     Seeds are added, to at most `seeds`, until one trial is significantly better; then the test split is opened, once.
     `folds` above 1 is cross-validation with so many folds, 1 is the study's own split; null cross-validates where there
-    are fewer than 2,000 images to train and validate on.
+    are fewer than 2,000 images to train and validate on. `test_samples` caps the test images, as a smoke run does.
     """
 
     top: Annotated[int, Field(ge=1, le=100)] = 3
     seeds: Annotated[int, Field(ge=2, le=1000)] = 5
     folds: Annotated[int, Field(ge=1, le=100)] | None = None
+    test_samples: Annotated[Count | None, Field(exclude_if=lambda samples: samples is None)] = None
 
 
 Price = Annotated[float, Field(ge=0, le=1e9)]

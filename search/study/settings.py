@@ -13,7 +13,7 @@ from trainables.config.plugins import PluginKind, is_dotted_path, load_plugin, p
 from trainables.result import DIRECTIONS, METRICS, Mode
 
 __all__ = [
-    "ASHAPromoteSettings", "ASHASettings", "GridSettings", "HalvingSettings", "HyperbandSettings",
+    "ASHAPromoteSettings", "ASHASettings", "GridSettings", "Guards", "HalvingSettings", "HyperbandSettings",
     "InstanceSettings", "ListenerPlugin", "NoSchedulerSettings", "Objective", "PluginSettings",
     "RandomSettings", "Recipe", "SchedulerSettings", "SearcherSettings", "TPESettings",
 ]  # fmt: skip
@@ -56,6 +56,16 @@ class Objective(Section):
         if mode in ("max", "min") and better is not None and mode != better:
             raise ValueError(f"must be {better} with {metric}")
         return mode or better
+
+
+class Guards(Section):
+    """What is done about trials that are of no use as they stand.
+
+    A trial has `collapsed` if its network predicts one class, or if its training loss is over twice what it was at the
+    first step. It is told as such; `stop` also ends it after two such epochs in a row.
+    """
+
+    collapsed: Literal["tell", "stop"] = "tell"
 
 
 class InstanceSettings(Section):

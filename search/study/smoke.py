@@ -40,7 +40,8 @@ def shrink(spec: StudySpec) -> StudySpec:
     """
     models = _models(spec)
     side = min(max(model.native_side for model in models), RESOLUTION)
-    train = round(min(max(GFLOP / max(model.forward_gflops(side) for model in models), FEWEST), MOST))
+    train = _affordable(models, side)
+    scored = max(train // 3, SCORED)
     caps: dict[str, Callable[[Any], Any]] = {
         "batch_size": _at_most(BATCH),
         "data.resolution": _at_most(side, null_too=_may_be_large(spec)),
@@ -48,7 +49,7 @@ def shrink(spec: StudySpec) -> StudySpec:
     }
     tree = spec.model_dump()
     shared = caps | {
-        "data.val_samples": _at_most(max(train // 3, SCORED), null_too=True),
+        "data.val_samples": _at_most(scored, null_too=True),
         "data.train_eval_samples": _at_most(SCORED),
     }
     tree["trial"] = _lowered(spec.trial, shared)
@@ -64,12 +65,22 @@ def shrink(spec: StudySpec) -> StudySpec:
     fits = max(1, int(available_cpus() / spec.resources.cpus_per_trial))
     tree["resources"] |= {"concurrent": min(spec.resources.concurrent or CONCURRENT, CONCURRENT, fits)}
     if spec.refit is not None:
-        tree["refit"] |= {"top": 1, "seeds": 2, "folds": 1}
+        tree["refit"] |= {"top": 1, "seeds": 2, "folds": 1, "test_samples": scored}
     if isinstance(spec.searcher, TPESettings):
         tree["searcher"]["startup_trials"] = min(spec.searcher.startup_trials, STARTUP_TRIALS)
     if isinstance(spec.scheduler, HalvingSettings):
         tree["scheduler"] = _shorter(spec.scheduler, epochs)
     return parse_study(tree)
+
+
+def _affordable(models: list[Model], side: int) -> int:
+    """How many images may be trained on; few, if a network does not take any of this size to be measured by."""
+    from trainables.models.cost import forward_gflops  # loads torch
+
+    costs = [cost for model in models if (cost := forward_gflops(model, side)) is not None]
+    if len(costs) < len(models):
+        return FEWEST
+    return round(min(max(GFLOP / max(*costs, GFLOP / MOST), FEWEST), MOST))
 
 
 def _at_most(cap: int, null_too: bool = False) -> Callable[[Any], Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from search.study.resources import Budget, Refit, Resources
 from search.study.settings import (
     ASHASettings,
+    Guards,
     ListenerPlugin,
     Objective,
     Recipe,
@@ -57,6 +58,8 @@ class StudySpec(Section):
     objective: Objective = Objective()
     searcher: SearcherSettings = TPESettings()
     scheduler: SchedulerSettings = ASHASettings()
+    # A section that was added later is left out of dumps unless it is set: what a study is has not changed since.
+    guards: Annotated[Guards, Field(exclude_if=lambda guards: guards == Guards())] = Guards()
     budget: Budget
     refit: Refit | None = None
     resources: Resources = Resources()
@@ -86,6 +89,12 @@ class StudySpec(Section):
     def most_refit_runs(self) -> int:
         """How many runs the search's last phase takes at most: each finalist's and the reference's."""
         return 0 if self.refit is None else (self.refit.top + bool(self.recipes)) * self.refit.seeds
+
+    def most_scored(self, test_images: int) -> int:
+        """How many images are scored after it at most, each network's counted: the winner's and the reference's."""
+        if self.refit is None:
+            return 0
+        return (1 + bool(self.recipes)) * self.refit.seeds * min(test_images, self.refit.test_samples or test_images)
 
     def trial_config(self, overrides: Mapping[str, Any]) -> TrialConfig:
         """The config of a trial: the defaults with `overrides` (a point's tree, a recipe's config) laid over them.
@@ -138,6 +147,7 @@ class StudySpec(Section):
         data = tree["trial"]["data"]
         if data["source"] is not None:
             data["source"] = without_path(data["source"])
+        data.pop("exclude", None)  # where the list lies; the fingerprint of the images says what it left out
         return {**tree, "epochs": self.budget.epochs}
 
     def at_source(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -146,7 +156,8 @@ class StudySpec(Section):
         searched = any(key.endswith("data.source") for key in self.parsed_space.domains())
         if source is None or searched or without_path(data["source"]) != without_path(source):
             return config
-        return {**config, "data": {**data, "source": source}}
+        here = {key: value for key, value in self.trial["data"].items() if key in ("source", "exclude")}
+        return {**config, "data": {**data, **here}}
 
     def difference(self, other: StudySpec) -> list[str]:
         """A line for every part of the identity in which `other` differs; empty if they are the same study.
@@ -162,7 +173,7 @@ class StudySpec(Section):
 
 def searched(space: Space, trial: Mapping[str, Any], fixed: Mapping[str, Any]) -> Space:
     """What is left to search: `space` without fixed paths and without entries whose requirement is not met."""
-    return fix(given(space, compose(trial, {}, fixed)), fixed)
+    return given(fix(space, fixed), compose(trial, {}, fixed))
 
 
 class _Dumper(PlainDumper):

@@ -12,6 +12,7 @@ import numpy as np
 
 from search.study.parse import parse_study
 from trainables.config import parse_yaml
+from trainables.config.plugins import is_dotted_path, plugin_names
 from trainables.data.arrow import read_labels
 from trainables.data.store import PreparedData
 
@@ -19,7 +20,7 @@ __all__ = ["starter_study"]
 
 _SMALL = 64  # pixels a side up to which the networks of CIFAR are meant
 _LONG, _SHORT = 27, 12  # epochs: from scratch, and from weights
-_STAGES = {"cifar_resnet": 4, "torchvision_resnet": 5}  # to freeze, the stem among them
+_STAGES = {"cifar_resnet": 4, "wide_resnet": 4, "torchvision_resnet": 5, "timm": 5}  # to freeze, the stem among them
 # Learning rates to search: from scratch, and those that do not destroy what pretrained weights know.
 _RATES = {"sgd": "0.02, 0.5", "adamw": "5e-4, 0.02"}
 _FINE_TUNING_RATES = {"sgd": "1e-3, 0.1", "adamw": "1e-5, 1e-3"}
@@ -36,7 +37,8 @@ def starter_study(
         source: what `data.source` is to be.
         name: the study's.
         file: where the text will be, for what its comments tell to type.
-        model: `resnetN` with a depth, or a plug-in's kind; None: what suits the images.
+        model: `resnetN` with a depth, `wrn-DEPTH-WIDTH`, a ResNet of timm by its name, or a plug-in's kind; None: what
+            suits the images.
         pretrained: what `model.pretrained` is to be; None: trained from scratch.
 
     Raises:
@@ -68,10 +70,14 @@ def starter_study(
 
 
 def _network(name: str, small: bool) -> dict[str, Any]:
-    """The `model` section for `resnetN`, a family of its own by its depth, or the kind of a plug-in."""
+    """The `model` section for `resnetN`, a family of its own by its depth, and for the other names of networks."""
+    if is_dotted_path(name) or name in plugin_names("model"):
+        return {"kind": name}
+    if wide := re.fullmatch(r"wrn-?(\d+)-(\d+)", name.lower()):
+        return {"kind": "wide_resnet", "depth": int(wide[1]), "width": int(wide[2])}
     numbered = re.fullmatch(r"resnet-?(\d+)", name.lower())
     if numbered is None:
-        return {"kind": name}
+        return {"kind": "timm", "name": name, **({"small_images": True} if small else {})}
     depth = int(numbered[1])
     if depth in _IMAGENET:
         return {"kind": "torchvision_resnet", "depth": depth, **({"small_images": True} if small else {})}

@@ -11,6 +11,7 @@ from trainables.config import ConfigError, Problem, TrialConfig, merge, parse_co
 from trainables.config.hints import in_our_words
 from trainables.config.images import canonical_source
 from trainables.config.keys import location_of, types_at
+from trainables.config.network import is_published
 from trainables.config.paths import absolute_path
 
 __all__ = [
@@ -136,6 +137,8 @@ def _absolute_value(value: Any, path: str) -> Any:
         return value
     if path == "data.source":
         return canonical_source(value)
-    if path == "model.pretrained" and value != "none" and not value.startswith("torchvision:"):
+    if path == "data.exclude":
+        return absolute_path(value)
+    if path == "model.pretrained" and value != "none" and not is_published(value):
         return absolute_path(value)
     return value

@@ -109,6 +109,8 @@ def space_problems(space: Space, trial: Mapping[str, Any], fixed: Mapping[str, A
     """Paths that TrialConfig lacks, that trials must share, and values at either end that make no valid trial."""
     base = compose(trial, {}, fixed)
     searched = {path_of(key) for key in space.domains()}
+    choices = {entry.path for entry in space.entries if isinstance(entry.domain, Choice)}
+    at_top = {(entry.path, entry.requires) for entry in space.entries}
     found: dict[tuple[str, str], Problem] = {}
 
     def add(problem: Problem) -> None:
@@ -121,14 +123,18 @@ def space_problems(space: Space, trial: Mapping[str, Any], fixed: Mapping[str, A
         needs = entry.requires
         if needs is not None and not has_key(base, needs):
             add(Problem(f"{entry.path}.requires", needs, "must be a path of TrialConfig"))
-        elif needs is not None and needs in searched - fixed.keys():
-            rule = "must not be searched itself: put what depends on it below the options of its choice"
+        elif (
+            needs is not None
+            and needs in searched - fixed.keys()
+            and not (needs in choices and (entry.path, needs) in at_top)
+        ):
+            rule = "must not be searched itself, unless by a choice: else put what depends on it below its options"
             add(Problem(f"{entry.path}.requires", needs, rule))
         elif needs is not None and not has_key(base, entry.path):
             add(Problem(entry.path, entry.path, "unknown key for this study's trials"))
         yield entry
 
-    narrowed = fix(given(rewrite(space, inspect), base), fixed)
+    narrowed = given(fix(rewrite(space, inspect), fixed), base)
     known = {(p.path, p.rule) for p in config_problems(base)}
     for probed, point in probes(narrowed):
         if len(found) >= ENOUGH:

@@ -28,7 +28,9 @@ from search.journal.events import (
     WorkerLost,
 )
 from search.journal.records import TrialRecord, best_of
+from search.journal.result import StudyResult
 from search.journal.state import StudyState
+from search.tracking.class_files import class_files
 from search.tracking.client import ENDED, NOTE, RUN_NAME, MLflowExperiment, RunState, Value
 from search.tracking.front_page import FrontPage, searched_paths, table_view
 from search.tracking.uri import mlflow_settings, reason
@@ -207,6 +209,9 @@ class RunProjection:
         parent.written = len(self._costs)
         if self._closed is not None:
             store.keep(parent, "leaderboard.md", page.leaderboard())
+            report = StudyResult.of(self._spec, self._state).class_report()
+            for file, text in ({} if report is None else class_files(report)).items():
+                store.keep(parent, file, text)
             status = "FINISHED" if self._closed.reason.endswith("finished") else "KILLED"
             store.set_status(parent, status, self._closed.time)
 
@@ -253,12 +258,16 @@ class RunProjection:
             for metric, value in epoch.metrics.items()
         ]
         if record.status.ended and record.history:
-            last = record.history[-1].epoch
-            values += [(metric, value, record.ended or 0.0, last) for metric, value in summary(record).items()]
+            # Later than the last epoch's: of two points at once MLflow's table shows the larger value.
+            last, when = record.history[-1], max(record.ended or 0.0, record.history[-1].time + 0.001)
+            values += [(metric, value, when, last.epoch) for metric, value in summary(record).items()]
         params = {} if run.described else parameters(record.config, self._paths)
         store.log(run, values, params, tags | {RUN_NAME: name})
         if not run.described:
             store.keep(run, "config.yaml", _as_yaml(record.config))
+        if record.report is not None and record.status.ended:
+            for file, text in class_files(record.report).items():
+                store.keep(run, file, text)
         run.written, run.described = len(record.history), True
         store.set_status(run, STATUSES[record.status], record.ended)
         return run

@@ -74,6 +74,10 @@ def tags_of(record: TrialRecord, lost: Mapping[int, WorkerLost]) -> dict[str, st
         tags["last_worker_error"] = f"{last.cause}: {error_summary(last.error)}"[:MAX_TAG]
     if record.stop_reason:
         tags["stop_reason"] = record.stop_reason
+    if record.collapsed:
+        tags["collapsed"] = record.collapsed
+    if record.best_epoch is not None:
+        tags["best_epoch"] = str(record.best_epoch)
     if record.error:
         tags["error"] = record.error[:MAX_TAG]
     return {OWN + name: value for name, value in tags.items()}
@@ -83,14 +87,18 @@ def summary(record: TrialRecord) -> dict[str, float]:
     """What the last points of a trial's curves, which MLflow's table shows, do not say; empty before the first epoch.
 
     `epochs` is how many it took, `trial_seconds` how long they took, without waiting; `generalization_gap` is
-    train_accuracy - val_accuracy at the last epoch.
+    train_accuracy - val_accuracy at the final epoch, `calibration_error` that of a trial with a class report. Where the
+    final epoch is not the last, all of its metrics come once more: the table then shows what the trial is worth.
     """
-    if not record.history:
+    if record.final is None:
         return {}
-    last = record.history[-1].metrics
-    row = {"epochs": float(len(record.history))}
+    last = record.final.metrics
+    row = dict(last) if record.best_epoch is not None else {}
+    row["epochs"] = float(len(record.history))
     if "train_accuracy" in last and "val_accuracy" in last:
         row["generalization_gap"] = last["train_accuracy"] - last["val_accuracy"]
+    if record.report is not None:
+        row["calibration_error"] = record.report.calibration_error
     row["trial_seconds"] = sum(e.metrics.get("seconds", 0.0) for e in record.history)
     return row
 

@@ -21,6 +21,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher as TuneSearcher
 
 from search.engine.driver import Leg, StudyDriver
+from search.engine.reports import details
 from search.journal.error_text import first_line
 from search.journal.events import Cause
 from search.planning.resources import cluster_address
@@ -228,7 +229,7 @@ class DriverScheduler(NotPickled, FIFOScheduler):
         if epoch is not None:
             ends = context.guarded(
                 context.driver.on_result, number, epoch.epoch, epoch.metrics(), epoch.last, epoch.stop_reason,
-                report.checkpoint,
+                report.checkpoint, details(epoch),
             )  # fmt: skip
         if ends is None:  # interrupted, or not written: the next session trains it again
             context.driver.release(number)

@@ -28,6 +28,7 @@ from search.journal.log import read
 from search.journal.records import TrialRecord
 from search.journal.result import StudyResult
 from search.journal.state import StudyState
+from search.planning.plausibility import implausible_trials
 from search.storage.checkpoints import Retention, checkpoint_at
 from search.storage.mirror import Mirror
 from search.storage.remote import RemoteFolder, local_storage
@@ -180,6 +181,8 @@ class _Session:
             say(self.console, f"{spec.study}: {budget.trials} trials of at most {budget.epochs} epochs, {where}")
             if combinations := combinations_line(spec):
                 say(self.console, combinations)
+            for line in implausible_trials(spec):
+                self.warn(f"warning: {line}")
         elif comparer is not None:
             say(self.console, f"{spec.study}: {contenders_line(comparer, earlier)}, {where}")
 
@@ -208,7 +211,9 @@ class _Session:
             return
         say(self.console, "scoring the winner on the test split")
         try:
-            score_on_test(driver, refit, self._checkpoint, self.setup.cache)
+            settings = self.setup.spec.refit
+            samples = None if settings is None else settings.test_samples
+            score_on_test(driver, refit, self._checkpoint, self.setup.cache, samples)
         except KeyboardInterrupt:
             driver.finished = False
             driver.interrupt()

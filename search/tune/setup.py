@@ -14,7 +14,7 @@ from search.algorithms.forecast import expected_survivors
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.schedulers.registry import build_scheduler
 from search.journal.cost import UNTYPED
-from search.planning.disk import check_space, checkpoint_bytes, needed_bytes, reserve_bytes
+from search.planning.disk import check_space, largest_checkpoint, needed_bytes, reserve_bytes
 from search.planning.preflight import check_inputs, check_weights, coarse_stems, possible_configs
 from search.planning.resources import check_prices, check_resources, cluster_address, resolved_execution
 from search.storage.prepared_images import share_prepared
@@ -109,7 +109,7 @@ def set_up(
     cache = default_cache()
     with console.status("preparing images"):
         images = check_inputs(spec, cache)
-        weights = check_weights(spec, images)
+        weights = check_weights(spec, images, cache)
         shared = share_prepared(storage, images) if storage is not None and cluster_address() else {}
     for line in (*described(images), *weights):
         say(console, line)
@@ -117,7 +117,7 @@ def set_up(
         say(console, line, "yellow")
     if spec.resources.gpus_per_trial == "auto":
         spec, concurrent = _measured(spec, cache, shared, storage, console)
-    checkpoint = checkpoint_bytes(spec.trial_config({}), cache)
+    checkpoint = largest_checkpoint(spec, cache)
     needed = reserve = reserve_bytes(concurrent, checkpoint)
     if searching and storage is None:
         survival = expected_survivors(

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.analysis.additive import Estimate
 from search.analysis.explanation import Explanation, Step, explained
 from search.analysis.untried import untried
 from search.journal.comparisons import Comparison
@@ -45,9 +44,10 @@ def show_explanation(found: Explanation, comparison: Comparison, console: Consol
         table.add_column(head, no_wrap=head in ("gain", "95 %", "without it"), overflow="fold")
     for row in found.rows:
         costs = [step for step in found.steps if step.change in row.changes]
-        cost = f"{-costs[0].cost.value:+.4f}" if len(costs) == 1 and math.isfinite(costs[0].cost.value) else ""
+        cost = f"{-costs[0].cost.mean:+.4f}" if len(costs) == 1 and math.isfinite(costs[0].cost.mean) else ""
         verdict = "within the noise" if row.gain.within_noise else costs[0].verdict if len(costs) == 1 else ""
-        table.add_row(Text(", ".join(row.changes)), f"{row.gain.value:+.4f}", _limits(row.gain), cost, Text(verdict))
+        gain, _, limits = row.gain.signed.partition(" ")
+        table.add_row(Text(", ".join(row.changes)), gain, limits, cost, Text(verdict))
     console.print(table)
     for line in explanation_sentences(found, comparison):
         say(console, line)
@@ -57,7 +57,7 @@ def explanation_sentences(found: Explanation, comparison: Comparison) -> Iterato
     """From where to where, and what else must be said."""
     name = comparison.started.arms[0].name.removeprefix("baseline ")
     yield (
-        f"from {name} {found.start:.4f} to {found.end:.4f}: {found.total.value:+.4f} {_limits(found.total)}, "
+        f"from {name} {found.start:.4f} to {found.end:.4f}: {found.total.signed}, "
         f"a run's own noise is {found.noise:.4f}"
     )
     yield from _taken_back(found.steps)
@@ -70,11 +70,10 @@ def explanation_sentences(found: Explanation, comparison: Comparison) -> Iterato
 
 def _taken_back(steps: Sequence[Step]) -> Iterator[str]:
     """What the best config loses with one change taken back."""
-    known = [step for step in steps if math.isfinite(step.cost.value)]
-    for step in sorted(known, key=lambda step: -step.cost.value):
+    known = [step for step in steps if math.isfinite(step.cost.mean)]
+    for step in sorted(known, key=lambda step: -step.cost.mean):
         if not step.cost.within_noise:
-            cost = f"{step.cost.value:.4f} [{step.cost.low:.4f}, {step.cost.high:.4f}]"
-            yield f"without {_name(step.change)} the best config loses {cost}"
+            yield f"without {_name(step.change)} the best config loses {step.cost}"
     if rest := [_name(step.change) for step in known if step.cost.within_noise]:
         yield f"without {' or '.join(rest)} alone it loses nothing beyond noise"
 
@@ -82,7 +81,3 @@ def _taken_back(steps: Sequence[Step]) -> Iterator[str]:
 def _name(change: str) -> str:
     """The setting that changes, or what of it comes first."""
     return change.partition(" ")[0]
-
-
-def _limits(estimate: Estimate) -> str:
-    return f"[{estimate.low:+.4f}, {estimate.high:+.4f}]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -25,6 +25,8 @@ STYLES = {
     TrialStatus.DIVERGED: "magenta",
     TrialStatus.FAILED: "red",
 }
+# Shown first where trials differ in it.
+NETWORK = {"model.kind": "", "model.name": "", "model.depth": "depth", "model.width": "width"}
 # What tells recipes apart at a glance, most telling first, and how a narrow terminal names it.
 SHOWN = {
     "optimizer.kind": "", "optimizer.lr": "lr", "optimizer.weight_decay": "wd", "schedule.kind": "",
@@ -45,8 +47,10 @@ def print_leaderboard(spec: StudySpec, trials: Sequence[TrialRecord], console: C
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in [*heads, "config"]:
         table.add_column(head, no_wrap=True)
+    configs = [flatten(record.config) for record in trials]
+    shown = {key: name for key, name in NETWORK.items() if len({c.get(key) for c in configs}) > 1} | SHOWN
     for record, cells in zip(best, lines, strict=True):
-        config = ", ".join(_words(record))
+        config = ", ".join(_words(record, shown))
         text = config if len(config) <= room else config[: room - 1] + "…"
         table.add_row(*cells, text, style=None if record.status is TrialStatus.COMPLETED else STYLES[record.status])
     console.print(table)
@@ -62,9 +66,9 @@ def _cells(record: TrialRecord, metric: str, baseline: tuple[str, float] | None)
         yield f"{value - baseline[1]:+.4f}" if math.isfinite(value) else "-"
 
 
-def _words(record: TrialRecord) -> Iterator[str]:
+def _words(record: TrialRecord, shown: Mapping[str, str]) -> Iterator[str]:
     flat = flatten(record.config)
-    for key, name in SHOWN.items():
+    for key, name in shown.items():
         value = flat.get(key)
         if value not in (None, "none", 0):
             text = f"{value:.2g}" if isinstance(value, float) else str(value)

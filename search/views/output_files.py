@@ -42,8 +42,9 @@ def best_config(
 ) -> str:  # fmt: skip
     """The text of `best_config.yaml`: `config`, the whole TrialConfig, and `provenance`, where it comes from.
 
-    `provenance.metrics` are those of the last epoch, to the last digit, and `stop_epoch` is that epoch:
-    `trainables.train` trains until there and compares, unless the config is no longer that of `config_checksum`.
+    `provenance.metrics` are those of the trial's `final` epoch, to the last digit, and `stop_epoch` is its last; where
+    these differ, `best_epoch` is the former. `trainables.train` trains until there and compares, unless the config is
+    no longer that of `config_checksum`.
     `chosen` says in words why this trial; None: it is the best. `refit` has the numbers of the refit that it won.
 
     Raises:
@@ -52,7 +53,7 @@ def best_config(
     objective = result.spec.objective
     if chosen is None:
         chosen = BEST_RULE.format(mode={"max": "highest", "min": "lowest"}[objective.mode], metric=objective.metric)
-    last = record.history[-1] if record.history else None
+    final = record.final
     value = record.value(objective.metric)
     config = dict(result.spec.at_source(parse_config(record.config).model_dump(mode="json")))
     provenance: dict[str, Any] = {
@@ -63,12 +64,13 @@ def best_config(
         "stop_reason": record.stop_reason,
         "metric": objective.metric,
         "mode": objective.mode,
-        "value": None if last is None else value,
+        "value": None if final is None else value,
         "chosen": chosen,
         "config_checksum": checksum(config),
         "epochs": len(record.history),
-        "stop_epoch": last.epoch if last else None,
-        "metrics": dict(last.metrics) if last else {},
+        "stop_epoch": record.last_epoch or None,
+        **({} if record.best_epoch is None else {"best_epoch": record.best_epoch}),
+        "metrics": dict(final.metrics) if final else {},
         "versions": {name: v for name, v in result.versions.items() if name not in ("python", "platform")},
         "python": result.versions.get("python"),
         "platform": result.versions.get("platform"),

@@ -13,6 +13,7 @@ from search.algorithms.searchers.registry import combinations
 from search.journal.cost import amount, hourly
 from search.planning.calibration import Plan
 from search.planning.disk import needed_bytes
+from search.planning.plausibility import implausible_trials
 from search.study.overrides import shortened_grace
 from search.study.spec import StudySpec
 from search.views.console import say
@@ -36,7 +37,8 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     # Trials that share a GPU share its speed, too.
     at_once = max(min(plan.concurrent, trials) * min(spec.resources.gpus or 1.0, 1.0), 1.0)
     seconds, runs = calibration.seconds(survival.epochs, trials, at_once), spec.most_refit_runs
-    both = calibration.seconds(survival.epochs + runs * spec.budget.epochs, trials + runs, at_once)
+    scored = spec.most_scored(calibration.test_images)
+    both = calibration.seconds(survival.epochs + runs * spec.budget.epochs, trials, at_once, runs, scored)
     refit = f", then at most {about(both - seconds)} of refit" if runs and both is not None and seconds else ""
     say(console, _time_line(plan, seconds, refit))
     if spec.resources.prices is not None:
@@ -49,6 +51,8 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     say(console, combinations_line(spec) or "combinations in the space: without end")
     if spec.resources.gpus_per_trial == "auto":
         say(console, "GPUs a trial: measured when the search starts; planned here with a whole one")
+    for line in implausible_trials(spec):
+        say(console, f"warning: {line}", style="yellow")
     for line in (*plan.images, *plan.weights, *plan.prior):
         say(console, line)
     if not verbose:
@@ -73,7 +77,9 @@ def _time_line(plan: Plan, seconds: float | None, refit: str) -> str:
 def about(seconds: float) -> str:
     """Seconds in words, no more precise than an estimate is."""
     if seconds < 85:
-        return f"{max(round(seconds, -1), 10):.0f} s"
+        return f"{max(5 * round(seconds / 5), 5)} s"
+    if seconds < 175:
+        return f"{round(seconds, -1):.0f} s"
     minutes = seconds / 60
     if minutes < 85:
         return f"{minutes if minutes < 9.5 else 5 * round(minutes / 5):.0f} min"

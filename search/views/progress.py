@@ -16,12 +16,13 @@ from rich.text import Text
 from search.journal.cost import spent_of
 from search.journal.error_text import error_summary
 from search.journal.events import Event, SessionEnded, SessionStarted, TrialEnded, WorkerLost
-from search.journal.records import TrialRecord, TrialStatus, best_of
+from search.journal.records import COLLAPSED, TrialRecord, TrialStatus, best_of
 from search.journal.reference import against_reference
 from search.journal.state import StudyState
 from search.study.spec import StudySpec
 from search.views.console import say
 from search.views.leaderboard import STYLES
+from search.views.trials import collapsed
 
 __all__ = ["Progress", "counted", "duration"]
 
@@ -107,10 +108,11 @@ class Progress:
 
     def _ending(self, record: TrialRecord) -> str:
         metric = self._spec.objective.metric
-        reason = f" ({record.stop_reason})" if record.stop_reason not in (None, "epochs", "diverged") else ""
+        reason = f" ({record.stop_reason})" if record.stop_reason not in (None, "epochs", "diverged", COLLAPSED) else ""
         if record.error:
             reason = f": {error_summary(record.error)}"
-        at = f" {metric} {record.value(metric):.4f} at epoch {record.last_epoch}" if record.history else ""
+        reason += f", {collapsed(record)}" if record.collapsed else ""
+        at = f" {metric} {record.value(metric):.4f} at epoch {record.final_epoch}" if record.history else ""
         return f"{f'trial {record.number:>3} {record.origin:<14} {record.status.value.lower()}{reason}':<46}{at}"
 
     def _worker_lost(self, event: WorkerLost, record: TrialRecord) -> str:
@@ -169,7 +171,7 @@ class Progress:
                 last = record.history[-1] if record.history else None
                 running.add_row(
                     str(record.number), record.origin, f"{last.epoch if last else 0}/{self._spec.budget.epochs}",
-                    f"{last.metrics[metric]:.4f}" if last else "-",
+                    f"{last.metrics[metric]:.4f} {collapsed(record)}" if last else "-",
                     f"{last.metrics.get('lr', math.nan):.2e}" if last else "-",
                 )  # fmt: skip
         elapsed = duration(time.monotonic() - self._started)

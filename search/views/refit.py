@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,12 +51,13 @@ def show_refit(outcome: RefitOutcome, console: Console) -> None:
     for head in ("config", "in the search", "mean", "95 %", "runs", ""):
         table.add_column(head, no_wrap=head != "")
     for one in outcome.finalists:
-        mean, interval = "-", "-"
-        if one.interval is not None:
-            mean, interval = f"{one.interval.mean:.4f}", f"{one.interval.low:.4f} to {one.interval.high:.4f}"
+        mean = "-" if one.interval is None else f"{one.interval.mean:.4f}"
+        limits = "-"
+        if one.interval is not None and one.interval.has_limits:
+            limits = f"{one.interval.low:.4f} to {one.interval.high:.4f}"
         name = one.arm.name + (" (reference)" if one.arm.name == outcome.comparison.started.reference else "")
         searched = "-" if one.searched is None else f"{one.searched:.4f}"
-        table.add_row(name, searched, mean, interval, str(len(one.values)), Text(one.verdict))
+        table.add_row(name, searched, mean, limits, str(len(one.values)), Text(one.verdict))
     console.print(table)
     for line in refit_sentences(outcome):
         say(console, line)
@@ -82,7 +84,7 @@ def refit_sentences(outcome: RefitOutcome) -> Iterator[str]:
         if one is not None:
             yield from _luck(one, metric, outcome.comparison.started.folds)
     if outcome.gain is not None:
-        yield f"against {reference}: {_difference(outcome.gain)} on validation"
+        yield f"against {reference}: {outcome.gain.signed} on validation"
     if outcome.test is not None:
         yield from _on_test(outcome, outcome.test)
     if outcome.comparison.opened is not None and outcome.opened_before:
@@ -95,21 +97,26 @@ def refit_sentences(outcome: RefitOutcome) -> Iterator[str]:
 
 def _luck(one: Finalist, metric: str, folds: int | None) -> Iterator[str]:
     """How lucky a finalist was in the search, if that is known."""
-    if one.searched is None or one.interval is None or one.luck is None:
+    if one.searched is None or one.interval is None:
         return
-    mean, low, high = one.interval.mean, one.interval.low, one.interval.high
+    before = f"{one.arm.name}: {one.searched:.4f} in the search"
+    if one.luck is None:
+        yield f"{before}, {one.interval} {'on one fold' if folds else 'with one fresh seed'}: too few to tell luck"
+        return
     amount = _amount(abs(one.luck), metric)
     what = f"{amount} of it luck" if one.luck > 0 else f"{amount} of bad luck"
-    if low <= one.searched <= high:
+    if one.interval.low <= one.searched <= one.interval.high:
         what = "no luck beyond noise"
-    over = f"{mean:.4f} [{low:.4f}, {high:.4f}] over {len(one.values)} {'folds' if folds else 'seeds'}"
-    yield f"{one.arm.name}: {one.searched:.4f} in the search, {over}: {what}"
+    over = f"{one.interval} over {len(one.values)} {'folds' if folds else 'seeds'}"
+    yield f"{before}, {over}: {what}"
 
 
 def _on_test(outcome: RefitOutcome, test: Interval) -> Iterator[str]:
-    line = f"test split: {test.mean:.4f} [{test.low:.4f}, {test.high:.4f}] over the same seeds"
+    line = f"test split: {test} over the same seeds"
+    if not test.has_limits:
+        line = f"test split: {test} for one network, so that its spread is not known"
     if outcome.test_gain is not None:
-        line += f", {_difference(outcome.test_gain)} against {outcome.comparison.started.reference}"
+        line += f", {outcome.test_gain.signed} against {outcome.comparison.started.reference}"
     yield line
     if outcome.metric == "val_accuracy" and outcome.test_images:
         from scipy.stats import binomtest  # takes a second to load
@@ -161,11 +168,10 @@ def refit_provenance(outcome: RefitOutcome) -> dict[str, Any]:
 
 
 def _as_dict(interval: Interval | None) -> dict[str, float] | None:
-    return None if interval is None else {"mean": interval.mean, "low": interval.low, "high": interval.high}
-
-
-def _difference(interval: Interval) -> str:
-    return f"{interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+    """The mean, and its limits where they are known."""
+    if interval is None:
+        return None
+    return {name: value for name, value in asdict(interval).items() if math.isfinite(value)}
 
 
 def _amount(value: float, metric: str) -> str:

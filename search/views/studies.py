@@ -35,7 +35,7 @@ def data(overview: Overview) -> dict[str, Any]:
     metric, first = spec.objective.metric, reference(spec, trials)
     counts = {status.value.lower(): len(overview.of(status)) for status in TrialStatus}
     found = None if best is None else {
-        "trial": best.number, "origin": best.origin, "value": best.value(metric), "epoch": best.last_epoch,
+        "trial": best.number, "origin": best.origin, "value": best.value(metric), "epoch": best.final_epoch,
     }  # fmt: skip
     files, size = overview.checkpoints
     result = StudyResult.of(spec, overview.state, overview.folder)

@@ -1,7 +1,4 @@
-"""A study's pages behind one address, as a WSGI application: a first page, the report, and optuna-dashboard.
-
-MLflow has a server of its own, to which the first page leads: behind a proxy it would need a path for all its requests.
-"""
+"""A study's pages behind one address, as a WSGI application: a first page, the report, MLflow and optuna-dashboard."""
 
 from __future__ import annotations
 
@@ -20,7 +17,9 @@ from trainables.config import ConfigError
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["StudyPages"]
+__all__ = ["MLFLOW", "StudyPages"]
+
+MLFLOW = "/mlflow"  # the path below which MLflow's pages are
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -36,16 +35,17 @@ class StudyPages:
     Args:
         name: the study's.
         folder: the study's; None if only MLflow has it.
+        mlflow: answers what is asked below MLFLOW.
 
     Attributes:
-        mlflow: the address of its trials in MLflow.
+        trials: the page of its trials, below MLFLOW.
     """
 
-    def __init__(self, name: str, folder: Path | None) -> None:
-        self._name, self._folder = name, folder
+    def __init__(self, name: str, folder: Path | None, mlflow: WSGIApplication) -> None:
+        self._name, self._folder, self._mlflow = name, folder, mlflow
         self._dashboard: WSGIApplication | None = None
         self._lock = threading.Lock()
-        self.mlflow = ""
+        self.trials = "/"
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
@@ -55,6 +55,8 @@ class StudyPages:
                 return _answer(start_response, "200 OK", self._first_page())
             if path == "/report.html":
                 return self._report(start_response)
+            if path.startswith(f"{MLFLOW}/"):
+                return self._mlflow(environ, start_response)
             if dashboard := self._optuna(load=path.startswith("/dashboard")):
                 return dashboard(environ, start_response)
         except ConfigError as error:
@@ -89,9 +91,8 @@ class StudyPages:
             return self._dashboard
 
     def _first_page(self) -> str:
-        found, entries = "Its folder is not here: only MLflow has it.", [
-            ("Trials", _link(self.mlflow, "MLflow"), "best first, with what was searched; curves, comparisons, files")
-        ]  # fmt: skip
+        found, mlflow = "Its folder is not here: only MLflow has it.", _link(MLFLOW + self.trials, "MLflow")
+        entries = [("Trials", mlflow, "best first, with what was searched; curves, comparisons, files")]
         if (result := self._result()) is not None and result.folder is not None:
             found = _found(result)
             report = "python -m search.report writes it"

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search.journal.error_text import error_summary
-from search.journal.records import TrialRecord, TrialStatus, ranked
+from search.journal.records import COLLAPSED, TrialRecord, TrialStatus, ranked
 from search.journal.result import StudyResult
 from search.journal.table import column
 from search.study.settings import Objective
@@ -25,7 +25,7 @@ from trainables.config import ConfigError, flatten
 from trainables.files import replaced, write_text
 from trainables.result import DIRECTIONS
 
-__all__ = ["print_trials", "sorted_trials", "why_ended", "write_table"]
+__all__ = ["collapsed", "print_trials", "sorted_trials", "why_ended", "write_table"]
 
 BEST, TRIAL, EPOCHS = "best", "trial", "epochs"  # what trials may be sorted by, beside metrics and settings
 MOST_HEAD = 9  # characters
@@ -73,8 +73,22 @@ def sorted_trials(result: StudyResult, by: str = BEST) -> list[TrialRecord]:
     return sorted(result.trials, key=place)
 
 
+def collapsed(record: TrialRecord) -> str:
+    """That the trial's network is of no use as it stands, in words; empty if it is not so."""
+    return f"collapsed ({record.collapsed})" if record.collapsed else ""
+
+
 def why_ended(record: TrialRecord, objective: Objective) -> str:
-    """Why the trial trains no more, in words: at a rung with its value and the cutoff; or its state."""
+    """Why the trial trains no more, in words: at a rung with its value and the cutoff; or its state. And a collapse."""
+    return _with_collapse(_why_ended(record, objective), record)
+
+
+def _with_collapse(text: str, record: TrialRecord) -> str:
+    parts = ["" if text == COLLAPSED else text, collapsed(record)]
+    return ", ".join(part for part in parts if part) or text
+
+
+def _why_ended(record: TrialRecord, objective: Objective) -> str:
     match record.status:
         case TrialStatus.STOPPED if compared := _compared(record, objective):
             return f"{record.stop_reason}: {record.value(objective.metric):.4f} {compared}"
@@ -88,6 +102,10 @@ def why_ended(record: TrialRecord, objective: Objective) -> str:
 
 def _ended(record: TrialRecord, objective: Objective) -> str:
     """The same in a few characters, beside a column of values."""
+    return _with_collapse(_how_ended(record, objective), record)
+
+
+def _how_ended(record: TrialRecord, objective: Objective) -> str:
     epochs, reason = f"{record.last_epoch} epoch{'s' * (record.last_epoch != 1)}", record.stop_reason
     match record.status:
         case TrialStatus.STOPPED if reason is not None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from search.export import export, export_config
 from search.journal.events import TrialStatus
@@ -14,8 +20,10 @@ from search.tracking.tracker import MLflowTracker
 from search.tracking.uri import default_uri
 from tests.conftest import Typed
 from tests.search.sample_study import ENDINGS, EPOCHS, metrics, sample_events, sample_spec, write_study
+from tests.trained_example import Example
 from trainables.config import ConfigError, dump_yaml, load_config, load_yaml
 from trainables.files import write_text
+from trainables.prediction.predictor import Predictor
 from trainables.train import train
 
 
@@ -97,3 +105,70 @@ def test_an_edited_record_is_refused_before_training(
     with pytest.raises(ConfigError, match=rule):
         train(path, data=None, seed=None, device=None, full=False, checkpoint=None, cache=None)
     assert "epoch" not in capsys.readouterr().out
+
+
+def with_checkpoint(out: Path, example: Example, trial: int = 4) -> None:
+    searched(out)
+    place = out / "sample" / "checkpoints" / f"trial-{trial:04d}" / "leg-01" / "epoch-0004.pt"
+    place.parent.mkdir(parents=True)
+    shutil.copy(example.checkpoint, place)
+
+
+def test_the_network_of_a_study_is_exported_with_its_card(tmp_path: Path, typed: Typed, example: Example) -> None:
+    with_checkpoint(tmp_path / "runs", example)
+    done = typed(export, "sample", "--format", "weights", "--to", "net")
+    assert done.returncode == 0, done.stderr
+    assert "trial 4 (random, completed):" in done.stdout
+    assert "trainables.predict net IMAGES" in done.stdout
+    assert sorted(path.name for path in Path("net").iterdir()) == [
+        "README.md", "load.py", "model.safetensors", "network.py",
+    ]  # fmt: skip
+    card = Path("net/README.md").read_text()
+    for part in (
+        "Trial 4 (random) of the study `sample`, 6 trials", f"- val_accuracy: {metrics(4, EPOCHS)['val_accuracy']:.4f}",
+        "The test split has not been opened.", "  2. wasp", "uint8 [n, 3, 24, 24]", "## What it is not for",
+        "no refit has measured it",
+    ):  # fmt: skip
+        assert part in card
+    config = card.partition("```yaml\n")[2].partition("```")[0]
+    write_text(tmp_path / "config.yaml", config)
+    assert load_config(tmp_path / "config.yaml").data.resolution == 24
+
+
+def test_a_trial_without_a_checkpoint_is_refused_with_the_ways_out(
+    tmp_path: Path, typed: Typed, example: Example
+) -> None:
+    with_checkpoint(tmp_path / "runs", example, trial=0)
+    done = typed(export, "sample", "--format", "pt2")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    for part in ("--trial: must have a checkpoint", "--trial 0 has one", "search.export sample --trial 4",
+                 "trial-0004.yaml --checkpoint model.pt"):  # fmt: skip
+        assert part in done.stderr
+    done = typed(export, str(example.checkpoint), "--format", "weights")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "--to: must be given" in done.stderr
+    assert "--format: must be given with a checkpoint" in typed(export, str(example.checkpoint)).stderr
+    done = typed(export, str(example.checkpoint), "--format", "weights", "--to", "mine")
+    assert done.returncode == 0, done.stderr
+    assert "No numbers came with this checkpoint" in Path("mine/README.md").read_text()
+
+
+@pytest.mark.slow
+def test_mlflow_serves_what_validation_said(tmp_path: Path, typed: Typed, example: Example) -> None:
+    with_checkpoint(tmp_path / "runs", example)
+    done = typed(export, "sample", "--format", "mlflow", "--to", "net")
+    assert done.returncode == 0, done.stderr
+    (found,) = {tuple(p.logits for p in Predictor.load("net")(example.files))}
+    torch.testing.assert_close(torch.tensor(found), example.logits, rtol=0, atol=1e-4)
+    names = [str(path) for path in example.files]
+    rows = subprocess.run([sys.executable, "net/to_json.py", *names], capture_output=True, text=True, check=True).stdout
+    Path("images.json").write_text(rows)
+    command = ["models", "predict", "-m", "net", "-i", "images.json", "-o", "out.json", "-t", "json"]
+    environment = {**os.environ, "PYTHONPATH": ""}
+    subprocess.run(
+        [sys.executable, "-m", "mlflow", *command, "--env-manager", "local"], check=True, env=environment, timeout=300
+    )
+    logits = [row["logits"] for row in json.loads(Path("out.json").read_text())["predictions"]]
+    torch.testing.assert_close(torch.tensor(logits), example.logits, rtol=0, atol=1e-4)
+    done = typed(export, "sample", "--format", "mlflow", "--to", "net")
+    assert "must be a folder that is empty" in done.stderr

@@ -53,6 +53,18 @@ def test_small_images_and_a_chosen_network() -> None:
     }  # fmt: skip
 
 
+def test_networks_by_their_own_names() -> None:
+    init("digits", to=Path("wrn.yaml"), model="WRN-16-4", name="wrn")
+    model = load_study("./wrn.yaml").trial_config({}).model
+    assert (model.kind, model.depth, model.width) == ("wide_resnet", 16, 4)
+    pytest.importorskip("timm", reason="timm is not installed: pip install 'resnet-search[timm]'")
+    init("digits", to=Path("timm.yaml"), model="resnet18d", name="timm")
+    model = load_study("./timm.yaml").trial_config({}).model
+    assert (model.kind, model.name, model.small_images) == ("timm", "resnet18d", True)
+    with pytest.raises(ConfigError, match=r"model\.name: must be a model of timm .* did you mean resnet18d"):
+        init("digits", to=Path("bad.yaml"), model="resnet18dd", name="bad")
+
+
 def test_weights_are_fine_tuned(photos: Path) -> None:
     Path("mine.pt").touch()
     init(str(photos), model="resnet56", weights="mine.pt", name="fine")
@@ -67,7 +79,7 @@ def test_weights_are_fine_tuned(photos: Path) -> None:
     [
         ({"images": "./nowhere"}, "IMAGES"),
         ({"images": "digits", "model": "resnet21"}, "model.depth"),
-        ({"images": "digits", "model": "vgg"}, "model.kind"),
+        ({"images": "digits", "model": "my_pkg:build"}, "model.kind"),
         ({"images": "digits", "to": Path("there.yaml")}, "--to"),
     ],
 )

@@ -29,8 +29,8 @@ def test_one_address_leads_to_mlflow_the_report_and_optuna(store: str, tmp_path:
     try:
         address = process.stdout.readline().partition("open ")[2].strip()
         mlflow = process.stdout.readline().partition("in MLflow: ")[2].strip()
-        assert mlflow.endswith(
-            f"/#/experiments/{projection.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=resnet_search"
+        assert mlflow == (
+            f"{address}/mlflow/#/experiments/{projection.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=resnet_search"
         )
         for page, text in ((address, b"Best: trial 4"), (f"{address}/report.html", b"the report"), (mlflow, b"MLflow")):
             with urllib.request.urlopen(page.partition("#")[0], timeout=60) as answer:  # noqa: S310 (this machine)

@@ -19,6 +19,7 @@ from spaces import (
     Scalar,
     Space,
     check,
+    conditions_of,
     locate,
     parse_space,
     path_of,
@@ -103,6 +104,10 @@ def test_choices_nest_and_their_keys_say_so() -> None:
 def test_the_path_of_a_key_survives_a_path_as_option() -> None:
     space = parse_space({"model": {"pretrained": {"choice": {"/a/b=c.pt": {"frozen_stages": {"int": [0, 2]}}}}}})
     assert [path_of(key) for key in space.domains()] == ["model.pretrained", "model.frozen_stages"]
+    *_, key = space.domains()
+    assert [f"{condition}/model.frozen_stages" for condition in conditions_of(key)] == [key]
+    assert conditions_of("model.kind=a/optimizer.kind=sgd/optimizer.lr") == ["model.kind=a", "optimizer.kind=sgd"]
+    assert conditions_of("batch_size") == []
 
 
 LR = "optimizer.lr"
@@ -131,6 +136,9 @@ LR = "optimizer.lr"
         ({"flaot": [0, 1]}, LR, "unknown key `flaot`, did you mean `float`?"),
         ({"log": True}, LR, "must say what is searched"),
         ({"loguniform": [1e-4, 0.1]}, LR, "write {float: [0.0001, 0.1], log: true}; what is searched is one of float"),
+        ({"grid": [32, 64]}, LR, "write {choice: [32, 64]}"),
+        ({"_type": "loguniform", "_value": [0.001, 0.1]}, LR, "write {float: [0.001, 0.1], log: true}"),
+        ({"lower_bound": 1, "upper_bound": 8}, LR, "write {int: [1, 8]}"),
         ({"grid_search": [32, 64]}, LR, "write {choice: [32, 64]}"),
         ({"randint": [1, 8]}, LR, "write {int: [1, 8]}"),
         ({"uniform": {"lower": 0.1, "upper": 1}}, LR, "write {float: [0.1, 1]}"),

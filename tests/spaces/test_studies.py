@@ -17,7 +17,7 @@ from trainables.config import CifarResNet, Constant, SyntheticCurve, Torchvision
 ROOT = Path(__file__).parents[2]
 SHIPPED = [
     "cifar10_resnet110", "cifar10_resnet20", "cifar10_resnet50_transfer", "digits_resnet8", "imagefolder_resnet50",
-    "synthetic",
+    "imagefolder_transfer", "synthetic",
 ]  # fmt: skip
 
 
@@ -56,6 +56,7 @@ def test_the_network_of_each_study() -> None:
         "cifar10_resnet50_transfer": TorchvisionResNet(depth=50, pretrained="torchvision:IMAGENET1K_V2"),
         "digits_resnet8": CifarResNet(depth=8),
         "imagefolder_resnet50": TorchvisionResNet(depth=50, pretrained="torchvision:IMAGENET1K_V2"),
+        "imagefolder_transfer": TorchvisionResNet(depth=18, pretrained="torchvision:IMAGENET1K_V1"),
         "synthetic": SyntheticCurve(),
     }
 

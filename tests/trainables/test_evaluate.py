@@ -135,6 +135,21 @@ def test_a_copy_of_the_training_images_is_no_test_set(
     assert [line for line in out.splitlines() if "split of" not in line] == numbers
 
 
+def test_every_class_is_shown_and_written(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "images", {"red": "red", "blue": "red"}, seed=3)
+    to, source = tmp_path / "scores.json", f"imagefolder:{tmp_path / 'images'}"
+    evaluate([checkpoint], data=source, split="test", cache=tmp_path / "cache", to=to, per_class=True)
+    out = capsys.readouterr().out
+    assert "\nblue        4     0.0000  0.0000  0.0000  red (4)\n" in out
+    assert "\ngreen       0     0.0000  0.0000  0.0000\n" in out
+    assert "\nred         4     0.5000  1.0000  0.6667\n" in out
+    assert "calibration error 0." in out
+    assert "warning: it takes nearly all images for one class" in out
+    [row] = json.loads(to.read_text())
+    assert row["report"]["confusions"] == [[0, 2, 4]]
+    assert row["one_class"]
+
+
 @pytest.mark.parametrize(
     "names", [{"aardvark": "blue", "bear": "green", "cow": "red"}, {"0": "blue", "1": "green", "2": "red"},
         {"blue": "blue", "green": "green", "red": "red", "white": "red"}]

@@ -40,6 +40,10 @@ def test_a_trained_checkpoint_scores_what_training_said(tmp_path: Path, config: 
     held_out = typed(evaluate, "deep/trial.pt", "--split", "test")
     assert "test split of digits: 269 images" in held_out.stdout
     assert "Wilson" in held_out.stdout
+    assert (
+        "test split of digits: 30 images"
+        in typed(evaluate, "deep/trial.pt", "--split", "test", "--samples", "30").stdout
+    )
 
 
 def test_a_fold_is_trained_and_evaluated(tmp_path: Path, config: Path, typed: Typed) -> None:

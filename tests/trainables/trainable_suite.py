@@ -14,7 +14,7 @@ import torch
 
 from trainables.checkpoints.checkpoint import config_of, load_checkpoint, save_checkpoint
 from trainables.config import TrialConfig, parse_config
-from trainables.result import METRICS, EpochResult, Trainable
+from trainables.result import METRICS, EpochResult, Trainable, final_result
 
 # What a clock measured may differ; nothing else.
 MEASURED = {"seconds", "images_per_second"}
@@ -24,7 +24,12 @@ Build = Callable[[TrialConfig], Trainable]
 
 def numbers(result: EpochResult) -> dict[str, Any]:
     metrics = {name: value for name, value in result.metrics().items() if name not in MEASURED}
-    return metrics | {"epoch": result.epoch, "last": result.last, "stop_reason": result.stop_reason}
+    return metrics | {
+        "epoch": result.epoch,
+        "last": result.last,
+        "stop_reason": result.stop_reason,
+        "best_epoch": result.best_epoch,
+    }
 
 
 def same(one: Any, other: Any) -> bool:
@@ -81,6 +86,7 @@ class TrainableSuite:
         assert [r.epoch for r in results] == [1, 2, 3, 4]
         assert [r.last for r in results] == [False, False, False, True]
         assert [r.stop_reason for r in results] == [None, None, None, "epochs"]
+        assert [r.best_epoch for r in results] == [None, None, None, 4]
         for result in results:
             assert tuple(result.metrics()) == METRICS
             assert all(math.isfinite(value) for value in result.metrics().values())
@@ -141,6 +147,8 @@ class TrainableSuite:
         losses = [r.val_loss for r in results]
         assert losses[-1] >= min(losses[:-1])
         assert all(later < earlier for earlier, later in pairwise(losses[:-1]))
+        assert [r.best_epoch for r in results[:-1]] == [None] * (len(results) - 1)
+        assert final_result(results) is results[-2]
         again, finished = train_in_legs(build, config, [len(points) - 1], tmp_path)
         assert list(map(outcome, again)) == list(map(outcome, points))
         state, resumed = finished.state_dict(), build(config)

@@ -8,7 +8,7 @@ decide, and sent to the device without waiting for it: the CPU and the GPU see t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,12 @@ class Batch:
     labels: Tensor
     other_labels: Tensor | None = None
     weight: Tensor | None = None
+
+    def mixed(self, of: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `of` says of labels int64 [b], a number an image, mixed as the images are: [b]."""
+        if self.other_labels is None or self.weight is None:
+            return of(self.labels)
+        return self.weight * of(self.labels) + (1 - self.weight) * of(self.other_labels)
 
 
 class Augmentation:
@@ -86,13 +92,26 @@ class Augmentation:
         self._mixup = config.mixup if strength > 0 else 0.0
         self._cutmix = config.cutmix if strength > 0 else 0.0
 
-    def __call__(self, pixels: Tensor, labels: Tensor, generator: torch.Generator) -> Batch:
+    def windows(self, batch: int, generator: torch.Generator) -> Tensor | None:
+        """Where to crop so many images before they are resized, for `Images.crops`; None if they are not cropped so.
+
+        The width and height of each window, in shorter sides of its image, and its place among those where it fits,
+        0..1 from the left and from the top: float [4, batch] on the CPU. Images that come as pixels are cropped by
+        `__call__`; cut out of pixels that were reduced before, crops would be blurred.
+        """
+        if self._smallest == 1:
+            return None
+        draws = torch.rand(4, batch, generator=generator)
+        return torch.cat([resized_crop_windows(draws, self._smallest, self._widest)[:2], draws[2:]])
+
+    def __call__(self, pixels: Tensor, labels: Tensor, generator: torch.Generator, *, cropped: bool = False) -> Batch:
         """The batch to train on.
 
         Args:
             pixels: uint8 [b, 3, h, w], any memory format, on any device; not changed.
             labels: int64 [b], on the same device.
             generator: of the CPU; draws depend on its state, the config and the shape alone.
+            cropped: whether the pixels are of such `windows`, so that no other resized crop is taken.
 
         Raises:
             ConfigError: if shapes or types are others, or a label is no class (looked at only on the CPU: reading it
@@ -106,7 +125,7 @@ class Augmentation:
             low, high = (int(label) for label in labels.aminmax())
             if low < 0 or high >= self._num_classes:
                 raise ConfigError.single("labels", f"{low}..{high}", f"must be 0..{self._num_classes - 1}")
-        levels = self._move(pixels, generator)
+        levels = self._move(pixels, generator, 1.0 if cropped else self._smallest)
         if self._policy is not None:
             levels = self._policy(levels, generator)
         images = self._recolor(levels, generator)
@@ -123,10 +142,10 @@ class Augmentation:
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ConfigError.single("pixels", f"{pixels.dtype} {list(pixels.shape)}", "must be uint8 [b, 3, h, w]")
 
-    def _move(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    def _move(self, pixels: Tensor, generator: torch.Generator, smallest: float) -> Tensor:
         """Crop, flip, rotate; integer moves stay uint8, a warp gives levels to round (policy) or use (no policy)."""
         batch, _, height, width = pixels.shape
-        warped = self._degrees > 0 or self._smallest < 1
+        warped = self._degrees > 0 or smallest < 1
         if not (warped or self._padding or self._flip):
             return pixels
         padding = round(self._padding * height), round(self._padding * width)
@@ -137,8 +156,8 @@ class Augmentation:
             return crop_and_flip(pixels, padding, moves[0], moves[1], moves[2].bool() if self._flip else None)
         right, down = left - padding[1], top - padding[0]
         across, along = torch.ones(2, batch)
-        if self._smallest < 1:
-            window = resized_crop_windows(torch.rand(4, batch, generator=generator), self._smallest, self._widest)
+        if smallest < 1:
+            window = resized_crop_windows(torch.rand(4, batch, generator=generator), smallest, self._widest)
             across, along, right, down = window[0], window[1], window[2] * width, window[3] * height
         angle = (torch.rand(batch, generator=generator) * 2 - 1) * math.radians(self._degrees)
         cos, sin, mirror = angle.cos(), angle.sin(), 1 - 2 * flip.float()

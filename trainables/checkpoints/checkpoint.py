@@ -18,7 +18,15 @@ from trainables.config import ConfigError, TrialConfig, flatten, parse_config
 from trainables.config.images import without_path
 from trainables.files import replacing
 
-__all__ = ["UNREADABLE", "config_of", "is_dense", "load_checkpoint", "read_tensors", "save_checkpoint"]
+__all__ = [
+    "UNREADABLE",
+    "config_of",
+    "is_dense",
+    "load_checkpoint",
+    "read_tensors",
+    "save_checkpoint",
+    "trained_weights",
+]
 
 # Differences between two configs that are named; the rest is counted.
 MOST_NAMED = 3
@@ -133,6 +141,7 @@ def _differences(there: TrialConfig, here: TrialConfig) -> list[str]:
     old, new = (flatten(config.model_dump(mode="json")) for config in (there, here))
     for flat in (old, new):
         flat["data.source"] = without_path(flat["data.source"])
+        flat.pop("data.exclude", None)
     keys = sorted(dict.fromkeys([*new, *old]), key=lambda key: not key.endswith(".kind"))  # the rest follows from these
     return [
         f"{key} ({old.get(key, NOT_SET)} there, {new.get(key, NOT_SET)} here)"
@@ -149,3 +158,12 @@ def config_of(state: dict[str, Any]) -> TrialConfig:
         ConfigError: if it is not valid (for example written by a newer version).
     """
     return parse_config(state["config"])
+
+
+def trained_weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights that a trial's metrics are of: the average's with EMA, else the network's.
+
+    In the checkpoint of a trial that has ended they are those of its best epoch (`training.early_stopping`).
+    """
+    weights: dict[str, torch.Tensor] = state["model"] if state["ema"] is None else state["ema"]
+    return weights

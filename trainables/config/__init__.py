@@ -6,14 +6,20 @@ and checking a config costs milliseconds.
 """
 
 from trainables.config.images import Augment, Data, Normalization
-from trainables.config.network import CifarResNet, Model, PluginModel, SyntheticCurve, TorchvisionResNet
+from trainables.config.model import Model
+from trainables.config.network import CifarResNet, PluginModel, SyntheticCurve, TorchvisionResNet
 from trainables.config.optimization import (
+    LAMB,
     SGD,
+    WSD,
     Adam,
     AdamW,
     Constant,
     Cosine,
     Cyclic,
+    Lion,
+    Muon,
+    NAdamW,
     OneCycle,
     Optimizer,
     Plateau,
@@ -24,13 +30,15 @@ from trainables.config.optimization import (
 from trainables.config.part import Part
 from trainables.config.plain_yaml import dump_yaml, load_yaml, parse_yaml
 from trainables.config.problems import ConfigError, Problem, validate
+from trainables.config.timm_model import TimmModel
 from trainables.config.tree import checksum, flatten, merge, unflatten
 from trainables.config.trial import Execution, Regularization, TrialConfig, dump_config, load_config, parse_config
+from trainables.config.wide_resnet import WideResNet
 
 __all__ = [
-    "SGD", "Adam", "AdamW", "Augment", "CifarResNet", "ConfigError", "Constant", "Cosine", "Cyclic", "Data",
-    "Execution", "Model", "Normalization", "OneCycle", "Optimizer", "Part", "Plateau", "PluginModel", "Problem",
-    "RMSprop", "Regularization", "Schedule", "Step", "SyntheticCurve", "TorchvisionResNet", "TrialConfig", "checksum",
-    "dump_config", "dump_yaml", "flatten", "load_config", "load_yaml", "merge", "parse_config", "parse_yaml",
-    "unflatten", "validate",
+    "LAMB", "SGD", "WSD", "Adam", "AdamW", "Augment", "CifarResNet", "ConfigError", "Constant", "Cosine", "Cyclic",
+    "Data", "Execution", "Lion", "Model", "Muon", "NAdamW", "Normalization", "OneCycle", "Optimizer", "Part", "Plateau",
+    "PluginModel", "Problem", "RMSprop", "Regularization", "Schedule", "Step", "SyntheticCurve", "TimmModel",
+    "TorchvisionResNet", "TrialConfig", "WideResNet", "checksum", "dump_config", "dump_yaml", "flatten", "load_config",
+    "load_yaml", "merge", "parse_config", "parse_yaml", "unflatten", "validate",
 ]  # fmt: skip

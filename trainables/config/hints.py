@@ -13,7 +13,9 @@ from pydantic import BaseModel
 
 from trainables.config.keys import owners, paths_of, valid_keys
 
-__all__ = ["NONE_WORDS", "OTHER_WORDS", "in_our_words", "nearest", "suggestion", "type_hint", "unknown_key"]
+__all__ = [
+    "NONE_WORDS", "OTHER_WORDS", "in_our_words", "nearest", "network_hint", "suggestion", "type_hint", "unknown_key",
+]  # fmt: skip
 
 # What Python, JSON, YAML and people write for nothing.
 NONE_WORDS = ("", "none", "None", "NONE", "null", "Null", "NULL", "nil", "~")
@@ -42,6 +44,7 @@ OTHER_WORDS: Mapping[str, str] = {
     "drop_rate": "model.dropout", "dropout_rate": "model.dropout", "weights": "model.pretrained",
     "checkpoint": "model.pretrained", "freeze": "model.frozen_stages", "freeze_layers": "model.frozen_stages",
     "arch": "model.kind", "architecture": "model.kind", "backbone": "model.kind", "model_name": "model.kind",
+    "drop_path_rate": "model.drop_path", "stochastic_depth": "model.drop_path", "widen_factor": "model.width",
     "num_layers": "model.depth", "layers": "model.depth", "dataset": "data.source", "data_dir": "data.source",
     "data_path": "data.source", "image_size": "data.resolution", "img_size": "data.resolution",
     "imgsz": "data.resolution", "input_size": "data.resolution", "crop_size": "data.resolution",
@@ -105,9 +108,19 @@ def unknown_key(model: type[BaseModel], location: Sequence[object], path: str, p
     near, kind = valid_keys(model, location), location[-2] if len(location) > 1 else None
     if others := owners(model, location):
         instead = "; what Adam has for it is `beta1`" if location[-1] == "momentum" and "beta1" in near else ""
-        return f" with kind {kind}: {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it{instead}"
+        named = " and ".join(filter(None, [", ".join(others[:-1]), others[-1]]))
+        return f" with kind {kind}: {named} {'has' if len(others) == 1 else 'have'} it{instead}"
     words = getattr(model, "other_words", OTHER_WORDS)
     return f", {suggestion(path, near, paths_of(model), words, prefix)}"
+
+
+def network_hint(kind: str) -> str:
+    """What to write for a network's own name as the kind of a model; empty for what looks like none."""
+    if depth := re.fullmatch(r"resnet-?(18|34|50|101|152)", kind, re.IGNORECASE):
+        return f", did you mean {{kind: torchvision_resnet, depth: {depth[1]}}}?"
+    if re.fullmatch(r"\w*(net|next|vit|swin)\w*\d\w*", kind):
+        return f", did you mean {{kind: timm, name: {kind}}}?"
+    return ""
 
 
 def type_hint(kind: str, value: object, types: Collection[Any]) -> str:
@@ -134,7 +147,7 @@ def _type_hints(kind: str, value: object, types: Collection[Any]) -> Iterator[st
         options = ", ".join(map(_shown, value[:3]))
         yield f"one value; several to be tried are written {{choice: [{options}]}} in the space"
     if kind.startswith(("tuple", "list")) and isinstance(value, str | int | float):
-        yield f"a list in brackets, [{_shown(value)}]"
+        yield f"a list in brackets, [{_shown(value).strip('()')}]"
     if value is None or value is False or text in NONE_WORDS:
         if "none" in words:
             yield "'none' for none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -13,8 +14,8 @@ from trainables.config.paths import absolute_path
 from trainables.config.plugins import is_dotted_path, load_plugin, plugin_names
 
 __all__ = [
-    "SOURCES", "Augment", "Columns", "Data", "Normalization", "SourceKind", "canonical_source", "is_small",
-    "split_source", "without_path",
+    "SOURCES", "Augment", "Columns", "Data", "Normalization", "SourceKind", "canonical_source", "check_pattern",
+    "is_small", "split_source", "without_path",
 ]  # fmt: skip
 
 
@@ -102,6 +103,21 @@ class Columns(Part):
     label: str | None = None
 
 
+def check_pattern(pattern: str) -> None:
+    """Refuse a pattern that does not find one group in an image's name.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    rule = r"must be a pattern with one group in parentheses, such as '(patient\d+)_'"
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"{rule}: it is no regular expression ({error})") from None
+    if groups != 1:
+        raise ValueError(f"{rule}, and has {groups or 'none'}")
+
+
 class Data(Part):
     """Which images, how many of them, and how they are split; the same for every trial of a study.
 
@@ -113,6 +129,14 @@ class Data(Part):
 
     With `folds`, whatever is not test is split into so many stratified folds, and the trial validates on number `fold`,
     counted from 0; `repeat` draws other folds. The test split is the same with and without them.
+
+    Splits keep near-identical images on one side. `group_by` keeps more together, images of a patient, a camera or a
+    video: it is a column of a Parquet source, or a pattern (a regular expression) whose one group, in parentheses, is
+    found in the images' names. `exclude` is a text file of images to leave out, one a line by its name.
+
+    `decoding` of image files that are cut to squares: `exact` gives the pixels of torchvision's `Resize` and
+    `CenterCrop`; `reduced` decodes large JPEGs at a fraction of their size: faster, and not quite the same pixels.
+    Random crops of a training image are always decoded so, never at less than twice the size that they get.
     """
 
     source: str = "cifar10"
@@ -130,6 +154,9 @@ class Data(Part):
     repeat: Annotated[Whole, Field(exclude_if=lambda repeat: repeat == 0)] = 0
     normalize: Literal["auto", "dataset"] | Normalization = "auto"
     on_corrupt: Literal["error", "skip"] = "error"
+    group_by: Annotated[str | None, Field(min_length=1, exclude_if=lambda group_by: group_by is None)] = None
+    exclude: Annotated[str | None, Field(min_length=1, exclude_if=lambda exclude: exclude is None)] = None
+    decoding: Annotated[Literal["exact", "reduced"], Field(exclude_if=lambda decoding: decoding == "exact")] = "exact"
 
     @field_validator("source")
     @classmethod
@@ -157,6 +184,13 @@ class Data(Part):
         if columns != Columns() and split_source(info.data.get("source", ""))[0] != "parquet":
             raise ValueError("must be left out unless the source is parquet:PATH")
         return columns
+
+    @field_validator("group_by")
+    @classmethod
+    def _pattern_with_a_group(cls, group_by: str | None, info: ValidationInfo) -> str | None:
+        if group_by is not None and split_source(info.data.get("source", ""))[0] != "parquet":  # else perhaps a column
+            check_pattern(group_by)
+        return group_by
 
     @field_validator("fold", "repeat")
     @classmethod

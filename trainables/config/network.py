@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from trainables.config.hints import NONE_WORDS
 from trainables.config.part import Count, Part, Positive, Whole
-from trainables.config.plugins import is_dotted_path, load_plugin, plugin_names, plugin_settings
+from trainables.config.plugins import load_plugin, plugin_settings
 
-__all__ = ["CifarResNet", "Model", "PluginModel", "SyntheticCurve", "TorchvisionResNet"]
+__all__ = [
+    "LARGE", "SMALL", "VARIANTS", "CifarResNet", "Network", "PluginModel", "SyntheticCurve", "TorchvisionResNet",
+    "is_published", "needs_weights", "not_none", "path_or_none",
+]  # fmt: skip
 
 SMALL, LARGE = 32, 224  # pixels a side: the images of CIFAR, and those that ImageNet's networks are trained on
-# Multiply-adds of one image at 224 pixels, in GFLOP, by depth (He et al. 2015, table 1).
-_IMAGENET_GFLOPS = {18: 1.8, 34: 3.6, 50: 4.1, 101: 7.8, 152: 11.5}
+PUBLISHERS = ("torchvision", "timm")
+# What torchvision calls its wide networks (Zagoruyko and Komodakis 2016) and ResNeXts (Xie et al. 2017).
+VARIANTS = {
+    ("wide", 50): "wide_resnet50_2", ("wide", 101): "wide_resnet101_2",
+    ("resnext_32x4d", 50): "resnext50_32x4d", ("resnext_32x8d", 101): "resnext101_32x8d",
+    ("resnext_64x4d", 101): "resnext101_64x4d",
+}  # fmt: skip
 
 
-def _needs_weights(stages: int, info: ValidationInfo) -> int:
+def is_published(pretrained: str) -> bool:
+    """Whether `pretrained` names weights that a library publishes (`torchvision:DEFAULT`, `timm`), and no file."""
+    return pretrained.split(":")[0] in PUBLISHERS
+
+
+def needs_weights(stages: int, info: ValidationInfo) -> int:
+    """The rule that stages are frozen only with pretrained weights."""
     if stages and info.data.get("pretrained", "") == "none":
         raise ValueError("must be 0 unless `pretrained` names weights: a frozen random layer never learns")
     return stages
 
 
-def _path_or_none(pretrained: str) -> str:
-    if pretrained.startswith("torchvision:"):
-        raise ValueError("must be 'none' or a path: torchvision publishes no weights for this model")
+def path_or_none(pretrained: str) -> str:
+    """The rule of models that no library publishes weights for."""
+    if is_published(pretrained):
+        publisher = pretrained.split(":")[0]
+        raise ValueError(f"must be 'none' or a path: {publisher} publishes no weights for this model")
     return pretrained
 
 
-def _not_none(pretrained: str) -> str:
+def not_none(pretrained: str) -> str:
+    """The rule that no weights are called `none`."""
     if pretrained in NONE_WORDS and pretrained != "none":
         raise ValueError("must be 'none' for no weights, the path of a state dict, or torchvision:NAME")
     return pretrained
 
 
-class _Network(Part):
+class Network(Part):
+    """What every ResNet of ours and torchvision's has."""
+
     is_network: ClassVar[bool] = True
     epoch_seconds: ClassVar[float | None] = None  # not known before it is timed
 
@@ -47,11 +65,11 @@ class _Network(Part):
     pretrained: Annotated[str, "none"] = "none"
     frozen_stages: Whole = 0
 
-    _none_is_a_word = field_validator("pretrained")(_not_none)
-    _frozen_needs_weights = field_validator("frozen_stages")(_needs_weights)
+    _none_is_a_word = field_validator("pretrained")(not_none)
+    _frozen_needs_weights = field_validator("frozen_stages")(needs_weights)
 
 
-class CifarResNet(_Network):
+class CifarResNet(Network):
     """The 6n+2-layer networks of He et al. 2015, section 4.2, for small images: 16-32-64 channels, shortcut option A.
 
     `pretrained` is `none` or the path of a state dict. `frozen_stages` counts from the input: 1 freezes the stem, 2 to
@@ -59,6 +77,7 @@ class CifarResNet(_Network):
     """
 
     architecture_keys: ClassVar[str] = "kind, depth, norm"
+    stage_count: ClassVar[int] = 4  # the stem and three stages
 
     kind: Literal["cifar_resnet"] = "cifar_resnet"
     depth: Annotated[int, Field(ge=8, le=1202)] = 20
@@ -71,13 +90,13 @@ class CifarResNet(_Network):
             raise ValueError(f"must be 6n+2, for example {max(below, 8)} or {below + 6}")
         return depth
 
-    _no_published_weights = field_validator("pretrained")(_path_or_none)
+    _no_published_weights = field_validator("pretrained")(path_or_none)
 
     @field_validator("frozen_stages")
     @classmethod
     def _stages_exist(cls, stages: int) -> int:
-        if stages > 4:
-            raise ValueError("must be at most 4: the stem and three stages")
+        if stages > cls.stage_count:
+            raise ValueError(f"must be at most {cls.stage_count}: the stem and three stages")
         return stages
 
     @property
@@ -90,56 +109,60 @@ class CifarResNet(_Network):
         """The side of the images that the network is meant for, in pixels."""
         return SMALL
 
-    @property
-    def one_pixel_side(self) -> int:
-        """The side, in pixels, up to which images end as maps of one pixel in a stage that is trained; 0 for none."""
-        return 4 if self.frozen_stages < 4 else 0
 
-    def forward_gflops(self, side: int) -> float:
-        """About how many GFLOP (multiply-adds) the forward pass of one image of `side` x `side` pixels takes."""
-        return 0.0023 * self.depth * (side / SMALL) ** 2
-
-
-class TorchvisionResNet(_Network):
+class TorchvisionResNet(Network):
     """torchvision's ResNet of He et al. 2015, section 4.1 (bottlenecks with the stride in the 3x3: "v1.5").
 
+    `variant` is `wide` (inner channels doubled, depth 50 or 101) or a ResNeXt by its groups and their width:
+    `resnext_32x4d` (50), `resnext_32x8d` or `resnext_64x4d` (101).
     `small_images` replaces the 7x7 stride-2 stem and its pooling by a 3x3 stride-1 one, for 32 x 32 input.
     `pretrained` is `none`, the path of a state dict, or `torchvision:NAME` (`torchvision:IMAGENET1K_V2`,
     `torchvision:DEFAULT`). `frozen_stages` counts from the input: 1 freezes the stem, 2 to 5 the stages behind it.
     """
 
-    architecture_keys: ClassVar[str] = "kind, depth, norm and small_images"
+    architecture_keys: ClassVar[str] = "kind, depth, norm, variant and small_images"
+    stage_count: ClassVar[int] = 5  # the stem and four stages
 
     kind: Literal["torchvision_resnet"] = "torchvision_resnet"
     depth: Literal[18, 34, 50, 101, 152] = 50
+    # A key that was added later is left out of dumps unless it is set: what a study is has not changed since.
+    variant: Annotated[
+        Literal["standard", "wide", "resnext_32x4d", "resnext_32x8d", "resnext_64x4d"],
+        Field(exclude_if=lambda variant: variant == "standard"),
+    ] = "standard"
     small_images: bool = False
+
+    @field_validator("variant")
+    @classmethod
+    def _variant_exists(cls, variant: str, info: ValidationInfo) -> str:
+        depths = [depth for name, depth in VARIANTS if name == variant]
+        if variant != "standard" and "depth" in info.data and info.data["depth"] not in depths:
+            found = " or ".join(map(str, depths))
+            raise ValueError(f"must be standard, or go with model.depth {found}, where torchvision has {variant}")
+        return variant
 
     @field_validator("frozen_stages")
     @classmethod
     def _stages_exist(cls, stages: int) -> int:
-        if stages > 5:
-            raise ValueError("must be at most 5: the stem and four stages")
+        if stages > cls.stage_count:
+            raise ValueError(f"must be at most {cls.stage_count}: the stem and four stages")
         return stages
 
     @property
     def label(self) -> str:
         """The network in words."""
-        return f"{self.kind} of depth {self.depth} with {self.norm} norm"
+        variant = "" if self.variant == "standard" else f" and variant {self.variant}"
+        return f"{self.kind} of depth {self.depth}{variant} with {self.norm} norm"
+
+    @property
+    def torchvision_name(self) -> str:
+        """What `torchvision.models` calls it."""
+        return VARIANTS.get((self.variant, self.depth), f"resnet{self.depth}")
 
     @property
     def native_side(self) -> int:
         """The side of the images that the network is meant for, in pixels."""
         return SMALL if self.small_images else LARGE
-
-    @property
-    def one_pixel_side(self) -> int:
-        """The side, in pixels, up to which images end as maps of one pixel in a stage that is trained; 0 for none."""
-        return (8 if self.small_images else 32) if self.frozen_stages < 5 else 0
-
-    def forward_gflops(self, side: int) -> float:
-        """About how many GFLOP (multiply-adds) the forward pass of one image of `side` x `side` pixels takes."""
-        stem = 16 if self.small_images else 1  # without stride and pooling every map is 4 x 4 times as large
-        return _IMAGENET_GFLOPS[self.depth] * (side / LARGE) ** 2 * stem
 
 
 class PluginModel(Part):
@@ -152,6 +175,7 @@ class PluginModel(Part):
     is_network: ClassVar[bool] = True
     epoch_seconds: ClassVar[float | None] = None
     architecture_keys: ClassVar[str] = "kind and settings"
+    stage_count: ClassVar[int | None] = None  # known once it is built
     native_side: ClassVar[int] = LARGE
 
     kind: str
@@ -159,9 +183,9 @@ class PluginModel(Part):
     pretrained: Annotated[str, "none"] = "none"
     frozen_stages: Whole = 0
 
-    _no_published_weights = field_validator("pretrained")(_path_or_none)
-    _none_is_a_word = field_validator("pretrained")(_not_none)
-    _frozen_needs_weights = field_validator("frozen_stages")(_needs_weights)
+    _no_published_weights = field_validator("pretrained")(path_or_none)
+    _none_is_a_word = field_validator("pretrained")(not_none)
+    _frozen_needs_weights = field_validator("frozen_stages")(needs_weights)
 
     @field_validator("kind")
     @classmethod
@@ -187,13 +211,6 @@ class PluginModel(Part):
         """The network in words."""
         return f"network of the plug-in {self.kind}"
 
-    def forward_gflops(self, side: int) -> float:
-        """What the plug-in's own `forward_gflops(settings, side)` says; without one, as a ResNet-50 takes."""
-        plugin = load_plugin("model", self.kind)
-        if not hasattr(plugin, "forward_gflops"):
-            return TorchvisionResNet(depth=50).forward_gflops(side)
-        return float(plugin.forward_gflops(plugin_settings(plugin, self.settings), side))
-
 
 class SyntheticCurve(Part):
     """No network but a closed-form learning curve with a known optimum, for tests and simulated searches.
@@ -206,6 +223,7 @@ class SyntheticCurve(Part):
     architecture_keys: ClassVar[str] = "kind"
     pretrained: ClassVar[str] = "none"
     frozen_stages: ClassVar[int] = 0
+    stage_count: ClassVar[int] = 0
     label: ClassVar[str] = "learning curve without a network"
     native_side: ClassVar[int] = LARGE
 
@@ -217,29 +235,3 @@ class SyntheticCurve(Part):
     def epoch_seconds(self) -> float:
         """How long an epoch takes."""
         return max(self.seconds_per_epoch, 1e-3)
-
-    def forward_gflops(self, side: int) -> float:
-        """Next to nothing."""
-        return 1e-3
-
-
-_KINDS, _PLUGIN = ("cifar_resnet", "torchvision_resnet", "synthetic"), "plugin"
-
-
-def _member(tree: object) -> str | None:
-    """The tag of the union's member that `tree` is for; one that there is not for an unknown kind."""
-    kind = tree.get("kind") if isinstance(tree, Mapping) else getattr(tree, "kind", None)
-    if kind is None:
-        return None
-    if kind in _KINDS or not isinstance(kind, str):
-        return str(kind)
-    return _PLUGIN if is_dotted_path(kind) or kind in plugin_names("model") else kind
-
-
-Model = Annotated[
-    Annotated[CifarResNet, Tag("cifar_resnet")]
-    | Annotated[TorchvisionResNet, Tag("torchvision_resnet")]
-    | Annotated[SyntheticCurve, Tag("synthetic")]
-    | Annotated[PluginModel, Tag(_PLUGIN)],
-    Discriminator(_member),
-]

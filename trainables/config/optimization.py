@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -9,8 +10,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from trainables.config.part import Count, Fraction, NonNegative, Part, Positive, Whole
 
 __all__ = [
-    "SGD", "Adam", "AdamW", "Constant", "Cosine", "Cyclic", "OneCycle", "Optimizer", "Plateau", "RMSprop", "Schedule",
-    "Step",
+    "LAMB", "SGD", "WSD", "Adam", "AdamW", "Constant", "Cosine", "Cyclic", "Lion", "Muon", "NAdamW", "OneCycle",
+    "Optimizer", "Plateau", "RMSprop", "Schedule", "Step",
 ]  # fmt: skip
 
 
@@ -68,7 +69,7 @@ class AdamW(_AdamFamily):
 class RMSprop(_Optimizer):
     """RMSprop (Hinton, lecture 6e)."""
 
-    state_slots: ClassVar[int] = 1
+    state_slots: ClassVar[int] = 2  # one without momentum
 
     kind: Literal["rmsprop"] = "rmsprop"
     lr: Positive = 1e-3
@@ -77,7 +78,64 @@ class RMSprop(_Optimizer):
     eps: Positive = 1e-8
 
 
-Optimizer = Annotated[SGD | Adam | AdamW | RMSprop, Field(discriminator="kind")]
+class NAdamW(_AdamFamily):
+    """Adam with Nesterov momentum (Dozat 2016) and decoupled weight decay, torch's NAdam."""
+
+    kind: Literal["nadamw"] = "nadamw"
+
+
+def _needs_timm(kind: str) -> str:
+    if find_spec("timm") is None:
+        raise ValueError("needs timm, which is not installed: pip install 'resnet-search[timm]'")
+    return kind
+
+
+class LAMB(_AdamFamily):
+    """LAMB (You et al. 2019), Adam's step scaled layer by layer to the norm of its weights; timm's.
+
+    Gradients are not clipped, as in timm they are by default: `regularization.clip_norm: 1` does that.
+    """
+
+    kind: Literal["lamb"] = "lamb"
+    lr: Positive = 5e-3
+    eps: Positive = 1e-6
+
+    _of_timm = field_validator("kind")(_needs_timm)
+
+
+class Lion(_Optimizer):
+    """Lion (Chen et al. 2023), the sign of an averaged gradient, with decoupled weight decay; timm's.
+
+    The authors take a learning rate 3 to 10 times below AdamW's, and a weight decay as much above.
+    """
+
+    state_slots: ClassVar[int] = 1
+
+    kind: Literal["lion"] = "lion"
+    lr: Positive = 1e-4
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+
+    _of_timm = field_validator("kind")(_needs_timm)
+
+
+class Muon(_Optimizer):
+    """Muon (Jordan et al. 2024), orthogonalized Nesterov momentum, with decoupled weight decay; timm's.
+
+    A convolution is one matrix of output channels by all the rest. Steps are scaled as Liu et al. 2025 do, so that
+    rates and decays are about AdamW's. Biases, norms and the head get NAdamW steps at the same rate.
+    """
+
+    state_slots: ClassVar[int] = 1  # two for the few numbers that get NAdamW steps
+
+    kind: Literal["muon"] = "muon"
+    lr: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+
+    _of_timm = field_validator("kind")(_needs_timm)
+
+
+Optimizer = Annotated[SGD | Adam | AdamW | RMSprop | NAdamW | LAMB | Lion | Muon, Field(discriminator="kind")]
 
 
 class _Schedule(Part):
@@ -113,16 +171,47 @@ class Cosine(_Schedule):
     final_ratio: Fraction = 0.0
 
 
+class WSD(_Schedule):
+    """Warm-up, stable, decay: constant until the last `decay` of the run, then linear down to `final_ratio` x lr.
+
+    After Hu et al. 2024 (MiniCPM) and Hägele et al. 2024.
+    """
+
+    kind: Literal["wsd"] = "wsd"
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.2
+    final_ratio: Fraction = 0.0
+
+    @field_validator("decay")
+    @classmethod
+    def _after_the_warm_up(cls, decay: float, info: ValidationInfo) -> float:
+        if decay + info.data.get("warmup", 0) > 1:
+            raise ValueError("must be at most 1 - warmup: the decay begins after the warm-up")
+        return decay
+
+
 class OneCycle(Part):
     """One rise and one fall, both cosines (Smith and Topin 2017).
 
-    From lr/`initial_divisor` to lr at the fraction `peak` of the run, then down to lr/`final_divisor`.
+    From lr/`initial_divisor` to lr at the fraction `peak` of the run, then down to lr/`final_divisor`. With
+    `cycle_momentum` the optimizer's momentum (Adam's beta1), whatever it is set to, falls from `max_momentum` to
+    `base_momentum` while the rate rises, and returns.
     """
 
     kind: Literal["one_cycle"] = "one_cycle"
     peak: Annotated[float, Field(gt=0, lt=1)] = 0.3
     initial_divisor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 25.0
     final_divisor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1e4
+    # Keys that were added later are left out of dumps unless they are set: what a study is has not changed since.
+    cycle_momentum: Annotated[bool, Field(exclude_if=lambda cycle: not cycle)] = False
+    base_momentum: Annotated[float, Field(gt=0, lt=1, exclude_if=lambda low: low == 0.85)] = 0.85
+    max_momentum: Annotated[float, Field(gt=0, lt=1, exclude_if=lambda high: high == 0.95)] = 0.95
+
+    @field_validator("max_momentum")
+    @classmethod
+    def _above_base(cls, highest: float, info: ValidationInfo) -> float:
+        if highest < info.data.get("base_momentum", 0):
+            raise ValueError("must not be below base_momentum")
+        return highest
 
 
 class Cyclic(_Schedule):
@@ -142,4 +231,4 @@ class Plateau(_Schedule):
     low_ratio: Fraction = 0.0
 
 
-Schedule = Annotated[Constant | Step | Cosine | OneCycle | Cyclic | Plateau, Field(discriminator="kind")]
+Schedule = Annotated[Constant | Step | Cosine | WSD | OneCycle | Cyclic | Plateau, Field(discriminator="kind")]

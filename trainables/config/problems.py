@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from trainables.config.hints import type_hint, unknown_key
+from trainables.config.hints import network_hint, type_hint, unknown_key
 from trainables.config.keys import kind_of, models_at, types_at
 
 __all__ = ["ConfigError", "Problem", "printable", "validate"]
@@ -147,6 +147,7 @@ def _problem(model: type[BaseModel], tree: object, error: Mapping[str, Any]) -> 
         return Problem(f"{dotted}.kind", None, f"is required, one of {_kinds(model, location)}")
     if kind == "union_tag_invalid":
         hint = type_hint("literal_error", node.get("kind") if isinstance(node, Mapping) else None, {str})
+        hint += network_hint(context["tag"]) if dotted.endswith("model") else ""
         return Problem(f"{dotted}.kind", context["tag"], f"must be one of {_kinds(model, location)}{hint}")
     if kind == "value_error":
         return Problem(dotted, error["input"], str(context["error"]))

@@ -9,15 +9,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from trainables.config.images import Augment, Data
-from trainables.config.network import CifarResNet, Model, TorchvisionResNet
+from trainables.config.model import Model
+from trainables.config.network import CifarResNet
 from trainables.config.optimization import SGD, Cosine, Optimizer, Schedule
 from trainables.config.part import Count, Part, Positive
 from trainables.config.plain_yaml import dump_yaml, load_yaml
-from trainables.config.problems import ConfigError, Problem, validate
+from trainables.config.problems import ConfigError, validate
 
 __all__ = [
-    "Execution", "Regularization", "TrialConfig", "batch_norm_problem", "coarse_stem", "dump_config", "load_config",
-    "parse_config",
+    "Execution", "Regularization", "TrialConfig", "dump_config", "load_config", "parse_config",
 ]  # fmt: skip
 
 
@@ -25,8 +25,9 @@ class Regularization(Part):
     """What keeps a network from memorizing, beside augmentation and weight decay.
 
     `ema_decay` averages the weights (0 is off); metrics are then the average's. `clip_norm` clips the gradient's L2
-    norm. `patience` ends the trial after so many epochs without a better val_loss. `class_weights` weights the loss
-    by inverse class frequency, `balanced_sampling` draws every class equally often.
+    norm. `patience` ends the trial after so many epochs without a better val_loss; whenever it ends, it then leaves the
+    weights of the epoch with the lowest. `class_weights` weights the loss by inverse class frequency, a weighted mean
+    as torch's, `balanced_sampling` draws every class equally often.
     """
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -79,48 +80,6 @@ def parse_config(tree: Mapping[str, Any]) -> TrialConfig:
         ConfigError: with every mistake at once, each with path, value, rule and, for an unknown key, the nearest one.
     """
     return validate(TrialConfig, tree)
-
-
-def batch_norm_problem(config: TrialConfig, images: int, size: tuple[int, int]) -> Problem | None:
-    """What is wrong where batch norm would see one value a channel, of which there is no variance.
-
-    Args:
-        config: the trial's.
-        images: of the training split.
-        size: their height and width in pixels, unless `data.resolution` says another.
-    """
-    model, side = config.model, config.data.resolution or max(size)
-    if not isinstance(model, CifarResNet | TorchvisionResNet) or model.norm != "batch":
-        return None
-    if min(config.batch_size, images) > 1 or side > model.one_pixel_side:
-        return None
-    few = config.batch_size > 1
-    stem = "model.small_images: true, " if isinstance(model, TorchvisionResNet) and side > 8 else ""
-    rule = (
-        f"must be at least 2{' (the batch_size is cut to it)' if few else ''}, or use model.norm: group, {stem}"
-        f"or data.resolution above {model.one_pixel_side}: batch norm cannot train on one image at a time where the "
-        f"last maps are 1 x 1, as those of images of {side} pixels are"
-    )
-    return Problem("data.train_samples" if few else "batch_size", 1, rule)
-
-
-def coarse_stem(config: TrialConfig, size: tuple[int, int]) -> str | None:
-    """What is said where nothing but one pixel of an image is left before the classifier; None where more is.
-
-    Args:
-        config: the trial's.
-        size: height and width of the images in pixels, unless `data.resolution` says another.
-    """
-    model, side = config.model, config.data.resolution or max(size)
-    if not isinstance(model, CifarResNet | TorchvisionResNet) or side > model.one_pixel_side:
-        return None
-    way_out = f"data.resolution above {model.one_pixel_side} keeps more"
-    if isinstance(model, TorchvisionResNet) and not model.small_images:
-        way_out = f"model.small_images: true, or {way_out}"
-    return (
-        f"the {model.label} is too coarse for images of {side} pixels, whose last maps are 1 x 1: where something is "
-        f"in them is lost early ({way_out})"
-    )
 
 
 def load_config(path: Path) -> TrialConfig:

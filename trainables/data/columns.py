@@ -16,19 +16,21 @@ from numpy.typing import NDArray
 
 from trainables.config import ConfigError
 from trainables.config.images import Columns
-from trainables.data.source import listed
+from trainables.data.names import split_of_table
+from trainables.data.source import Split, listed
 from trainables.data.tables import refusal, unreadable
 
-__all__ = ["Found", "Labels", "class_names", "find_columns", "labels_of"]
+__all__ = ["Found", "Labels", "class_names", "find_columns", "groups_of", "labels_of", "split_column", "splits_of"]
 
 _LABELS = ("label", "fine_label", "labels")  # integers in the first of these are the labels, whatever else there is
 _OTHER_LABELS = ("class", "target", "category", "y", "cls", "class_name", "label_name", "class_label", "label_text",
                  "class_id", "label_id", "coarse_label")  # fmt: skip
 _IMAGES = ("image", "img")
 _PATHS = ("image", "img", "image_path", "path", "file", "file_name", "filename", "filepath", "file_path", "image_file")
+_SPLITS = ("split", "subset", "set", "partition", "phase", "usage")
 _NO_LABELS = {
-    *_PATHS,
-    "id", "idx", "index", "image_id", "width", "height", "split", "caption", "text", "__index_level_0__",
+    *_PATHS, *_SPLITS,
+    "id", "idx", "index", "image_id", "width", "height", "caption", "text", "__index_level_0__",
 }  # fmt: skip
 
 
@@ -209,3 +211,49 @@ def labels_of(column: pa.ChunkedArray, name: str, path: Path) -> Labels:
             rule = f"must have whole numbers or texts as labels, unlike its column `{name}` of type {kind} ({error})"
             raise refusal(path, rule) from error
         raise unreadable(path, error) from error
+
+
+def split_column(schema: pa.Schema, label: str) -> str | None:
+    """The column that may say the split of each row."""
+    return next((f.name for f in schema if f.name.lower() in _SPLITS and f.name != label and _is_texts(f.type)), None)
+
+
+def _is_texts(kind: pa.DataType) -> bool:
+    return _is_text(kind.value_type if kinds.is_dictionary(kind) else kind)
+
+
+def splits_of(column: pa.ChunkedArray, name: str, path: Path) -> list[Split] | None:
+    """The split of each row; None if none of the column's words is one.
+
+    Raises:
+        ConfigError: if some are, and others are not.
+    """
+    words = column.cast(pa.string()).to_pylist()
+    known = {word: split_of_table(word or "") for word in dict.fromkeys(words)}
+    found = [split for word in words if (split := known[word])]
+    if found and len(found) < len(words):
+        unknown = [str(word) for word, split in known.items() if split is None]
+        rule = f"must have train, val or test in each row of `{name}`, unlike {listed(unknown)}: remove such rows"
+        raise refusal(path, f"{rule}, or the column")
+    return found or None
+
+
+def groups_of(column: pa.ChunkedArray, name: str, path: Path) -> list[str]:
+    """The group of each row: numbers, texts or categories, as text.
+
+    Raises:
+        ConfigError: if the column is of another type, or rows have no group.
+    """
+    kind = column.type
+    if not (_is_label(kind) or kinds.is_temporal(kind)):
+        rule = f"must name a column of numbers or texts, and that of `{path}` is of type {kind}"
+        raise ConfigError.single("data.group_by", name, rule)
+    found = [None if value is None else str(value) for value in column.to_pylist()]
+    missing = [row for row, value in enumerate(found) if value is None or not value.strip()]
+    if missing:
+        rule = (
+            f"must name a column with a group in every row, and {len(missing):,} of {len(found):,} in `{path}` are "
+            f"empty, the first in row {missing[0]}: fill them, or leave these rows out of the file"
+        )
+        raise ConfigError.single("data.group_by", name, rule)
+    return [value for value in found if value is not None]

@@ -15,9 +15,10 @@ from filelock import FileLock
 
 from trainables.cpu import available_cpus
 from trainables.data.arrow import EncodedRows, read_labels, read_pixels, write_pixels
-from trainables.data.decode import Pixels, decode, decode_square, quiet
+from trainables.data.decode import Pixels, Size, Square, decode_as
+from trainables.data.image_file import quiet
 
-__all__ = ["LARGEST_BYTES", "Size", "decode_rows", "materialize"]
+__all__ = ["LARGEST_BYTES", "decode_rows", "materialize"]
 
 log = logging.getLogger(__name__)
 
@@ -25,18 +26,21 @@ LARGEST_BYTES = 8 * 2**30
 _SPARE_BYTES = 256 * 2**20
 _ROWS_AT_ONCE = 256
 
-Size = tuple[int, int] | int
+_DECODING = 2  # raise it when the same file is decoded to other pixels
 
 
-def decode_rows(pool: ThreadPoolExecutor, encoded: EncodedRows, rows: Sequence[int], size: Size) -> Iterator[Pixels]:
-    """The images at `rows`, uint8 [3, h, w] each: squares of `size` pixels, or, for a (height, width), as they are."""
+def decode_rows(
+    pool: ThreadPoolExecutor, encoded: EncodedRows, rows: Sequence[int], sizes: Sequence[Size]
+) -> Iterator[Pixels]:
+    """The images at `rows`, uint8 [3, h, w] each, in `sizes`, one for each of them."""
 
-    def decoded(row: int) -> Pixels:
-        return decode_square(encoded[row], size) if isinstance(size, int) else decode(encoded[row])
+    def decoded(row: int, size: Size) -> Pixels:
+        return decode_as(encoded[row], size)
 
     with quiet():
         for start in range(0, len(rows), _ROWS_AT_ONCE):  # a few at a time: all of them may not fit into memory
-            yield from pool.map(decoded, rows[start : start + _ROWS_AT_ONCE])
+            part = slice(start, start + _ROWS_AT_ONCE)
+            yield from pool.map(decoded, rows[part], sizes[part])
 
 
 def materialize(path: Path, count: int, size: Size) -> Pixels | None:
@@ -45,8 +49,9 @@ def materialize(path: Path, count: int, size: Size) -> Pixels | None:
     They are decoded at the first call and stored beside the file; processes that ask at once wait for one of them. None
     if that would take more than `LARGEST_BYTES`, or more disk than is free, or the folder can't be written.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    name = f"{path.stem}-{height}x{width}"
+    height, width = (size.side, size.side) if isinstance(size, Square) else size
+    reduced = "-reduced" if isinstance(size, Square) and size.reduced else ""
+    name = f"{path.stem}-{height}x{width}{reduced}-v{_DECODING}"
     if (ready := _ready(path, name, count)) is not None:
         return ready
     needed = math.prod((count, 3, height, width))
@@ -64,7 +69,7 @@ def materialize(path: Path, count: int, size: Size) -> Pixels | None:
             temporary = path.parent / f"tmp-{name}-{uuid.uuid4().hex}"
             try:
                 with ThreadPoolExecutor(available_cpus()) as pool:
-                    images = decode_rows(pool, EncodedRows(path), range(count), size)
+                    images = decode_rows(pool, EncodedRows(path), range(count), [size] * count)
                     write_pixels(temporary, read_labels(path)[:count], (height, width), (i.tobytes() for i in images))
                 temporary.rename(path.parent / f"{name}-{count}.arrow")
             finally:

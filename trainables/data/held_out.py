@@ -20,16 +20,18 @@ from trainables.data.store import PreparedData
 __all__ = ["open_test", "open_test_alone"]
 
 
-def open_test(data: Data, cache: Path) -> Images:
-    """All test images of `data`, prepared in the folder `cache` if they are not yet. The sample caps don't apply.
+def open_test(data: Data, cache: Path, samples: int | None = None) -> Images:
+    """The test images of `data`, prepared in the folder `cache` if they are not yet: all, or stratified `samples`.
 
     Raises:
         ConfigError: as `trainables.data.store.prepare`.
     """
-    return _test_of(prepare(data, cache), data)
+    return _test_of(prepare(data, cache), data, samples)
 
 
-def open_test_alone(data: Data, cache: Path, trained_on: str | None) -> tuple[Images, PreparedData] | None:
+def open_test_alone(
+    data: Data, cache: Path, trained_on: str | None, samples: int | None = None
+) -> tuple[Images, PreparedData] | None:
     """All images of a folder or table that holds nothing to train on: test images alone, or without any splits.
 
     None if it has training images, which it then has a test split beside.
@@ -39,6 +41,7 @@ def open_test_alone(data: Data, cache: Path, trained_on: str | None) -> tuple[Im
         cache: where it is prepared.
         trained_on: the fingerprint of the images that the network saw. A copy of them is no test set: the split that
             was held out of them is.
+        samples: how many at most.
 
     Raises:
         ConfigError: as `trainables.data.store.prepare`.
@@ -46,13 +49,14 @@ def open_test_alone(data: Data, cache: Path, trained_on: str | None) -> tuple[Im
     source = _alone(data)
     if source is None or (trained_on is not None and trained_on == _fingerprint(data, cache)):
         return None
-    data = data.model_copy(update={"folds": None, "fold": 0, "repeat": 0})  # there is nothing to cross-validate on
+    # There is nothing to cross-validate on, nor to split; and a list of images to leave out is of other images.
+    data = data.model_copy(update={"folds": None, "fold": 0, "repeat": 0, "group_by": None, "exclude": None})
     store = prepare(data, cache, _AllTest(source))
-    return _test_of(store, data), store
+    return _test_of(store, data, samples), store
 
 
-def _test_of(store: PreparedData, data: Data) -> Images:
-    return open_images(store, store.directory / "test.arrow", data)
+def _test_of(store: PreparedData, data: Data, samples: int | None) -> Images:
+    return open_images(store, store.directory / "test.arrow", data, samples)
 
 
 def _fingerprint(data: Data, cache: Path) -> str | None:
@@ -108,4 +112,4 @@ class _AllTest:
                     yield replace(row, split="val")
                 yield replace(row, split="test")
 
-        return replace(contents, rows=rows, count=contents.count + 2 * len(contents.class_names))
+        return replace(contents, rows=rows, count=contents.count + 2 * len(contents.class_names), repeated=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor
 from trainables.config import ConfigError, Data
 from trainables.cpu import available_cpus
 from trainables.data.arrow import EncodedRows, read_labels, read_pixels
-from trainables.data.decoded import Size, decode_rows, materialize
+from trainables.data.decode import Size, Square
+from trainables.data.decoded import decode_rows, materialize
 from trainables.data.store import PreparedData, default_cache, prepare
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "load_splits",
     "open_images",
     "prepare",
+    "size_of",
 ]
 
 DEFAULT_RESOLUTION = 224
@@ -38,29 +41,58 @@ class Images:
         pixels: uint8 [n, 3, h, w], mapped from disk and shared between processes (what one writes into it stays with
             it), or None if the images are decoded batch by batch.
         size: (h, w) of what `batch` returns.
+
+    Args:
+        labels: as above.
+        images: the pixels themselves, or the file that holds the images encoded.
+        size: how large they are, or are cut.
     """
 
-    def __init__(self, labels: Tensor, images: Tensor | EncodedRows, size: Size) -> None:
+    def __init__(self, labels: Tensor, images: Tensor | Path, size: Size) -> None:
         self.labels = labels
-        self.pixels = images if isinstance(images, Tensor) else None
-        self.size = (size, size) if isinstance(size, int) else size
-        self._images = images
+        self.size = (size.side, size.side) if isinstance(size, Square) else size
+        self._encoded = EncodedRows(images) if isinstance(images, Path) else None
         self._target = size
         self._pool: ThreadPoolExecutor | None = None
+        self.pixels = images if isinstance(images, Tensor) else None
+        if isinstance(images, Path) and (ready := materialize(images, len(labels), size)) is not None:
+            self.pixels = torch.from_numpy(ready)[: len(labels)]
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def has_originals(self) -> bool:
+        """Whether the images were cut and resized to their size, so that `crops` finds more in their files."""
+        return self._encoded is not None and isinstance(self._target, Square)
+
+    def crops(self, indices: Tensor, windows: Tensor) -> Tensor:
+        """A window of each of the images at `indices`, int64 [b], from its file, as uint8 [b, 3, h, w] on the CPU.
+
+        Args:
+            indices: as in `batch`.
+            windows: float [4, b] on the CPU, as `decode_crop` takes them.
+        """
+        square = self._target
+        if not isinstance(square, Square):
+            raise ValueError("the images are of their own size: there is nothing more in their files")
+        # Large JPEGs may be decoded smaller here: of no two crops the pixels are alike anyway, and it is every epoch's.
+        sizes = [replace(square, reduced=True, window=tuple(window)) for window in windows.T.tolist()]
+        return self._decoded(indices, sizes)
+
     def batch(self, indices: Tensor) -> Tensor:
         """The images at `indices`, int64 [b] from 0 to `len(self)` - 1, as uint8 [b, 3, h, w] on the CPU."""
-        if isinstance(self._images, Tensor):
-            return self._images[indices]
+        return self._decoded(indices, [self._target] * len(indices)) if self.pixels is None else self.pixels[indices]
+
+    def _decoded(self, indices: Tensor, sizes: Sequence[Size]) -> Tensor:
+        if self._encoded is None:
+            raise ValueError("the images came as pixels: there are no files to be decoded")
         rows = indices.tolist()
         if rows and not 0 <= min(rows) <= max(rows) < len(self):
             raise IndexError(f"indices {min(rows)} to {max(rows)} of {len(self)} images")
         self._pool = self._pool or ThreadPoolExecutor(available_cpus())
         out = np.empty((len(rows), 3, *self.size), dtype=np.uint8)
-        for i, image in enumerate(decode_rows(self._pool, self._images, rows, self._target)):
+        for i, image in enumerate(decode_rows(self._pool, self._encoded, rows, sizes)):
             out[i] = image
         return torch.from_numpy(out)
 
@@ -93,11 +125,14 @@ def open_images(store: PreparedData, path: Path, data: Data, cap: int | None = N
     if pixels is not None:
         _, _, height, width = pixels.shape
         return Images(labels, torch.from_numpy(pixels)[: len(labels)], (height, width))
-    size: Size = data.resolution or store.image_size or DEFAULT_RESOLUTION
-    ready = materialize(path, len(labels), size)
-    if ready is not None:
-        return Images(labels, torch.from_numpy(ready)[: len(labels)], size)
-    return Images(labels, EncodedRows(path), size)
+    return Images(labels, path, size_of(store, data))
+
+
+def size_of(store: PreparedData, data: Data) -> Size:
+    """What the images of a store are cut to; those that are stored as pixels keep their size."""
+    if store.image_size is not None and (data.resolution is None or not store.encoded):
+        return store.image_size
+    return Square(data.resolution or DEFAULT_RESOLUTION, data.decoding == "reduced")
 
 
 def load_splits(data: Data, cache: Path, store: PreparedData | None = None) -> Splits:

@@ -35,6 +35,7 @@ from trainables.data.source import Split, listed
 
 __all__ = ["ClassFolder", "Layout", "Tree", "find_layout"]
 
+MOST_SPLITS = 3
 _DEEPEST = 8  # wrapping folders; a circle of links has no end
 _IMAGES = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", *CONVERT)
 
@@ -164,7 +165,7 @@ def find_layout(tree: Tree) -> Layout:
     elif any(splits_of_folders(f.name for f in tree.look(folder).folders) for folder in here.folders):
         layout = _class_first(tree, here.folders)
     else:
-        _check_no_folds(tree, here.folders)
+        _check_no_parts(tree, here.folders)
         layout = Layout([ClassFolder("train", folder.name, folder) for folder in here.folders])
     if not layout.classes:
         _refuse(tree, f"must hold one folder of images per class in {root}, and has none{tree.other_files()}")
@@ -245,16 +246,23 @@ def _class_first(tree: Tree, folders: Sequence[Path]) -> Layout:
     return layout
 
 
-def _check_no_folds(tree: Tree, folders: Sequence[Path]) -> None:
-    """Refuse `fold1/cat`, `fold2/cat`, ...: parts of one data set, which would become its classes."""
-    stems = {re.sub(r"\d+", "#", folder.name.lower()) for folder in folders}
-    inner = [{f.name for f in tree.look(folder).folders} for folder in folders]
-    if len(folders) < 2 or len(stems) > 1 or not all(_holds_folders_only(tree, folder) for folder in folders):
+def _check_no_parts(tree: Tree, folders: Sequence[Path]) -> None:
+    """Refuse parts of one data set, which would become its classes.
+
+    `fold1/cat`, `fold2/cat`, ... differ in their numbers only; `query/cat`, `gallery/cat` are two or three with just
+    the same folders. Numbers, such as years, may stand below any class.
+    """
+    if len(folders) < 2 or not all(_holds_folders_only(tree, folder) for folder in folders):
         return
-    if len(shared := sorted(set.intersection(*inner))) > 1:
+    inner = [{f.name for f in tree.look(folder).folders} for folder in folders]
+    shared = sorted(set.intersection(*inner))
+    are_numbered = len({re.sub(r"\d+", "#", folder.name.lower()) for folder in folders}) == 1
+    named = [name for name in shared if not name.isdecimal() and not is_wrapper(name)]
+    are_alike = len(folders) <= MOST_SPLITS and all(names == inner[0] for names in inner) and len(named) > 1
+    if len(shared) > 1 and (are_numbered or are_alike):
         parts = listed([f"{tree.name(folder)}/" for folder in folders], 3)
-        rule = f"has the classes {listed(shared, 3)} in each of {parts}, which differ in their numbers only"
-        _refuse(tree, f"{rule}: name them as splits (train, val, test), or name the one that is meant")
+        rule = f"has {listed(shared, 3)} in each of {parts}: if these are splits, name them train, val and test"
+        _refuse(tree, f"{rule}; if they are classes, put them into a folder train/; or name the one that is meant")
 
 
 def _unused_siblings(root: Path) -> list[str]:

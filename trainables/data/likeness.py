@@ -11,7 +11,7 @@ if, beside that, one of two things holds:
 
 Of a mirrored image only every second coefficient changes, and those change their sign only. So the rows with these
 made positive are as near to each other as the images are in the better of both orientations, and one matrix product of
-all rows with all finds both: 60,000 images take seconds. What it finds is then compared sign by sign.
+all rows with all finds both: 60,000 images take seconds. What it finds is compared sign by sign then.
 
 Images below `SMALLEST` pixels a side, or with hardly any contrast, have a row of zeros, which is near to nothing:
 they are too small, or too blank, to tell. There only equal bytes say that two are the same.
@@ -51,6 +51,7 @@ _BLANK = 2.0  # gray levels: the least contrast at which images can be told apar
 
 _AT_ONCE = 64  # images
 _ROWS, _COLUMNS = 512, 4096  # of the products; they fit into a processor's cache
+_SHORT = 24  # entries that most pairs are told apart by
 _PAIRS = 2**15  # compared at once
 _CROWD = 100  # among so many near-identical images not every pair is looked for
 
@@ -130,7 +131,7 @@ def _transformed(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def near_pairs(first: NDArray[np.float32], second: NDArray[np.float32] | None = None) -> list[Pair]:
     """All pairs of near-identical images within a set, or with `second` between two sets, by number.
 
-    Takes n * n / 2 steps: about 5 s for 60,000 images on two cores. Where hundreds of images are all alike (a camera
+    Takes n * n / 2 steps: about 3 s of one core for 60,000 images. Where hundreds of images are all alike (a camera
     that does not move), some of the pairs among them are left out, but never so many that a group of `groups` falls
     apart.
 
@@ -140,7 +141,7 @@ def near_pairs(first: NDArray[np.float32], second: NDArray[np.float32] | None = 
     """
     found = first if second is None else np.concatenate([first, second])
     border = 0 if second is None else len(first)
-    blocks = [*_blocks(found, border)]
+    blocks = [*_blocks(found, None if second is None else border)]
     return [
         Pair(i, j - border, similarity, mirrored)
         for block in blocks
@@ -171,18 +172,14 @@ class _Found(NamedTuple):
     mirrored: NDArray[np.bool_]
 
 
-def _blocks(found: NDArray[np.float32], border: int) -> Iterator[_Found]:
-    """The near pairs, a block of rows after the other; with a `border`, only those across it."""
+def _blocks(found: NDArray[np.float32], border: int | None) -> Iterator[_Found]:
+    """The near pairs, some at a time; with a `border` those across it, of a row before it and one from there on."""
     told = np.flatnonzero(found.any(axis=1))
-    keys = found[told][:, _COARSE_SHAPE] * _ENTRIES.weight[_COARSE_SHAPE].astype(np.float32)
-    keys = np.where(_MIRROR[_COARSE_SHAPE] < 0, np.abs(keys), keys)
-    keys /= np.linalg.norm(keys, axis=1, keepdims=True)
-    common = _in_common(found[told])
+    keys, common = _Keys(found[told]), _in_common(found[told])
     group, crowded, unjoined = np.arange(len(told)), np.zeros(len(told), np.bool_), [np.empty((2, 0), np.int64)]
-    across = int(np.searchsorted(told, border))
-    for start in range(0, across if border else len(told), _ROWS):
-        stop, begin = (min(start + _ROWS, across), across) if border else (start + _ROWS, start)
-        for pair in _candidates(keys, start, stop, begin):
+    end = len(told) if border is None else int(np.searchsorted(told, border))
+    for start in range(0, end, _ROWS):
+        for pair in keys.candidates(start, min(start + _ROWS, end), start if border is None else end):
             pair = pair[:, ~crowded[pair[0]] | (group[pair[0]] != group[pair[1]])]
             near, similarity, mirrored = _verified(found[told[pair[0]]], found[told[pair[1]]], common)
             yield _Found(told[pair[0, near]], told[pair[1, near]], similarity[near], mirrored[near])
@@ -192,14 +189,33 @@ def _blocks(found: NDArray[np.float32], border: int) -> Iterator[_Found]:
                 crowded, unjoined = np.bincount(group, minlength=len(group))[group] > _CROWD, unjoined[:1]
 
 
-def _candidates(keys: NDArray[np.float32], start: int, stop: int, begin: int) -> Iterator[NDArray[np.int64]]:
-    """Pairs [2, n] of a row from `start` to `stop` and a later one from `begin` on that may be near, some at a time."""
-    for left in range(begin, len(keys), _COLUMNS):
-        near = keys[start:stop] @ keys[left : left + _COLUMNS].T > _ALIKE - 1e-3  # float32: decided later
-        pairs = np.add(np.nonzero(near), [[start], [left]])
-        pairs = pairs[:, pairs[0] < pairs[1]]
-        for first in range(0, pairs.shape[1], _PAIRS):
-            yield pairs[:, first : first + _PAIRS]
+class _Keys:
+    """Rows of length 1, the same for mirror images, whose products are at least the correlations of the images.
+
+    Most pairs are told apart by `_SHORT` entries: rows that are near are near in these as well. The product of two
+    `short` rows, of which each side holds half its square, is minus half the square of their distance.
+    """
+
+    def __init__(self, found: NDArray[np.float32]) -> None:
+        keys = found[:, _COARSE_SHAPE] * _ENTRIES.weight[_COARSE_SHAPE].astype(np.float32)
+        keys = np.where(_MIRROR[_COARSE_SHAPE] < 0, np.abs(keys), keys)
+        self.whole = keys / np.linalg.norm(keys, axis=1, keepdims=True)
+        short = self.whole[:, np.argsort(-self.whole.var(axis=0))[:_SHORT]] if len(found) else self.whole
+        half, one = (short**2).sum(axis=1, keepdims=True) / 2, np.ones((len(short), 1), np.float32)
+        self.short = np.hstack([short, -half, one]), np.hstack([short, one, -half])
+
+    def candidates(self, start: int, stop: int, begin: int) -> Iterator[NDArray[np.int64]]:
+        """Pairs [2, n] of a row from `start` to `stop` and a later one from `begin` on that may be near."""
+        least = _ALIKE - 1e-3  # in float32; it is decided later
+        for left in range(begin, len(self.whole), _COLUMNS):
+            near = self.short[0][start:stop] @ self.short[1][left : left + _COLUMNS].T > least - 1
+            rows = np.flatnonzero(near.any(axis=1))
+            i, j = np.nonzero(near[rows])
+            pairs = np.stack([rows[i] + start, j + left])
+            pairs = pairs[:, pairs[0] < pairs[1]]
+            for first in range(0, pairs.shape[1], _PAIRS):
+                some = pairs[:, first : first + _PAIRS]
+                yield some[:, np.einsum("ij,ij->i", self.whole[some[0]], self.whole[some[1]]) > least]
 
 
 def _in_common(found: NDArray[np.float32]) -> tuple[float, float]:

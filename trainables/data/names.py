@@ -28,23 +28,27 @@ _FILLERS = frozenset({
     "set", "sets", "data", "dataset", "ds", "split", "subset", "part", "partial", "full", "image", "images",
     "img", "imgs", "picture", "pictures", "photo", "photos", "sample", "samples", "folder", "dir", "of",
 })  # fmt: skip
-_GLUED = re.compile(r"(?P<word>[a-z]+?)(?:set|data|dataset|images|imgs|split)")
+_GLUED = re.compile(r"(?P<word>[a-z]+?)(?:set|data|dataset|images|imgs|pics|photos|samples|split|dir|folder)")
+# Splits only where every folder beside them is one: `te` may be a class.
+_SHORT: dict[str, Split] = {
+    "tr": "train", "trn": "train", "va": "val", "vl": "val", "vld": "val", "te": "test", "tst": "test", "ts": "test",
+}  # fmt: skip
 _HELD_OUT = re.compile(r"(hold|held)[\W_]+out", re.IGNORECASE)
 
 # What computers, NAS boxes and notebooks leave behind, in any case; hidden names (`.DS_Store`, `._a.jpg`,
 # `.ipynb_checkpoints`, `.AppleDouble`, `.thumbnails`, `.git`) are junk as well.
 _JUNK = frozenset({
-    "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot",  # Synology, QNAP
+    "@eadir", "@tmp", "@sharebin", "@sharesnap", "@recycle", "@recently-snapshot", "#recycle", "#snapshot",  # NAS
     "$recycle.bin", "system volume information", "found.000", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db",
     "thumbs.db:encryptable", "desktop.ini",  # Windows
     "__macosx", "icon\r", "network trash folder", "temporary items",  # macOS
-    "lost+found", "__pycache__", "picasa.ini", "zbthumbnail.info",
+    "lost+found", "lost.dir", "__pycache__", "picasa.ini", "zbthumbnail.info",
 })  # fmt: skip
 _JUNK_BEGINS = (".", "__macosx", "synofile_thumb", "synophoto_thumb", "~$")
 
 EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp",
-    ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".gif",
+    ".mpo", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".gif",
 )  # fmt: skip
 # How to convert what Pillow does not read, or not the same everywhere; files named so are images that are refused.
 CONVERT = {
@@ -56,13 +60,22 @@ CONVERT = {
     "OpenEXR": "magick mogrify -format png *.exr",
     "Radiance HDR": "magick mogrify -format png *.hdr",
     "TGA": "magick mogrify -format png *.tga",
+    "DDS": "magick mogrify -format png *.dds",
+    "QOI": "magick mogrify -format png *.qoi",
+    "PCX": "magick mogrify -format png *.pcx",
+    "SGI": "magick mogrify -format png *.sgi",
+    "PFM": "magick mogrify -format png *.pfm",
+    "FITS": "magick mogrify -format png *.fits",
     "camera raw": "dcraw -c -w FILE | magick - FILE.png",
     "DICOM": "dcm2img FILE.dcm FILE.png, of the dcmtk tools",
 }
 OTHER_IMAGES = {
     ".heic": "HEIC", ".heif": "HEIC", ".avif": "AVIF", ".jxl": "JPEG XL", ".jp2": "JPEG 2000", ".j2k": "JPEG 2000",
-    ".psd": "Photoshop", ".exr": "OpenEXR", ".hdr": "Radiance HDR", ".tga": "TGA", ".dcm": "DICOM",
-    ".cr2": "camera raw", ".nef": "camera raw", ".arw": "camera raw", ".dng": "camera raw",
+    ".psd": "Photoshop", ".exr": "OpenEXR", ".hdr": "Radiance HDR", ".tga": "TGA", ".dcm": "DICOM", ".hif": "HEIC",
+    ".heics": "HEIC", ".jpx": "JPEG 2000", ".jpf": "JPEG 2000", ".j2c": "JPEG 2000", ".jpc": "JPEG 2000",
+    ".dds": "DDS", ".qoi": "QOI", ".pcx": "PCX", ".sgi": "SGI", ".pfm": "PFM", ".fits": "FITS", ".fit": "FITS",
+    ".cr2": "camera raw", ".cr3": "camera raw", ".nef": "camera raw", ".arw": "camera raw", ".dng": "camera raw",
+    ".orf": "camera raw", ".rw2": "camera raw", ".raf": "camera raw", ".pef": "camera raw", ".sr2": "camera raw",
 }  # fmt: skip
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 # Files beside images that are counted and left out; what has none of these names is looked into.
@@ -83,7 +96,9 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftyphei", "HEIC"), (4, b"ftyphev", "HEIC"), (4, b"ftypmif1", "HEIC"), (4, b"ftypmsf1", "HEIC"),
     (0, b"\0\0\0\x0cJXL ", "JPEG XL"), (0, b"\xff\x0a", "JPEG XL"), (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"), (0, b"8BPS", "Photoshop"), (0, b"<svg", "SVG"), (0, b"v/1\x01", "OpenEXR"),
-    (0, b"#?RADIANCE", "Radiance HDR"), (0, b"\0\0\x01\0", "icon"), (128, b"DICM", "DICOM"),
+    (0, b"#?RADIANCE", "Radiance HDR"), (0, b"qoif", "QOI"), (0, b"DDS ", "DDS"), (0, b"SIMPLE  =", "FITS"),
+    (0, b"\x01\xda", "SGI"), (0, b"PF\n", "PFM"), (0, b"Pf\n", "PFM"),
+    (0, b"\0\0\x01\0", "icon"), (128, b"DICM", "DICOM"),
     (0, b"\x93NUMPY", "NumPy"), (0, b"%PDF", "PDF"), (0, b"PK\x03\x04", "ZIP archive"), (0, b"\x89HDF", "HDF5"),
 )  # fmt: skip
 
@@ -115,6 +130,9 @@ def splits_of_folders(names: Iterable[str]) -> dict[str, Split]:
     found = {name: split for name in names if (split := split_of_folder(name))}
     if "train" in found.values():
         return found
+    short = found | {name: split for name in names if (split := _SHORT.get("".join(_words(name))))}
+    if len(short) == len(names) > 1 and "train" in short.values():
+        return short
     shared: dict[tuple[str, ...], dict[str, Split]] = {}
     for name in names:
         words = [word for word in _words(name) if word not in _FILLERS]

@@ -6,6 +6,7 @@ the feature types that the schema's `huggingface` metadata records, or from labe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +17,17 @@ import numpy as np
 import pyarrow.types as kinds
 
 from trainables.config import ConfigError
-from trainables.config.images import Columns
-from trainables.data.columns import Found, Labels, class_names, find_columns, labels_of
+from trainables.config.images import Columns, check_pattern
+from trainables.data.columns import (
+    Found,
+    Labels,
+    class_names,
+    find_columns,
+    groups_of,
+    labels_of,
+    split_column,
+    splits_of,
+)
 from trainables.data.names import EXTENSIONS, suffix
 from trainables.data.source import Contents, Row, Split, check_classes, listed
 from trainables.data.tables import Table, TableFile, find_tables, opened, refusal, unreadable
@@ -25,39 +35,47 @@ from trainables.data.tables import Table, TableFile, find_tables, opened, refusa
 __all__ = ["ParquetFiles"]
 
 _ROWS_AT_ONCE = 16
-_LONGEST_PATH = 1000
+_LONGEST_PATH, _LONGEST_NAME = 1000, 255  # bytes
+_BASE64 = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "data:")  # how PNG, JPEG, GIF and WEBP begin in it
 
 
 @dataclass(frozen=True)
 class _Read:
-    """What one file's schema and label column say; `images` are its image files where it holds paths alone."""
+    """What one file's schema, labels, splits and groups say; `images` are its files where it holds paths alone.
+
+    `splits` has the split of each row, which a column says (`told_by`) unless the names of files tell several.
+    """
 
     file: TableFile
     columns: Found
+    told_by: str | None
+    splits: list[Split]
     others: tuple[str, ...]
     names: tuple[str, ...] | None
     labels: Labels
     image_nbytes: int
     images: tuple[Path, ...] | None
+    groups: list[str] | None
 
 
 @dataclass(frozen=True)
 class ParquetFiles:
-    """One file, or all of a folder."""
+    """One file, or all of a folder. `group_by` is `data.group_by`: perhaps a column, perhaps a pattern."""
 
     path: Path
     columns: Columns
+    group_by: str | None
     files: tuple[TableFile, ...]
     left_out: tuple[str, ...]
 
     @classmethod
-    def scan(cls, path: Path, columns: Columns) -> ParquetFiles:
+    def scan(cls, path: Path, columns: Columns, group_by: str | None = None) -> ParquetFiles:
         """Find the files of `path`.
 
         Raises:
             ConfigError: as `find_tables`.
         """
-        return cls(path, columns, *find_tables(path))
+        return cls(path, columns, group_by, *find_tables(path))
 
     def signature(self) -> Any:
         files = [(str(f.path), f.split, f.nbytes, f.modified_ns) for f in self.files]
@@ -74,18 +92,19 @@ class ParquetFiles:
 
     def contents(self, downloads: Path) -> Contents:
         source = f"parquet:{self.path}"
-        tables = [_read_table(file, self.columns) for file in self.files]
+        are_told = len({file.split for file in self.files}) > 1
+        tables = [_read_table(file, self.columns, self.group_by, are_told) for file in self.files]
+        grouped = self._has_group_column(tables)
         names, positions = _classes(self.path, tables)
         counts: dict[Split, list[int]] = {}
         for table, position in zip(tables, positions, strict=True):
-            count = counts.setdefault(table.file.split, [0] * len(names))
-            for number, n in zip(*np.unique(table.labels.numbers, return_counts=True), strict=True):
-                count[position[int(number)]] += int(n)
+            for split, number in zip(table.splits, table.labels.numbers, strict=True):
+                counts.setdefault(split, [0] * len(names))[position[int(number)]] += 1
         check_classes(source, names, counts)
 
         def rows() -> Iterator[Row]:
             for table, position in zip(tables, positions, strict=True):
-                yield from _rows(table, [position[int(number)] for number in table.labels.numbers])
+                yield from _rows(table, self._name(table.file), [position[int(n)] for n in table.labels.numbers])
 
         total = sum(len(table.labels.numbers) for table in tables)
         others = dict.fromkeys(name for table in tables for name in table.others)
@@ -93,17 +112,37 @@ class ParquetFiles:
         named = any(table.images for table in tables)  # then image files beside the table are not left out
         left_out = [item for item in self.left_out if not (named and suffix(item) in EXTENSIONS)]
         return Contents(
-            names, rows, total, sum(table.image_nbytes for table in tables), self._origins(), _notes(tables),
-            (*unused, *left_out),
+            names, rows, total, sum(table.image_nbytes for table in tables), self._origins(tables), _notes(tables),
+            (*unused, *left_out), grouped,
         )  # fmt: skip
 
-    def _origins(self) -> dict[Split, str]:
+    def _name(self, file: TableFile) -> str:
+        return file.path.name if file.path == self.path else str(file.path.relative_to(self.path))
+
+    def _has_group_column(self, tables: list[_Read]) -> bool:
+        """Whether `group_by` is a column; if not, it must be a pattern."""
+        without = [self._name(table.file) for table in tables if table.groups is None]
+        if self.group_by is None or not without:
+            return self.group_by is not None
+        if len(without) < len(tables):
+            rule = f"must name a column of every file, and {listed(without)} has none of this name"
+            raise ConfigError.single("data.group_by", self.group_by, rule)
+        try:
+            check_pattern(self.group_by)
+        except ValueError as error:
+            columns = dict.fromkeys(name for table in tables for name in table.others)
+            rule = f"must name a column of the table ({listed(list(columns), 10) or 'it has no others'}), or {error}"
+            raise ConfigError.single("data.group_by", self.group_by, rule.replace("or must be", "or be")) from None
+        return False
+
+    def _origins(self, tables: list[_Read]) -> dict[Split, str]:
+        if by := {split: f"by `{table.told_by}`" for table in tables if table.told_by for split in table.splits}:
+            return by
         if not any(file.told for file in self.files):
             return {}
         found: dict[Split, list[str]] = {}
         for file in self.files:
-            name = file.path.name if file.path == self.path else str(file.path.relative_to(self.path))
-            found.setdefault(file.split, []).append(name)
+            found.setdefault(file.split, []).append(self._name(file))
         return {split: listed(names, 1) for split, names in found.items()}
 
 
@@ -144,19 +183,25 @@ def _notes(tables: list[_Read]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _read_table(file: TableFile, wanted: Columns) -> _Read:
+def _read_table(file: TableFile, wanted: Columns, group_by: str | None, are_told: bool) -> _Read:
     with opened(file.path) as table:
         columns = find_columns(table.schema, wanted, file.path)
         names = class_names(table.schema, columns.label, file.path)
         labels = labels_of(table.column(columns.label), columns.label, file.path)
         images = _paths(table, columns, file.path)
         nbytes = table.nbytes(columns.field) if images is None else sum(path.stat().st_size for path in images)
-        others = tuple(name for name in table.schema.names if name not in (columns.image, columns.label))
+        is_column = group_by in table.schema.names
+        groups = groups_of(table.column(str(group_by)), str(group_by), file.path) if is_column else None
+        told_by = None if are_told else split_column(table.schema, columns.label)
+        told = None if told_by is None else splits_of(table.column(told_by), told_by, file.path)
+        told_by, splits = (told_by, told) if told else (None, [file.split] * table.num_rows)
+        used = {columns.image, columns.label, told_by, *([group_by] if is_column else [])}
+        others = tuple(name for name in table.schema.names if name not in used)
     numbers = labels.numbers
     if len(numbers) and numbers.min() < 0:
         bound = "0 or more (-1 often marks a test split whose labels are secret)"
         _refuse_label(file, labels, int(np.argmax(numbers < 0)), bound)
-    return _Read(file, columns, others, names, labels, nbytes, images)
+    return _Read(file, columns, told_by, splits, others, names, labels, nbytes, images, groups)
 
 
 @cache
@@ -176,7 +221,7 @@ def _paths(table: Table, columns: Found, path: Path) -> tuple[Path, ...] | None:
         return None
     column = table.column(columns.image)
     named = [value["path"] if isinstance(value, dict) else value for value in column.to_pylist()]
-    if any(len(name or "") > _LONGEST_PATH for name in named):
+    if any(_is_no_path(name or "") for name in named):
         rule = f"must hold images as bytes: `{columns.image}` has texts that are no paths (decode base64 into bytes)"
         raise refusal(path, rule)
     files = [path.parent / name for name in named if name]
@@ -190,16 +235,23 @@ def _paths(table: Table, columns: Found, path: Path) -> tuple[Path, ...] | None:
     return tuple(files)
 
 
+def _is_no_path(text: str) -> bool:
+    longest = max(len(os.fsencode(part)) for part in text.split("/"))
+    return len(text) > _LONGEST_PATH or longest > _LONGEST_NAME or text.startswith(_BASE64)
+
+
 def _refuse_label(file: TableFile, labels: Labels, row: int, bound: str) -> None:
     rule = f"must have labels {bound}: row {row} has {labels.numbers[row]}; correct or remove the file"
     raise refusal(file.path, rule)
 
 
-def _rows(table: _Read, labels: list[int]) -> Iterator[Row]:
+def _rows(table: _Read, name: str, labels: list[int]) -> Iterator[Row]:
     file, number = table.file, 0
+    groups: list[str] | list[None] = table.groups or [None] * len(labels)
     if table.images is not None:
-        for label, image_file in zip(labels, table.images, strict=True):
-            yield Row(file.split, label, f"{file.path.name} ({image_file.name})", image_file)
+        for label, group, image_file in zip(labels, groups, table.images, strict=True):
+            yield Row(table.splits[number], label, f"{name} row {number} ({image_file.name})", image_file, group)
+            number += 1
         return
     with opened(file.path) as opened_again:
         if opened_again.num_rows != len(labels):
@@ -210,6 +262,6 @@ def _rows(table: _Read, labels: list[int]) -> Iterator[Row]:
                 image = value.as_py()
                 struct = (image or {}) if is_struct else {"bytes": image}
                 path = struct.get("path")
-                name = f"{file.path.name} row {number}" + (f" ({path})" if path else "")
-                yield Row(file.split, labels[number], name, struct.get("bytes") or b"")
+                shown = f"{name} row {number}" + (f" ({path})" if path else "")
+                yield Row(table.splits[number], labels[number], shown, struct.get("bytes") or b"", groups[number])
                 number += 1

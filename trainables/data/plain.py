@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainables.data.decode import FORMATS, Pixels, UnreadableImage, measured, opened, upright
+from trainables.data.decode import Pixels, measured, upright
+from trainables.data.image_file import FORMATS, UnreadableImage, opened
 
-__all__ = ["CONVERSION", "Levels", "Plain", "levels_of", "plain"]
+__all__ = ["CONVERSION", "Levels", "Plain", "levels_of", "plain", "stored_form"]
 
 CONVERSION = 1  # raise it when a converted image changes
 READ = (*FORMATS, "TIFF", "PPM", "GIF")
@@ -77,6 +78,21 @@ def plain(encoded: bytes, levels: Levels | None, squeezed: int | None) -> tuple[
             return found, *measured(image, squeezed)
     with opened(found.encoded) as image:
         return found, *measured(image, squeezed)
+
+
+def stored_form(encoded: bytes) -> bytes:
+    """The bytes that the store would have of one image on its own, for `trainables.data.decode`.
+
+    Raises:
+        UnreadableImage: as `plain`, or for deep gray that does not use the whole range: which value is black and which
+            is white was decided by all images of a source together.
+    """
+    with opened(encoded, READ) as image:
+        found = _plain(encoded, image, None)
+    if found.values is not None and (image.mode == "F" or levels_of([found.values]) is not None):
+        low, high = found.values
+        raise UnreadableImage(f"gray values from {low:g} to {high:g}", "convert them to 8 bits as the training images")
+    return found.encoded
 
 
 def _plain(encoded: bytes, image: Image.Image, levels: Levels | None) -> Plain:

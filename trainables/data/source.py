@@ -22,14 +22,15 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 class Row:
     """One image: an encoded file (its bytes, or where they are) or uint8 pixels [3, h, w].
 
-    `split` is the source's own; a source without splits calls everything `train`. `name` is what an error message
-    calls the image.
+    `split` is the source's own; a source without splits calls everything `train`. `name` is what messages and
+    `data.exclude` call the image. Images of one `group` must not be split: those of a patient, a camera, a video.
     """
 
     split: Split
     label: int
     name: str
     image: bytes | Path | NDArray[np.uint8]
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Contents:
     """A source whose labels have been checked; `rows` reads the images anew, in the same order, at each call.
 
     `count` is the number of rows, `nbytes` roughly the bytes of the encoded images. A reader is told `origins`, where
-    each split of the source comes from; `notes`, how it was understood; and `left_out`, what was not read.
+    each split of the source comes from; `notes`, how it was understood; and `left_out`, what was not read. `grouped`
+    says that each row has its group; `repeated`, that rows stand in several splits on purpose, which are not compared.
     """
 
     class_names: tuple[str, ...]
@@ -47,6 +49,8 @@ class Contents:
     origins: Mapping[Split, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    grouped: bool = False
+    repeated: bool = False
 
 
 class Source(Protocol):

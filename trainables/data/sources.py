@@ -18,25 +18,25 @@ from trainables.data.source import Contents, Row, Source
 __all__ = ["BUILDERS", "open_source"]
 
 # By the names of trainables.config.images.SOURCES; each takes the path, or "" where there is none.
-BUILDERS: dict[str, Callable[[str, Columns], Source]] = {
+BUILDERS: dict[str, Callable[[str, Columns, str | None], Source]] = {
     "cifar10": lambda *_: Cifar(10),
     "cifar100": lambda *_: Cifar(100),
     "digits": lambda *_: Digits(),
     "synthetic": lambda *_: Synthetic(),
-    "imagefolder": lambda path, _: ImageFolder.scan(Path(path)),
-    "parquet": lambda path, columns: ParquetFiles.scan(Path(path), columns),
+    "imagefolder": lambda path, *_: ImageFolder.scan(Path(path)),
+    "parquet": lambda path, columns, group_by: ParquetFiles.scan(Path(path), columns, group_by),
 }
 
 
-def open_source(source: str, columns: Columns = Columns()) -> Source:  # noqa: B008 (frozen)
-    """Find what a `data.source` names, which `trainables.config.Data` has checked.
+def open_source(source: str, columns: Columns = Columns(), group_by: str | None = None) -> Source:  # noqa: B008 (frozen)
+    """Find what a `data.source` names, which `trainables.config.Data` has checked, as `columns` and `group_by`.
 
     Raises:
         ConfigError: if its path is missing, or holds no images in the layout expected.
     """
     kind, argument = split_source(canonical_source(source))
     if kind in BUILDERS:
-        return BUILDERS[kind](argument, columns)
+        return BUILDERS[kind](argument, columns, group_by)
     built = load_plugin("data_source", kind)(argument)
     for method in ("signature", "contents"):
         if not callable(getattr(built, method, None)):

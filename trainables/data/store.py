@@ -24,10 +24,13 @@ from typing import Annotated
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
+from trainables.check import Check, alarms
 from trainables.config import ConfigError, Data
 from trainables.config.images import canonical_source
 from trainables.config.part import Count, Part, Positive
+from trainables.config.paths import absolute_path
 from trainables.data.prepare import FORMAT, build
+from trainables.data.selection import excluded_names
 from trainables.data.source import SPLITS, Source
 from trainables.data.sources import open_source
 from trainables.files import replacing
@@ -39,7 +42,7 @@ log = logging.getLogger(__name__)
 Request = tuple[str | float | None, ...]
 
 RECORD = "meta.json"
-_KEYS = 2  # raise it when sources must be read anew, because some are understood or converted in another way
+_KEYS = 3  # raise it when sources must be read anew, because some are understood or converted in another way
 _FINGERPRINT = "[0-9a-f]{32}"
 
 
@@ -50,7 +53,8 @@ class PreparedData(Part):
     `encoded` tells whether images are stored as files or as pixels. `image_size` is (height, width) when all images are
     alike (and at most 224 pixels a side), else None. `counts` has the rows of `train`, `val` and `test`; `skipped`
     names the unreadable images left out; `nbytes` has the size of each file of the store. `description` says in three
-    lines what the data are, the source's name aside; () where an older version prepared them.
+    lines what the data are, the source's name aside, and `checks` what may be wrong with them; both are () where an
+    older version prepared them.
     """
 
     fingerprint: Annotated[str, Field(pattern=f"^{_FINGERPRINT}$")]
@@ -63,6 +67,7 @@ class PreparedData(Part):
     skipped: tuple[str, ...]
     nbytes: dict[str, Count]
     description: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
     directory: Annotated[Path, Field(exclude=True, validate_default=False)] = Path()
 
     @property
@@ -72,10 +77,11 @@ class PreparedData(Part):
 
 
 class _Prepared(Part):
-    """What an earlier request gave. The description is the request's: another folder may hold the same images."""
+    """What an earlier request gave. Description and checks are the request's: another folder may hold the same."""
 
     fingerprint: Annotated[str, Field(pattern=f"^{_FINGERPRINT}$")]
     description: tuple[str, ...]
+    checks: tuple[Check, ...]
 
 
 def default_cache() -> Path:
@@ -94,7 +100,7 @@ def prepare(data: Data, cache: Path, source: Source | None = None) -> PreparedDa
         ConfigError: if the source can't be used or the cache not be written.
     """
     cache = cache.expanduser().absolute()
-    source = source or open_source(data.source, data.columns)
+    source = source or open_source(data.source, data.columns, data.group_by)
     key = _key(source, data)
     if store := _recorded(cache, key):
         return store
@@ -104,7 +110,7 @@ def prepare(data: Data, cache: Path, source: Source | None = None) -> PreparedDa
                 return store
             _remove_remains(cache, key)
             store = _build(source, data, cache, key)
-            record = _Prepared(fingerprint=store.fingerprint, description=store.description)
+            record = _Prepared(fingerprint=store.fingerprint, description=store.description, checks=store.checks)
             with replacing(cache / "keys" / f"{key}.json") as partial:
                 partial.write_text(record.model_dump_json())
             return store
@@ -121,23 +127,28 @@ def open_store(cache: Path, fingerprint: str) -> PreparedData | None:
 def request(data: Data) -> Request:
     """The part of `data` that decides what its store holds: equal ones of a search have the same store."""
     folds = () if data.folds is None else (data.folds, data.fold, data.repeat)
+    groups = () if data.group_by is None else ("group_by", data.group_by)
+    excluded = () if data.exclude is None else ("exclude", absolute_path(data.exclude))
     return (
         canonical_source(data.source), data.val_fraction, data.test_fraction, data.split_seed, data.on_corrupt,
-        data.columns.image, data.columns.label, *folds,
+        data.columns.image, data.columns.label, *folds, *groups, *excluded,
     )  # fmt: skip
 
 
 def described(stores: Mapping[Request, PreparedData]) -> tuple[str, ...]:
-    """What the data of a search are, three lines for each source."""
+    """What the data of a search are: three lines for each source, and one for each thing that may be wrong with it."""
     lines = []
     for (source, *_), store in stores.items():
         classes, *more = store.description or (f"{store.num_classes} classes, prepared by an older version",)
-        lines += [f"{source}: {classes}", *more]
+        found = [f"{check.status}: {check.evidence}; {check.next_step}" for check in alarms(store.checks)]
+        lines += [f"{source}: {classes}", *more, *found]
     return tuple(lines)
 
 
 def _key(source: Source, data: Data) -> str:
-    named = [FORMAT, _KEYS, source.signature(), *request(data)[1:]]
+    asked = request(data.model_copy(update={"exclude": None}))[1:]  # of a list of images its content counts
+    excluded = () if data.exclude is None else ("exclude", *excluded_names(data.exclude))
+    named = [FORMAT, _KEYS, source.signature(), *asked, *excluded]
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:32]
 
 
@@ -152,7 +163,7 @@ def _recorded(cache: Path, key: str) -> PreparedData | None:
     except (OSError, ValidationError):  # nothing there, or nothing sound: the store is built again
         return None
     store = open_store(cache, found.fingerprint)
-    return store and store.model_copy(update={"description": found.description})
+    return store and store.model_copy(update={"description": found.description, "checks": found.checks})
 
 
 def _read(directory: Path) -> PreparedData | None:
@@ -193,7 +204,7 @@ def _build(source: Source, data: Data, cache: Path, key: str) -> PreparedData:
         store = PreparedData(
             class_names=contents.class_names,
             nbytes={path.name: path.stat().st_size for path in sorted(temporary.iterdir())},
-            **asdict(built),
+            **{**asdict(built), "checks": built.checks},
         )
         (temporary / RECORD).write_text(store.model_dump_json(indent=1))
         for path in (temporary / RECORD, temporary):  # the record is on disk before the rename can be
@@ -206,7 +217,7 @@ def _build(source: Source, data: Data, cache: Path, key: str) -> PreparedData:
             if (there := _read(directory)) is None:
                 shutil.rmtree(directory, ignore_errors=True)
                 temporary.rename(directory)
-            elif not there.description:
+            elif not (there.description and there.checks):
                 (temporary / RECORD).replace(directory / RECORD)
         log.info("prepared %s as %s", data.source, store.fingerprint)
         return store.model_copy(update={"directory": directory})

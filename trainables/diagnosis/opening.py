@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainables.checkpoints.checkpoint import config_of, load_checkpoint
+from trainables.checkpoints.checkpoint import config_of, load_checkpoint, trained_weights
 from trainables.checkpoints.class_names import match_classes
 from trainables.checkpoints.resume import translate_mismatch
 from trainables.config import ConfigError, Normalization, TrialConfig, load_config, merge, parse_config, validate
 from trainables.data.images import load_splits
 from trainables.diagnosis.subject import Say, Subject
 from trainables.models import build_model
+from trainables.models.cost import forward_gflops
 from trainables.models.networks import build_network
 from trainables.models.pretrained import load_pretrained
 from trainables.training.execution import memory_format, resolve_device
-from trainables.training.loop import Run, normalization_for
+from trainables.training.loop import Run
+from trainables.training.weights import normalization_for
 
 __all__ = ["config_at", "opened"]
 
@@ -72,7 +74,7 @@ def _of_checkpoint(
     with translate_mismatch():
         classes = match_classes(state["class_names"], splits.store.class_names).labels
         model = build_model(bare, len(state["class_names"]))
-        model.load_state_dict(state["model"] if state["ema"] is None else state["ema"])
+        model.load_state_dict(trained_weights(state))
         normalization = validate(Normalization, state["normalization"])
         losses = [{"val_loss": float(loss)} for loss in state["val_history"]]
     device = resolve_device(config.execution.device)
@@ -95,7 +97,7 @@ def _of_weights(config: TrialConfig, cache: Path) -> Subject | None:
         classes = match_classes(loaded.class_names, store.class_names).labels
     device = resolve_device(config.execution.device)
     model = model.to(device=device, memory_format=memory_format(config.execution))  # type: ignore[call-overload]
-    normalization = normalization_for(config, store.mean, store.std)
+    normalization = normalization_for(config, splits.train, store)
     return Subject(config, model.eval(), splits, normalization, classes, recorded=False)
 
 
@@ -105,7 +107,7 @@ def _trained(config: TrialConfig, cache: Path, say: Say) -> Subject:
     device = resolve_device(config.execution.device)
     budget = TRAIN_GFLOP * (GPU_FACTOR if device.type == "cuda" else 1)
     side = config.data.resolution or max(splits.train.size)
-    epoch = 3 * config.model.forward_gflops(side) * len(splits.train)
+    epoch = 3 * (forward_gflops(config.model, side) or 1.0) * len(splits.train)
     if epoch > budget:
         few = max(int(budget / epoch * len(splits.train)), min(len(splits.train), 2 * config.batch_size))
         config = parse_config(merge(config.model_dump(mode="json"), {"data": {"train_samples": few}}))

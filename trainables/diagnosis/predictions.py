@@ -16,7 +16,8 @@ from torch import Tensor
 
 from trainables.config import ConfigError
 from trainables.data.arrow import EncodedRows
-from trainables.data.decode import UnreadableImage, decode
+from trainables.data.decode import decode
+from trainables.data.image_file import UnreadableImage
 from trainables.data.images import Splits
 from trainables.data.names import format_of
 from trainables.data.source import listed

@@ -18,7 +18,7 @@ from trainables.diagnosis.subject import Outcome, Preparation, Subject
 from trainables.models.pretrained import IMAGENET
 from trainables.training.execution import autocast
 from trainables.training.inference import at_least_float32
-from trainables.training.loop import normalization_for
+from trainables.training.weights import normalization_for
 
 __all__ = ["PLAIN", "Candidate", "candidates", "preparation", "scored"]
 
@@ -118,8 +118,7 @@ def preparation(subject: Subject, norms: BatchNorms | None) -> tuple[Finding, Ca
 
 def _suspect(subject: Subject, own: Candidate, winner: Candidate) -> bool:
     """Whether the normalization in use is likelier wrong than the batch norms."""
-    store = subject.splits.store
-    configured = normalization_for(subject.config, store.mean, store.std)
+    configured = normalization_for(subject.config, subject.splits.train, subject.splits.store)
     return not subject.recorded or not _alike(own.normalization, configured) or winner.usual > own.usual
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from trainables.config import TrialConfig, merge, parse_config
 from trainables.data.images import Splits, load_splits
 from trainables.diagnosis.subject import Outcome, Subject
-from trainables.training.loop import Run, normalization_for
+from trainables.training.loop import Run
+from trainables.training.weights import normalization_for
 
 __all__ = ["Plan", "Short", "plan", "range_losses", "short_run"]
 
@@ -58,7 +59,7 @@ def plan(subject: Subject) -> Plan | None:
     if subject.classes != tuple(range(subject.num_classes)):
         return None
     budget = TRAIN_GFLOP * (GPU_FACTOR if subject.device.type == "cuda" else 1)
-    each = 3 * subject.config.model.forward_gflops(subject.side)  # a backward pass takes two forward ones
+    each = 3 * subject.gflops  # a backward pass takes two forward ones
     batch = min(subject.config.batch_size, len(subject.splits.train))
     if batch > LARGEST_BATCH:
         batch = LARGEST_BATCH
@@ -86,8 +87,7 @@ def short_run(
         run.network.load_state_dict(subject.model.state_dict())
     for _ in run.steps():
         pass
-    store = splits.store
-    normalization = normalization_for(config, store.mean, store.std)
+    normalization = normalization_for(config, splits.train, splits.store)
     return Short.of(subject.outcome(subject.splits.val, model=run.model, normalization=normalization))
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 from trainables.augment.normalize import Normalize
 from trainables.config import Normalization, TrialConfig
 from trainables.data.images import Images, Splits
+from trainables.models.cost import forward_gflops
 from trainables.training.execution import resolve_device
 from trainables.training.feed import Feed
 from trainables.training.inference import Inference
@@ -122,10 +123,14 @@ class Subject:
         return self.config.data.resolution or max(self.splits.train.size)
 
     @cached_property
+    def gflops(self) -> float:
+        """10⁹ multiply-adds of the forward pass of an image; 1 where that cannot be counted."""
+        return forward_gflops(self.config.model, self.side) or 1.0
+
+    @cached_property
     def affordable(self) -> int:
         """How many images a counterfactual looks at: as many as take a second or two."""
-        each = self.config.model.forward_gflops(self.side)
-        return int(min(max(FORWARD_GFLOP / max(each, 1e-6), FEWEST_IMAGES), MOST_IMAGES))
+        return int(min(max(FORWARD_GFLOP / self.gflops, FEWEST_IMAGES), MOST_IMAGES))
 
     def labels(self, images: Images, count: int | None = None) -> Tensor:
         """The network's labels of the first `count` images, int64 on the CPU."""

@@ -15,8 +15,9 @@ __all__ = ["averaged_model"]
 def averaged_model(model: nn.Module, decay: float, steps: Callable[[], int]) -> AveragedModel:
     """torch's average of weights and buffers, updated by its `update_parameters`.
 
-    The first steps' weights are noise: it averages over about the last tenth of the steps until that exceeds the window
-    of `decay` (the warm-up of TensorFlow's ExponentialMovingAverage).
+    It is corrected for its start as Adam's moments are (Kingma and Ba 2014, section 3): the initial weights have no
+    part in it, and until its window of 1 / (1 - decay) steps has passed it is nearly the mean of all steps. The usual
+    warm-up, a decay of (1 + n) / (10 + n) until that exceeds `decay`, makes all decays the same in short runs.
 
     Args:
         model: whose parameters are averaged.
@@ -25,8 +26,7 @@ def averaged_model(model: nn.Module, decay: float, steps: Callable[[], int]) -> 
     """
 
     def update(averaged: list[Tensor], current: list[Tensor], _: Tensor) -> None:
-        n = steps()
-        weight = 1 - min(decay, (1 + n) / (10 + n))
+        weight = (1 - decay) / (1 - decay ** (steps() + 1))
         if averaged[0].is_floating_point():  # lists come grouped by dtype
             torch._foreach_lerp_(averaged, current, weight)
         else:

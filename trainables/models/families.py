@@ -76,6 +76,9 @@ FAMILIES = (
         )),
     Family("pytorch-cifar", "https://github.com/kuangliu/pytorch-cifar (models/resnet.py)",
         renames=((r"(?<=\.)shortcut\.(?=[01]\.)", "downsample."),)),
+    Family("modules compiled, sharded or checkpointed one by one", "https://github.com/pytorch/pytorch (torch/_dynamo, "
+        "distributed/fsdp, distributed/algorithms)",
+        renames=((r"(?<=\.)_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.", ""),)),
     Family("a stem in layer0", "https://github.com/Cadene/pretrained-models.pytorch",
         renames=((r"(?<![a-z])layer0\.(0|conv1)\.", "conv1."), (r"(?<![a-z])layer0\.(1|bn1)\.", "bn1."))),
 )  # fmt: skip

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from trainables.config.network import VARIANTS
+
 __all__ = ["looks_like"]
 
 # Blocks of each stage by depth (He et al. 2015, table 1).
 _BASIC: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}
 _BOTTLENECK: dict[tuple[int, ...], int] = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+
+# torchvision's variants by the shape of the second convolution in their first block.
+_INNER = {(128, 128): "wide", (128, 4): "resnext_32x4d", (256, 8): "resnext_32x8d", (256, 4): "resnext_64x4d"}
 
 # A name that only networks of this kind have.
 _OTHERS = (
@@ -64,12 +69,16 @@ def _resnet(shapes: Mapping[str, tuple[int, ...]], blocks: tuple[int, ...]) -> t
         depth = (_BOTTLENECK if bottleneck else _BASIC).get(blocks)
         name = f"a ResNet-{depth}" if depth else f"a ResNet with stages of {'-'.join(map(str, blocks))} blocks"
         small = str(stem[2:] == (3, 3)).lower()
+        variant = _INNER.get(inner[:2], "") if bottleneck else ""
+        known = (variant, depth) in VARIANTS
         settings = f"kind: torchvision_resnet, depth: {depth}, norm: {norm}, small_images: {small}"
+        settings += f", variant: {variant}" if known else ""
         odd = depth is None or stem not in ((64, 3, 7, 7), (64, 3, 3, 3))
         if inner[1] not in (0, inner[0]):
-            told, odd = [*told, f"grouped convolutions (ResNeXt, {inner[0] // max(inner[1], 1)} groups)"], True
+            told = [*told, f"grouped convolutions (ResNeXt, {inner[0] // max(inner[1], 1)} groups)"]
+            odd = odd or not known
         elif inner[0] not in (0, 64):
-            told, odd = [*told, f"{inner[0]} channels in its first blocks (a wide ResNet)"], True
+            told, odd = [*told, f"{inner[0]} channels in its first blocks (a wide ResNet)"], odd or not known
     if any(re.search(r"\.(se|fc1|attn|eca)\b", key) for key in shapes):
         told, odd = [*told, "attention in its blocks (SE, ECA)"], True
     with_ = f" with {' and '.join(told)}" if told else ""

@@ -1,4 +1,4 @@
-"""From a model's config to its architecture: a ResNet, or what a plug-in builds."""
+"""From a model's config to its architecture: a ResNet, one of timm's networks, or what a plug-in builds."""
 
 from __future__ import annotations
 
@@ -7,29 +7,45 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainables.config import CifarResNet, ConfigError, Model, PluginModel, TorchvisionResNet
+from trainables.config import (
+    CifarResNet,
+    ConfigError,
+    Model,
+    PluginModel,
+    TimmModel,
+    TorchvisionResNet,
+    WideResNet,
+)
 from trainables.config.plugins import load_plugin, plugin_settings
 from trainables.models.protocol import describe
 from trainables.models.resnet import cifar_resnet, torchvision_resnet
+from trainables.models.timm_network import timm_network
+from trainables.models.wide_resnet import wide_resnet
 
-__all__ = ["build_network", "check_logits"]
+__all__ = ["REFUSALS", "build_network", "check_logits"]
+
+REFUSALS = (AssertionError, RuntimeError, ValueError)  # what a network raises on images that it does not take
 
 
 def build_network(config: Model, num_classes: int) -> nn.Module:
     """The architecture alone, freshly initialized from torch's global generator: nothing loaded, nothing frozen.
 
     Raises:
-        ConfigError: if the kind has no network, or a plug-in does not build one.
+        ConfigError: if the kind has no network, timm's lacks what is asked for, or a plug-in does not build one.
     """
     match config:
         case CifarResNet():
             return cifar_resnet(config, num_classes)
+        case WideResNet():
+            return wide_resnet(config, num_classes)
         case TorchvisionResNet():
             return torchvision_resnet(config, num_classes)
+        case TimmModel():
+            return timm_network(config, num_classes)
         case PluginModel():
             return _plugin_network(config, num_classes)
         case _:
-            raise ConfigError.single("model.kind", config.kind, "must be a network: cifar_resnet or torchvision_resnet")
+            raise ConfigError.single("model.kind", config.kind, "must be a network: a synthetic curve is none")
 
 
 def _plugin_network(config: PluginModel, num_classes: int) -> nn.Module:
@@ -48,22 +64,23 @@ def _plugin_network(config: PluginModel, num_classes: int) -> nn.Module:
 
 
 def check_logits(model: nn.Module, config: Model, num_classes: int, size: tuple[int, int]) -> None:
-    """Try a plug-in's network on two black images of `size` (height, width); the networks of ours need no trial.
+    """Try a network of others on two black images of `size` (height, width); ours and torchvision's need no trial.
 
     Raises:
         ConfigError: unless it takes them and returns logits [2, num_classes].
     """
-    if not isinstance(config, PluginModel):
+    if not isinstance(config, PluginModel | TimmModel):
         return
+    key, named = ("model.name", config.name) if isinstance(config, TimmModel) else ("model.kind", config.kind)
     model.eval()
     try:
         with torch.inference_mode():
             logits = model(torch.zeros(2, 3, *size))
-    except (RuntimeError, ValueError) as error:
+    except REFUSALS as error:
         rule = f"must take images [b, 3, {size[0]}, {size[1]}], and fails on them ({error})"
-        raise ConfigError.single("model.kind", config.kind, rule) from error
+        raise ConfigError.single(key, named, rule) from error
     found = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if found != [2, num_classes]:
         rule = f"must return logits [b, {num_classes}], and returned {found} for b = 2"
-        raise ConfigError.single("model.kind", config.kind, rule)
+        raise ConfigError.single(key, named, rule)
     model.train()

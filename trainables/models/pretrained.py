@@ -20,15 +20,22 @@ from trainables.config import (
     Normalization,
     PluginModel,
     Problem,
+    TimmModel,
     TorchvisionResNet,
     validate,
 )
+from trainables.config.network import is_published
+from trainables.data.images import Images
 from trainables.models.fitting import SETTING, Loaded, fitted
+from trainables.models.input_scale import IMAGENET, InputScale, measured_scale
 from trainables.models.networks import build_network
+from trainables.models.timm_network import published_normalization, published_weights
 
-__all__ = ["IMAGENET", "Loaded", "check_pretrained", "download", "load_pretrained", "pretrained_normalization"]
+__all__ = [
+    "IMAGENET", "InputScale", "Loaded", "check_pretrained", "download", "load_pretrained", "pretrained_scale",
+]  # fmt: skip
 
-IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+LOOKED_AT = 64  # images, to find how weights want their input scaled
 NETWORK_TIMEOUT = 30.0  # seconds without a byte after which a download fails
 
 
@@ -60,10 +67,16 @@ def load_pretrained(model: nn.Module, config: Model) -> Loaded:
     return loaded
 
 
-def pretrained_normalization(config: Model) -> Normalization | None:
-    """The normalization that the pretrained weights expect of their input; None without such weights.
+def pretrained_scale(config: Model, images: Images, own: Normalization) -> InputScale | None:
+    """How the pretrained weights expect their input to be scaled; None without such weights.
 
-    A checkpoint of ours records it, torchvision's weights carry it; other files are taken to be ImageNet's.
+    A checkpoint of ours records it, torchvision's and timm's weights carry it; of other files it is measured on the
+    images. Those that remember nothing of their input (group norm, a plug-in's network) are taken to expect ImageNet's.
+
+    Args:
+        config: of the network.
+        images: of the training split; the first few are looked at.
+        own: the statistics of all of them.
 
     Raises:
         ConfigError: if the file cannot be read, the record is malformed, or the published weights are unknown.
@@ -72,13 +85,28 @@ def pretrained_normalization(config: Model) -> Normalization | None:
         return None
     if isinstance(config, TorchvisionResNet) and _is_published(config):
         preset = _published(config).transforms()
-        return Normalization(mean=tuple(preset.mean), std=tuple(preset.std))
-    checkpoint, _ = _checkpoint(config)
+        published = Normalization(mean=tuple(preset.mean), std=tuple(preset.std))
+        return InputScale(published, "the mean and std that torchvision publishes with them")
+    of_timm = published_normalization(config) if isinstance(config, TimmModel) else None
+    if of_timm is not None and is_published(config.pretrained):
+        return InputScale(of_timm, "the mean and std that timm publishes with them")
+    checkpoint, file = _checkpoint(config)
     recorded = checkpoint.get("normalization") if isinstance(checkpoint, dict) else None
-    if recorded is None:
-        return IMAGENET
+    if recorded is not None:
+        return InputScale(_recorded(recorded), "the mean and std that the file records")
+    measured, pixels = None, images.batch(torch.arange(min(LOOKED_AT, len(images))))
+    if not isinstance(config, PluginModel):
+        with torch.device("meta"):
+            model = build_network(config, 1)
+        measured = measured_scale(model, fitted(checkpoint, file, model, config)[0], pixels, own, config.native_side)
+    if measured is None and of_timm is not None:
+        return InputScale(of_timm, "the mean and std of timm's own weights, assumed: it remembers nothing of its input")
+    return measured or InputScale(IMAGENET, "ImageNet's mean and std, assumed: it remembers nothing of its input")
+
+
+def _recorded(tree: object) -> Normalization:
     try:
-        return validate(Normalization, recorded)
+        return validate(Normalization, tree)
     except ConfigError as error:
         raise ConfigError(
             Problem(f"{SETTING}: normalization.{found.path}", found.value, found.rule) for found in error.problems
@@ -115,7 +143,7 @@ def _published(config: TorchvisionResNet) -> Any:
     from torchvision.models import get_model_weights  # slow to import, and rarely needed
 
     name = config.pretrained.removeprefix("torchvision:")
-    known = get_model_weights(f"resnet{config.depth}").__members__
+    known = get_model_weights(config.torchvision_name).__members__
     if name not in known:
         names = ", ".join(f"torchvision:{key}" for key in known)
         raise ConfigError.single(SETTING, config.pretrained, f"must be 'none', a path, or one of {names}")
@@ -130,4 +158,6 @@ def _checkpoint(config: Model) -> tuple[object, Path]:
     """The content of the file that holds the weights, and the file."""
     if isinstance(config, TorchvisionResNet) and _is_published(config):
         return read_weights(download(_published(config).url), SETTING)
+    if isinstance(config, TimmModel) and is_published(config.pretrained):
+        return published_weights(config), Path(config.pretrained)
     return read_weights(Path(config.pretrained).expanduser(), SETTING)

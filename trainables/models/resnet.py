@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name PyTorch's own documentation gives it)
 from torch import Tensor, nn
 
-from trainables.config import CifarResNet, TorchvisionResNet
+from trainables.config import CifarResNet, TorchvisionResNet, WideResNet
 from trainables.models.protocol import describe
 
-__all__ = ["BasicBlockA", "StagedResNet", "cifar_resnet", "torchvision_resnet"]
+__all__ = ["BasicBlockA", "NormLayer", "StagedResNet", "cifar_resnet", "norm_layer", "torchvision_resnet"]
 
 NormLayer = Callable[[int], nn.Module]
 
@@ -112,7 +112,8 @@ class StagedResNet(nn.Module):
         return logits
 
 
-def _norm_layer(config: CifarResNet | TorchvisionResNet) -> NormLayer:
+def norm_layer(config: CifarResNet | TorchvisionResNet | WideResNet) -> NormLayer:
+    """What makes a norm for so many channels."""
     if config.norm == "batch":
         return nn.BatchNorm2d
 
@@ -125,7 +126,7 @@ def _norm_layer(config: CifarResNet | TorchvisionResNet) -> NormLayer:
 
 def cifar_resnet(config: CifarResNet, num_classes: int) -> StagedResNet:
     """The architecture of a `CifarResNet`, freshly initialized."""
-    norm, blocks = _norm_layer(config), (config.depth - 2) // 6
+    norm, blocks = norm_layer(config), (config.depth - 2) // 6
     layers, inputs = [], 16
     for width, stride in ((16, 1), (32, 2), (64, 2)):
         first = BasicBlockA(inputs, width, stride, norm)
@@ -149,9 +150,9 @@ def torchvision_resnet(config: TorchvisionResNet, num_classes: int) -> StagedRes
     from torchvision.models import get_model  # takes longer to import than a CIFAR ResNet to build
 
     net = get_model(
-        f"resnet{config.depth}",
+        config.torchvision_name,
         num_classes=num_classes,
-        norm_layer=_norm_layer(config),
+        norm_layer=norm_layer(config),
         zero_init_residual=config.zero_init_residual,
     )
     stem, pool = net.conv1, net.maxpool

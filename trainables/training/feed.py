@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from trainables.augment.batch import Augmentation, Batch
 from trainables.data.images import Images
 
 __all__ = ["Feed"]
@@ -38,11 +39,19 @@ class Feed:
     def __len__(self) -> int:
         return len(self._images)
 
+    def augmented(self, indices: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
+        """A batch to train on, for indices as `pixels` takes them; crops come from the image files where there are."""
+        windows = augmentation.windows(len(indices), generator) if self._images.has_originals else None
+        pixels = self.pixels(indices) if windows is None else self._sent(self._images.crops(indices.cpu(), windows))
+        return augmentation(pixels, self.labels[indices], generator, cropped=windows is not None)
+
     def pixels(self, indices: Tensor) -> Tensor:
         """uint8 [b, 3, h, w] on the device, for int64 indices [b] on the CPU or the device."""
         if self._resident is not None:
             return self._resident[indices]
-        batch = self._images.batch(indices.cpu())
+        return self._sent(self._images.batch(indices.cpu()))
+
+    def _sent(self, batch: Tensor) -> Tensor:
         if self._device.type == "cuda":
             return batch.pin_memory().to(self._device, non_blocking=True)
         return batch

@@ -11,12 +11,18 @@ from trainables.config import Execution, Normalization
 from trainables.training.execution import autocast, memory_format
 from trainables.training.feed import Feed
 
-__all__ = ["Inference", "at_least_float32"]
+__all__ = ["Inference", "at_least_float32", "images_at_once"]
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
     """Logits of a lower precision as float32, others as they are: losses are not computed in bfloat16."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def images_at_once(side: int, on_gpu: bool) -> int:
+    """Images of `side` pixels to compute at once: about the activations of 256 (GPU: 2,000) of 32 x 32 pixels."""
+    at_32 = 2000 if on_gpu else 256
+    return max(8, min(at_32, at_32 * 32 * 32 // (side * side)))
 
 
 class Inference:
@@ -46,10 +52,9 @@ class Inference:
         return _resize(images, self._resolution).contiguous(memory_format=memory_format(self._execution))
 
     def batch_size(self, feed: Feed) -> int:
-        """Images to compute at once: about the activations of 256 (CPU) or 2,000 (GPU) images of 32 x 32 pixels."""
+        """Images of `feed` to compute at once."""
         side = self._resolution or feed.pixels(torch.zeros(1, dtype=torch.int64)).shape[-1]
-        at_32 = 2000 if self._device.type == "cuda" else 256
-        return max(8, min(at_32, at_32 * 32 * 32 // (side * side)))
+        return images_at_once(side, self._device.type == "cuda")
 
     def logits(self, model: nn.Module, feed: Feed, subset: Tensor | None = None) -> Tensor:
         """Logits of the images of `feed`, at least float32 [n, classes], on the device; does not wait for it.

@@ -7,7 +7,6 @@ an epoch nothing waits for the device: sums stay there and are read once, at its
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager
@@ -22,34 +21,25 @@ from torch.nn import functional
 from trainables.augment.batch import Augmentation, Batch
 from trainables.checkpoints.class_names import check_same_classes
 from trainables.checkpoints.resume import translate_mismatch
-from trainables.config import ConfigError, Normalization, TrialConfig
-from trainables.config.trial import batch_norm_problem
+from trainables.config import ConfigError, TrialConfig
 from trainables.data.images import Splits
 from trainables.models import build_model
+from trainables.models.cost import batch_norm_problem
 from trainables.models.ema import averaged_model
-from trainables.models.pretrained import pretrained_normalization
 from trainables.models.protocol import is_fusible, train_mode
 from trainables.result import EpochResult, Trainable
 from trainables.seeds import derived_seed
-from trainables.training.evaluation import accuracy, score
+from trainables.training.early_stopping import EarlyStopping
+from trainables.training.evaluation import accuracy, class_report, collapse, score
 from trainables.training.execution import autocast, memory_format, resolve_device
 from trainables.training.feed import Feed
 from trainables.training.inference import Inference, at_least_float32
-from trainables.training.optim import build_optimizer, load_optimizer, lr_at
+from trainables.training.optim import build_optimizer, load_optimizer, lr_at, momentum_at, set_rates
 from trainables.training.partial_epoch import PartialEpoch
 from trainables.training.sampling import class_weights, epoch_order, sampling_weights, train_probe
+from trainables.training.weights import normalization_for
 
-__all__ = ["Run", "normalization_for"]
-
-
-def normalization_for(config: TrialConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> Normalization:
-    """The channel statistics a trial uses, given the training split's own (decided by `data.normalize`)."""
-    if isinstance(config.data.normalize, Normalization):
-        return config.data.normalize
-    from_weights = None
-    if config.data.normalize == "auto":
-        from_weights = pretrained_normalization(config.model)
-    return from_weights or Normalization.model_validate({"mean": mean, "std": std})
+__all__ = ["Run"]
 
 
 class Run(Trainable):
@@ -71,7 +61,8 @@ class Run(Trainable):
         self._device = resolve_device(config.execution.device)
         store = splits.store
         self._class_names, self._fingerprint = list(store.class_names), store.fingerprint
-        self._normalization = normalization_for(config, store.mean, store.std)
+        self._image_size = list(splits.train.size)
+        self._normalization = normalization_for(config, splits.train, store)
         self._augmentation = Augmentation(
             config.augment, self._normalization.mean, self._normalization.std, store.num_classes
         )
@@ -105,7 +96,8 @@ class Run(Trainable):
         self._epoch, self._step = 0, 0
         self._partial: PartialEpoch | None = None
         self._order = torch.empty(0, dtype=torch.int64)
-        self._val_history: list[float] = []
+        self._first_loss = torch.zeros((), device=self._device)
+        self._stopping = EarlyStopping(config.epochs, config.regularization.patience)
 
     @property
     def model(self) -> nn.Module:
@@ -134,7 +126,7 @@ class Run(Trainable):
 
     def steps(self) -> Iterator[EpochResult | None]:
         """Train to the last epoch; see `trainables.result.Trainable`."""
-        last = self._stop_reason(0.0) is not None if self._epoch else False
+        last = self._stopping.stop_reason(0.0) is not None if self._epoch else False
         while not last:
             partial = self.begun_epoch()
             while self.steps_left:
@@ -164,7 +156,7 @@ class Run(Trainable):
         if not self._model.training:  # as it is after an evaluation
             train_mode(self._forward)
         indices = self._order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
-        batch = self._augmentation(self._train.pixels(indices), self._train.labels[indices], partial.generator)
+        batch = self._train.augmented(indices, self._augmentation, partial.generator)
         return replace(batch, images=self._inference.shaped(batch.images))
 
     def train_on(self, batch: Batch) -> None:
@@ -180,7 +172,7 @@ class Run(Trainable):
         """The learning rate at a step of this epoch."""
         config, steps = self._config, self._steps_per_epoch
         at, total = self._epoch * steps + step, config.epochs * steps
-        return lr_at(config.schedule, config.optimizer.lr, at, total, steps, self._val_history)
+        return lr_at(config.schedule, config.optimizer.lr, at, total, steps, self._stopping.val_history)
 
     def _finish_epoch(self, partial: PartialEpoch) -> EpochResult:
         with partial.running():
@@ -189,16 +181,25 @@ class Run(Trainable):
         trained = time.perf_counter()
         probe_logits = self._inference.logits(self.model, self._train, self._probe)
         probe = accuracy(probe_logits, self._train.labels[self._probe.to(self._device)])
-        val = score(self._inference.logits(self.model, self._val), self._val.labels)
+        val_logits = self._inference.logits(self.model, self._val)
+        val = score(val_logits, self._val.labels)
         self._epoch, self._step, self._partial = self._epoch + 1, 0, None
-        self._val_history.append(val.loss)
-        reason = self._stop_reason(train_loss)
+        stopping = self._stopping
+        stopping.val_history.append(val.loss)
+        reason = stopping.stop_reason(train_loss)
+        report = stopping.end_epoch(
+            reason, self.model, lambda: class_report(val_logits, self._val.labels, self._class_names)
+        )
         return EpochResult(
             epoch=self._epoch, train_loss=train_loss, train_accuracy=probe, val_loss=val.loss,
             val_accuracy=val.accuracy, val_precision=val.precision, val_recall=val.recall, val_f1=val.f1,
             lr=lr, grad_norm=grad_norm,
             images_per_second=self._steps_per_epoch * self._batch_size / partial.seconds,
             seconds=partial.seconds + time.perf_counter() - trained, last=reason is not None, stop_reason=reason,
+            best_epoch=None if report is None else stopping.best_epoch, report=report,
+            collapsed=None if reason == "diverged" else collapse(
+                val.one_class, train_loss, self._first_loss.item(), len(self._class_names)
+            ),
         )  # fmt: skip
 
     def rehearse(self) -> None:
@@ -214,44 +215,35 @@ class Run(Trainable):
         Args:
             loss: of the step, float32 [].
         """
-        lr = self._lr(self._step)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr * group["lr_ratio"]
+        config, steps = self._config, self._steps_per_epoch
+        momentum = momentum_at(config.schedule, self._epoch * steps + self._step, config.epochs * steps)
+        set_rates(self._optimizer, self._lr(self._step), momentum)
         norm = nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
-        if self._config.regularization.clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(self._trained, self._config.regularization.clip_norm, norm)
+        if config.regularization.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self._trained, config.regularization.clip_norm, norm)
         self._optimizer.step()
         if self._ema is not None:
             self._ema.update_parameters(self._model)
             self._ema_steps += 1
+        if self._epoch == self._step == 0:
+            self._first_loss.copy_(loss.detach())
         self.begun_epoch().add(loss.detach(), norm)
         self._step += 1
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The loss of logits [b, classes], in float32 at least []."""
-
-        logits = at_least_float32(logits)
+        """The loss of logits [b, classes], in float32 at least []; with class weights the weighted mean, as torch's."""
+        logits, class_weights = at_least_float32(logits), self._class_weights
 
         def cross_entropy(labels: Tensor) -> Tensor:
             return functional.cross_entropy(
-                logits, labels, weight=self._class_weights, reduction="none",
+                logits, labels, weight=class_weights, reduction="none",
                 label_smoothing=self._config.regularization.label_smoothing,
             )  # fmt: skip
 
-        if batch.other_labels is None or batch.weight is None:
-            return cross_entropy(batch.labels).mean()
-        mixed = batch.weight * cross_entropy(batch.labels) + (1 - batch.weight) * cross_entropy(batch.other_labels)
-        return mixed.mean()
-
-    def _stop_reason(self, train_loss: float) -> str | None:
-        history, patience = self._val_history, self._config.regularization.patience
-        if not (math.isfinite(train_loss) and math.isfinite(history[-1])):
-            return "diverged"
-        if self._epoch >= self._config.epochs:
-            return "epochs"
-        if patience is not None and self._epoch - 1 - history.index(min(history)) >= patience:
-            return "patience"
-        return None
+        losses = batch.mixed(cross_entropy)
+        if class_weights is None:
+            return losses.mean()
+        return losses.sum() / batch.mixed(lambda labels: class_weights[labels]).sum()
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer, validation history, config, and what the images were: tensors and plain data.
@@ -263,14 +255,16 @@ class Run(Trainable):
             "epoch": self._epoch,
             "step": self._step,
             "partial_epoch": None if self._partial is None else self._partial.state_dict(),
-            "val_history": list(self._val_history),
+            "first_loss": float(self._first_loss),
             "model": self._model.state_dict(),
             "ema": None if self._ema is None else self._ema.module.state_dict(),
             "ema_steps": self._ema_steps,
             "optimizer": self._optimizer.state_dict(),
             "normalization": self._normalization.model_dump(mode="json"),
             "class_names": self._class_names,
+            "image_size": self._image_size,
             "fingerprint": self._fingerprint,
+            **self._stopping.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -283,7 +277,8 @@ class Run(Trainable):
         with translate_mismatch():
             check_same_classes(state["class_names"], self._class_names)
             self._epoch, self._step = state["epoch"], state["step"]
-            self._val_history = list(state["val_history"])
+            self._first_loss.fill_(state.get("first_loss", 0.0))
+            self._stopping.load_state_dict(state)
             self._partial = None
             if state["partial_epoch"] is not None:
                 self.begun_epoch().load_state_dict(state["partial_epoch"])

@@ -15,13 +15,18 @@ import torch
 from torch import nn
 
 from trainables.config import (
+    LAMB,
     SGD,
+    WSD,
     Adam,
     AdamW,
     ConfigError,
     Constant,
     Cosine,
     Cyclic,
+    Lion,
+    Muon,
+    NAdamW,
     OneCycle,
     Optimizer,
     Plateau,
@@ -31,7 +36,7 @@ from trainables.config import (
 )
 from trainables.models.protocol import head
 
-__all__ = ["build_optimizer", "load_optimizer", "lr_at"]
+__all__ = ["build_optimizer", "load_optimizer", "lr_at", "momentum_at", "set_rates"]
 
 PLATEAU_THRESHOLD = 1e-4  # the relative improvement that counts, ReduceLROnPlateau's default
 
@@ -82,6 +87,28 @@ def build_optimizer(config: Optimizer, model: nn.Module) -> torch.optim.Optimize
             return torch.optim.RMSprop(
                 settings, lr=config.lr, alpha=config.alpha, eps=config.eps, momentum=config.momentum, foreach=True
             )
+        case NAdamW():
+            betas = (config.beta1, config.beta2)
+            return torch.optim.NAdam(
+                settings, lr=config.lr, betas=betas, eps=config.eps, decoupled_weight_decay=True, foreach=True
+            )
+        case LAMB() | Lion() | Muon():
+            return _of_timm(config, settings)
+
+
+def _of_timm(config: LAMB | Lion | Muon, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    import timm.optim  # takes seconds, and the other optimizers do without
+
+    match config:
+        case LAMB():
+            betas = (config.beta1, config.beta2)
+            return timm.optim.lamb.Lamb(groups, lr=config.lr, betas=betas, eps=config.eps, max_grad_norm=None)
+        case Lion():
+            return timm.optim.lion.Lion(groups, lr=config.lr, betas=(config.beta1, config.beta2))
+        case Muon():
+            for group in groups:
+                group["use_fallback"] = group["name"] == "head"
+            return timm.optim.muon.Muon(groups, lr=config.lr, momentum=config.momentum, nesterov=True)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -116,7 +143,8 @@ def lr_at(
         raise ValueError(f"step {step} of {total_steps}, {steps_per_epoch} an epoch: must be >= 0, >= 1 and >= 1")
     step = min(step, total_steps)
     if isinstance(schedule, OneCycle):
-        return _one_cycle(schedule, lr, step, total_steps)
+        levels = lr / schedule.initial_divisor, lr, lr / schedule.final_divisor
+        return _cycle(schedule.peak, levels, step, total_steps)
     warmup = round(schedule.warmup * total_steps)
     ramp = min((step + 1) / (warmup + 1), 1.0)
     match schedule:
@@ -127,6 +155,9 @@ def lr_at(
         case Cosine():
             done = max(step - warmup, 0) / max(total_steps - warmup, 1)
             factor = _cosine(1.0, schedule.final_ratio, done)
+        case WSD():
+            decay = max(round(schedule.decay * total_steps), 1)
+            factor = 1 - (1 - schedule.final_ratio) * max(step - (total_steps - decay), 0) / decay
         case Cyclic():
             phase = step * schedule.cycles / total_steps % 1
             factor = schedule.low_ratio + (1 - schedule.low_ratio) * (1 - abs(2 * phase - 1))
@@ -135,17 +166,37 @@ def lr_at(
     return lr * ramp * factor
 
 
+def momentum_at(schedule: Schedule, step: int, total_steps: int) -> float | None:
+    """The momentum (Adam's beta1) at optimizer step `step` of `total_steps`; None leaves the optimizer's own."""
+    if not isinstance(schedule, OneCycle) or not schedule.cycle_momentum:
+        return None
+    high, low = schedule.max_momentum, schedule.base_momentum
+    return _cycle(schedule.peak, (high, low, high), min(step, total_steps), total_steps)
+
+
+def set_rates(optimizer: torch.optim.Optimizer, lr: float, momentum: float | None) -> None:
+    """Set an optimizer of `build_optimizer` for its next step: the head's learning rate, and the momentum if given."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_ratio"]
+        if momentum is None:
+            continue
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        else:
+            group["momentum"] = momentum
+
+
 def _cosine(start: float, end: float, done: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
-def _one_cycle(schedule: OneCycle, lr: float, step: int, total_steps: int) -> float:
-    # As torch's OneCycleLR: the peak is at step peak * total - 1, which for very short runs lies before the first.
-    start, final = lr / schedule.initial_divisor, lr / schedule.final_divisor
-    peak, last = schedule.peak * total_steps - 1, total_steps - 1
+def _cycle(at: float, values: tuple[float, float, float], step: int, total_steps: int) -> float:
+    # As torch's OneCycleLR: the peak is at step `at` * total - 1, which for very short runs lies before the first.
+    first, middle, last = values
+    peak, end = at * total_steps - 1, total_steps - 1
     if step <= peak:
-        return _cosine(start, lr, step / peak) if peak > 0 else lr
-    return _cosine(lr, final, min((step - peak) / (last - peak), 1.0))
+        return _cosine(first, middle, step / peak) if peak > 0 else middle
+    return _cosine(middle, last, min((step - peak) / (end - peak), 1.0))
 
 
 def _plateau(schedule: Plateau, val_history: Sequence[float]) -> float:

@@ -6,9 +6,8 @@ The page is rendered from these alone. `answers` fills them from a study's resul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import fmean
 
 from search.algorithms.intervals import Interval
 from search.analysis.explanation import explained
@@ -24,18 +23,8 @@ from search.views.report.settings import Setting
 from trainables.check import Check
 
 __all__ = [
-    "Answers", "Candidate", "Estimate", "Explanation", "ImportanceRow", "Refit", "StepRow", "Verdict", "answers",
+    "Answers", "Candidate", "Explanation", "ImportanceRow", "Refit", "StepRow", "Verdict", "answers",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over runs with fresh seeds, and its 95 % interval; None where there is none."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-    runs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +33,8 @@ class Candidate:
 
     name: str
     searched: float | None
-    value: Estimate | None
+    value: Interval | None
+    runs: int
     verdict: str = ""
     won: bool = False
 
@@ -88,7 +78,8 @@ class StepRow:
 
     change: str
     label: str
-    gain: Estimate
+    gain: Interval
+    seeds: int
     verdict: str = ""
 
 
@@ -169,7 +160,7 @@ def _verdict(result: StudyResult, checks: Iterable[Check]) -> Verdict | None:
     }  # fmt: skip
     noise = next((check for check in checks if check.name == "against recipes"), None)
     origin = best.recipe or best.origin
-    return Verdict(best.number, origin, best.value(metric), best.last_epoch, tuple(gains.items()), noise)
+    return Verdict(best.number, origin, best.value(metric), best.final_epoch, tuple(gains.items()), noise)
 
 
 def _refit(result: StudyResult) -> Refit | None:
@@ -180,18 +171,12 @@ def _refit(result: StudyResult) -> Refit | None:
     candidates = [
         Candidate(
             one.arm.name + (" (reference)" if one.arm.name == comparison.started.reference else ""), one.searched,
-            _mean(one.values, one.interval), one.verdict, one is outcome.winner,
+            one.interval, len(one.values), one.verdict, one is outcome.winner,
         )
         for one in outcome.finalists
     ]  # fmt: skip
     state = [] if comparison.ended is not None else [f"under way: {len(comparison.runs)} runs so far"]
     return Refit(tuple(candidates), (*state, *refit_sentences(outcome)))
-
-
-def _mean(values: Sequence[float], interval: Interval | None) -> Estimate | None:
-    if interval is not None:
-        return Estimate(interval.mean, interval.low, interval.high, len(values))
-    return Estimate(fmean(values), runs=len(values)) if values else None
 
 
 def _explanation(result: StudyResult) -> Explanation | None:
@@ -204,11 +189,9 @@ def _explanation(result: StudyResult) -> Explanation | None:
     verdicts = {step.change: step.verdict for step in found.steps}
     rows = []
     for row in found.rows:
-        low, high = (end if math.isfinite(end) else None for end in (row.gain.low, row.gain.high))
         alone = verdicts.get(row.changes[0], "") if len(row.changes) == 1 else ""
         verdict = "within the noise" if row.gain.within_noise else alone
-        gain = Estimate(row.gain.value, low, high, found.seeds)
         label = f"{len(row.changes)} changes" if len(row.changes) > 1 else row.changes[0].partition(" (")[0]
-        rows.append(StepRow(", ".join(row.changes), label, gain, verdict))
+        rows.append(StepRow(", ".join(row.changes), label, row.gain, found.seeds, verdict))
     notes = (*explanation_sentences(found, comparison), *untried(result))
     return Explanation(comparison.started.arms[0].name, found.start, tuple(rows), notes)

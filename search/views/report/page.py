@@ -24,7 +24,8 @@ from search.study.trial_tree import compose
 from search.tracking.uri import default_uri
 from search.views.checks import checked
 from search.views.next_commands import after_search, open_mlflow, resume, shown, verb
-from search.views.report.answers import Answers, Estimate, answers
+from search.views.report.answers import Answers, answers
+from search.views.report.errors import Errors, errors
 from search.views.report.figures import chart_data
 from search.views.report.settings import Setting
 from search.views.report.tables import Failure, TrialRow, best_settings, effort, failures, trial_rows
@@ -50,6 +51,7 @@ class StudyPage:
     failures: list[Failure]
     best_settings: list[tuple[str, str, str, str]]
     effort: dict[str, str]
+    errors: Errors | None
     commands: list[tuple[str, str]]
     data: dict[str, Any]
 
@@ -60,7 +62,7 @@ class StudyPage:
         data = {"study": name, **chart_data(result, found)}
         return cls(
             name, result, found, checks, settings, trial_rows(result, settings), failures(result),
-            best_settings(result, settings), dict(effort(result)), _commands(result), data,
+            best_settings(result, settings), dict(effort(result)), errors(result), _commands(result), data,
         )  # fmt: skip
 
     @property
@@ -125,19 +127,8 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters |= {"estimate": _estimate, "signed": _signed, "capitalized": _capitalized}
+    environment.filters |= {"signed": _signed, "capitalized": _capitalized}
     return environment.get_template("template.html.j2")
-
-
-def _estimate(found: Estimate | None, signed: bool = False) -> str:
-    """A mean and its interval, in four digits."""
-    if found is None:
-        return ""
-    sign = "+" if signed else ""
-    text = f"{found.mean:{sign}.4f}"
-    if found.low is not None and found.high is not None:
-        text += f" ({found.low:{sign}.4f} to {found.high:{sign}.4f})"
-    return text
 
 
 def _signed(value: float) -> str:

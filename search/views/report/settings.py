@@ -8,7 +8,7 @@ from typing import Any
 
 from search.journal.records import TrialRecord
 from search.study.spec import StudySpec
-from spaces import Choice, Domain, Scalar, path_of
+from spaces import Choice, Domain, Scalar, conditions_of, path_of
 from spaces.domains import option_text
 from trainables.config import flatten
 
@@ -34,7 +34,7 @@ class Setting:
             found: Scalar = record.values.get(self.key)
             return found
         flat = flatten(record.config)
-        conditions = [condition.partition("=") for condition in self.key.split("/")[:-1]]
+        conditions = [condition.partition("=") for condition in conditions_of(self.key)]
         if all(option_text(flat.get(path)) == option for path, _, option in conditions):
             value: Scalar = flat.get(path_of(self.key))
             return value
@@ -69,9 +69,8 @@ class Setting:
 
 
 def _label(key: str) -> str:
-    *conditions, path = key.split("/")
-    options = ", ".join(condition.partition("=")[2] for condition in conditions)
-    return f"{path} ({options})" if options else path
+    options = ", ".join(condition.partition("=")[2] for condition in conditions_of(key))
+    return f"{path_of(key)} ({options})" if options else path_of(key)
 
 
 def short(value: float, digits: int = 4) -> float | None:

@@ -232,8 +232,11 @@ def test_intervals_are_students() -> None:
     assert found is not None
     assert (found.mean, found.low, found.high) == pytest.approx((2, 2 - margin, 2 + margin))
     assert paired_interval({0: 2.0, 1: 4.0, 2: 6.0, 3: 0.0}, {2: 3.0, 1: 2.0, 0: 1.0}) == found
-    assert mean_interval({0: 1.0}) is None
-    assert paired_interval({0: 1.0, 1: 2.0}, {1: 1.0, 2: 2.0}) is None
+    single = mean_interval({0: 1.0})
+    assert single is not None
+    assert (single.mean, single.has_limits, str(single), single.signed) == (1.0, False, "1.0000", "+1.0000")
+    assert mean_interval({}) is None
+    assert paired_interval({0: 1.0}, {1: 1.0, 2: 2.0}) is None
     nothing = mean_interval({0: 1.0, 1: math.nan})
     assert nothing is not None
     assert math.isnan(nothing.low)

@@ -64,7 +64,7 @@ FIRES: dict[str, tuple[Any, Curve, dict[str, Any], str, str, str]] = {
         spec_of(), lambda c, d: [math.nan] if c[LR] > 0.05 else healthy(c, d), {},
         "warning", "optimizer.lr from 0.0998 up: 11 of 11 there, 0 of 28 elsewhere", "lr: {float: [0.0001, 0.04",
     ),
-    "one class": (spec_of(), lambda c, d: [0.1] * EPOCHS, ONE_OF_TEN, "problem", "40 of 40 networks", "labels"),
+    "collapse": (spec_of(), lambda c, d: [0.1] * EPOCHS, ONE_OF_TEN, "problem", "40 of 40 networks", "labels"),
     "against recipes": (
         spec_of(**SETTLED), lambda c, d: rising(0.9, d), {}, "warning", "within the noise", "search.refit",
     ),
@@ -92,6 +92,25 @@ FIRES: dict[str, tuple[Any, Curve, dict[str, Any], str, str, str]] = {
         "warning", "would have kept the winner", "scheduler.kind=asha",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("why", "evidence"), [("one class", "predict one class"), ("rising loss", "twice their first")]
+)
+def test_trials_that_said_themselves_that_they_have_collapsed(why: Any, evidence: str) -> None:
+    result = searched(spec_of(trials=10))
+    bad = [
+        dataclasses.replace(
+            record, history=tuple(dataclasses.replace(epoch, collapsed=why) for epoch in record.history)
+        )
+        for record in result.trials[:4]
+    ]
+    for trials, status in ((bad + result.trials[4:], "warning"), (bad, "problem")):
+        changed = dataclasses.replace(result, trials=trials)
+        found = next(check for check in checked(changed) if check.name == "collapse")
+        assert (found.status, evidence in found.evidence) == (status, True), found
+        assert found.evidence.startswith(f"4 of {len(trials)} ")
+        assert_valid(found.next_step or "", result.spec)
 
 
 @pytest.mark.parametrize("name", FIRES)

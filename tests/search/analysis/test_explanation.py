@@ -78,9 +78,9 @@ def test_each_arm_is_run_once() -> None:
 def test_a_single_change_needs_two_arms() -> None:
     said = told("batch_size", value=lambda c: 0.8 + 0.1 * has(c, "batch_size"))
     assert [row.changes for row in said.rows] == [("batch_size 128 -> 64",)]
-    assert said.steps[0].gain.value == pytest.approx(said.steps[0].cost.value)
+    assert said.steps[0].gain.mean == pytest.approx(said.steps[0].cost.mean)
     assert said.steps[0].gain.low > 0
-    assert said.total.value == pytest.approx(said.end - said.start)
+    assert said.total.mean == pytest.approx(said.end - said.start)
 
 
 def test_without_a_change_there_is_nothing_to_explain() -> None:
@@ -101,7 +101,7 @@ def test_settings_within_the_noise_are_told_together() -> None:
         "augment.strength 1 -> 0.5, augment.cutout 0 -> 0.5, batch_size 128 -> 64: together "
     )
     assert said.rows[1].text.endswith("within the noise")
-    assert sum(row.gain.value for row in said.rows) == pytest.approx(said.total.value)
+    assert sum(row.gain.mean for row in said.rows) == pytest.approx(said.total.mean)
     assert not any(step.verdict for step in said.steps)
     assert 0 < said.noise < 0.004
 
@@ -142,7 +142,7 @@ def test_of_a_loss_less_is_better() -> None:
     said = told("batch_size", "augment.cutout", value=lambda c: 1.0 - 0.1 * has(c, "batch_size"), mode="min")
     assert said.steps[0].gain.low > 0
     assert (said.start, said.end) == (pytest.approx(1.0, abs=0.01), pytest.approx(0.9, abs=0.01))
-    assert said.total.value == pytest.approx(said.start - said.end)
+    assert said.total.mean == pytest.approx(said.start - said.end)
 
 
 def test_steps_around_an_arm_that_diverges_are_told_together() -> None:
@@ -153,7 +153,7 @@ def test_steps_around_an_arm_that_diverges_are_told_together() -> None:
     said = told("optimizer.lr", "batch_size", "augment.cutout", value=value)
     assert [len(row.changes) for row in said.rows] == [2, 1]
     assert said.rows[0].gain.low > 0
-    assert math.isnan(said.steps[0].gain.value)
+    assert math.isnan(said.steps[0].gain.mean)
     assert said.notes == (
         "step 1: 4 of 4 runs diverged or failed", "without batch_size: 4 of 4 runs diverged or failed",
     )  # fmt: skip
@@ -163,7 +163,7 @@ def test_steps_around_an_arm_that_diverges_are_told_together() -> None:
 @pytest.mark.parametrize("good", [False, True])
 def test_a_baseline_or_a_best_that_diverges_leaves_the_rest(good: bool) -> None:
     said = told("optimizer.lr", "batch_size", value=lambda c: math.nan if has(c, "batch_size") is good else 0.8)
-    assert math.isnan(said.total.value)
+    assert math.isnan(said.total.mean)
     assert math.isnan(said.end if good else said.start)
     assert len(said.notes) == 2
 
@@ -177,7 +177,7 @@ def test_one_seed_gives_no_intervals() -> None:
 
 def test_an_explanation_that_has_only_begun_knows_nothing() -> None:
     said = told("optimizer.lr", "batch_size", value=lambda c: 0.8, seeds=0)
-    assert math.isnan(said.total.value)
+    assert math.isnan(said.total.mean)
     assert (said.seeds, said.notes) == (0, ())
 
 
@@ -197,7 +197,7 @@ def test_intervals_hold_all_steps_at_once() -> None:
 def test_a_missing_run_is_made_up_for_by_its_seed() -> None:
     """The seed that only one arm has run shifts nothing."""
     model = AdditiveModel({"a": {0: 1.0, 1: 2.0, 2: 9.0}, "b": {0: 1.5, 1: 2.5, 2: math.nan}})
-    assert model.contrast({"b": 1.0, "a": -1.0}, 2.0).value == pytest.approx(0.5)
+    assert model.contrast({"b": 1.0, "a": -1.0}, 2.0).mean == pytest.approx(0.5)
     assert model.means["b"] - model.means["a"] == pytest.approx(0.5)
     apart = AdditiveModel({"a": {0: 1.0}, "b": {1: 1.5}})
-    assert math.isnan(apart.contrast({"b": 1.0, "a": -1.0}, 2.0).value)
+    assert math.isnan(apart.contrast({"b": 1.0, "a": -1.0}, 2.0).mean)

@@ -4,14 +4,17 @@ import contextlib
 import math
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from search.algorithms.optuna_export import optuna_study
 from search.algorithms.schedulers.registry import build_scheduler
 from search.algorithms.searchers.registry import build_searcher
 from search.engine.driver import Leg, StudyDriver
+from search.engine.reports import Details, details
 from search.journal.events import (
     Cause,
     CostCounted,
@@ -26,11 +29,12 @@ from search.journal.events import (
     TrialSuggested,
 )
 from search.journal.log import Journal, read
-from search.journal.records import TrialStatus
+from search.journal.records import TrialStatus, best_of
 from search.journal.state import StudyState
 from search.study.parse import parse_study
 from search.study.spec import StudySpec
 from trainables.config import parse_config
+from trainables.result import ClassReport
 from trainables.trainable import build_trainable
 
 TREE: dict[str, Any] = {
@@ -66,7 +70,8 @@ def search_through(driver: StudyDriver) -> None:
     """One trial at a time, each epoch from the real synthetic trial; a later leg repeats the epochs before."""
     while (leg := driver.next_leg()) is not None:
         for result in build_trainable(parse_config(leg.config), Path()).epochs():
-            if driver.on_result(leg.trial, result.epoch, result.metrics(), result.last, result.stop_reason):
+            told = result.epoch, result.metrics(), result.last, result.stop_reason, None, details(result)
+            if driver.on_result(leg.trial, *told):
                 break
 
 
@@ -106,6 +111,57 @@ def test_a_whole_search(tmp_path: Path) -> None:
     order = [type(event) for event in events if isinstance(event, TrialEvent) and event.trial == min(stopped)]
     assert order[0] is TrialSuggested
     assert order[-3:] == [EpochReported, Decided, TrialEnded]
+
+
+def test_a_trial_with_patience_is_worth_its_best_epoch(tmp_path: Path) -> None:
+    trial = {"model": {"kind": "synthetic"}, "regularization": {"patience": 1}}
+    changes: dict[str, Any] = {"trial": trial, "scheduler": {"kind": "none"}, "budget": {"trials": 8, "epochs": 40}}
+    driver, spec, _ = driver_for(tmp_path, **changes)
+    search_through(driver)
+    stopped = [record for record in driver.records.values() if record.stop_reason == "patience"]
+    assert len(stopped) > 4
+    for record in stopped:
+        losses = [epoch.metrics["val_loss"] for epoch in record.history]
+        assert record.value("val_loss") == min(losses) <= losses[-1]
+        assert record.best_epoch == record.last_epoch - 1
+    again, _, _ = driver_for(tmp_path, session=2, **changes)
+    again.replay(read(tmp_path / "journal"))
+    assert again.records == driver.records
+    best = best_of(driver.records.values(), "val_accuracy", "max")
+    assert best is not None
+    optuna = optuna_study(spec, list(driver.records.values()))
+    assert optuna.best_value == best.value("val_accuracy")
+
+
+REPORT = ClassReport.of(("a", "b"), [[3, 1], [0, 4]], 0.1)
+
+
+def test_the_journal_keeps_the_class_reports_of_trials_that_were_the_best(tmp_path: Path) -> None:
+    driver, _, _ = driver_for(tmp_path, scheduler={"kind": "none"}, budget={"trials": 4, "epochs": 1})
+    for value in (0.5, 0.3, 0.5, 0.7):
+        leg = driver.next_leg()
+        assert leg is not None
+        told = {"val_accuracy": value, "train_loss": 1.0}
+        driver.on_result(leg.trial, 1, told, last=True, details={"report": replace(REPORT, calibration_error=value)})
+    kept = [record.report for record in StudyState.of(read(tmp_path / "journal")).trials]
+    assert [report and report.calibration_error for report in kept] == [0.5, None, None, 0.7]
+
+
+@pytest.mark.parametrize("guard", ["tell", "stop"])
+def test_a_trial_that_has_collapsed_is_told_and_stopped_if_asked(tmp_path: Path, guard: str) -> None:
+    guards = {"guards": {"collapsed": guard}}
+    driver, _, _ = driver_for(tmp_path, scheduler={"kind": "none"}, budget={"trials": 2, "epochs": 9}, **guards)
+    leg = driver.next_leg()
+    assert leg is not None
+    bad: Details = {"collapsed": "one class"}
+    # From one such epoch trials recover.
+    ends = [driver.on_result(0, epoch, GOOD, details=told) for epoch, told in enumerate([bad, {}, bad, bad], start=1)]
+    assert ends == [False, False, False, guard == "stop"]
+    record = driver.records[0]
+    assert record.collapsed == "one class"
+    if guard == "stop":
+        assert (record.status, record.stop_reason) == (TrialStatus.STOPPED, "collapsed")
+    assert StudyState.of(read(tmp_path / "journal")).records == driver.records
 
 
 @pytest.mark.parametrize("kind", ["random", "tpe", "grid"])

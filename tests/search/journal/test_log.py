@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import resource
@@ -20,6 +21,7 @@ from search.journal.events import EpochReported, Event, SessionStarted, TrialEnd
 from search.journal.log import Journal, next_session, read, segments
 from tests.search.sample_study import priced_events, sample_events, sample_spec
 from trainables.config import ConfigError
+from trainables.result import ClassReport
 
 
 def result(epoch: int, trial: int = 0, **metrics: float) -> EpochReported:
@@ -34,6 +36,14 @@ def test_every_event_is_read_back_equal(tmp_path: Path) -> None:
     for event in events:
         journal.append(event)
     assert list(read(tmp_path)) == events
+
+
+def test_a_result_says_only_what_there_is_and_reports_are_read_back(tmp_path: Path) -> None:
+    assert not {"best_epoch", "collapsed", "report"} & json.loads(result(1).model_dump_json()).keys()
+    report = ClassReport.of(("cat", "dog"), [[3, 1], [2, 4]], 0.125)
+    told = result(2).model_copy(update={"best_epoch": 1, "collapsed": "one class", "report": report})
+    Journal(tmp_path, 1).append(told)
+    assert list(read(tmp_path)) == [told]
 
 
 scalars = st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats() | st.text()

@@ -88,7 +88,7 @@ def test_an_interrupted_trial_waits_and_continues() -> None:
 
 
 def test_a_result_of_an_unknown_trial_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"must be suggested before.*trial 7"):
+    with pytest.raises(ConfigError, match=r"must be started before.*trial 7"):
         StudyState().apply(EpochReported(trial=7, epoch=1, metrics={}, time=1))
 
 

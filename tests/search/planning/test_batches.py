@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from search.planning.batches import check_batches
 from search.study.parse import parse_study
-from trainables.config import CifarResNet, ConfigError, TorchvisionResNet
-from trainables.models import build_model
+from trainables.config import ConfigError
 
 RESNET = {"model": {"kind": "torchvision_resnet", "depth": 18}, "data": {"source": "digits", "resolution": 32}}
 LR = {"optimizer": {"lr": {"float": [0.1, 1.0]}}}
@@ -49,6 +47,7 @@ RESOLUTION, NORM = {"choice": [64, 128, 32, 96]}, {"choice": ["group", "batch"]}
             "batch_size", "(model.kind torchvision_resnet, model.depth 18, batch_size 1)",
         ),
         (trial(model={**MODEL, "small_images": True}, data={"source": "digits"}), LR, {}, "batch_size", "above 8"),
+        (trial(), LR, {}, "batch_size", "data.resolution above 32"),
     ],
 )  # fmt: skip
 def test_one_image_and_one_pixel(tmp_path: Path, given: Any, space: Any, recipes: Any, path: str, words: str) -> None:
@@ -70,15 +69,3 @@ def test_one_image_and_one_pixel(tmp_path: Path, given: Any, space: Any, recipes
 )  # fmt: skip
 def test_what_trains_is_let_through(tmp_path: Path, given: Any) -> None:
     check(tmp_path, given, LR)
-
-
-@pytest.mark.parametrize(
-    "model", [CifarResNet(depth=8), TorchvisionResNet(depth=18), TorchvisionResNet(depth=18, small_images=True)]
-)
-def test_the_last_maps_are_one_pixel_up_to_the_side_that_the_config_says(model: Any) -> None:
-    network, sizes = build_model(model, 2).eval(), []
-    last = network.get_submodule("layer3" if isinstance(model, CifarResNet) else "layer4")
-    last.register_forward_hook(lambda module, inputs, maps: sizes.append(tuple(maps.shape[2:])))
-    for side in (model.one_pixel_side, model.one_pixel_side + 1):
-        network(torch.zeros(1, 3, side, side))
-    assert sizes == [(1, 1), (2, 2)]

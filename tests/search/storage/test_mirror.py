@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from search.answers import explain_study, refit_study
 from search.api import run_study
 from search.journal.log import Journal, segments
 from search.journal.records import TrialRecord, TrialStatus
@@ -73,6 +74,21 @@ def test_what_the_storage_has_more_of_is_fetched(tmp_path: Path) -> None:
     fetch_study(local_storage(there), here)
     assert contents(here) == before
     assert (here / "study.yaml").read_bytes() == (there / "study.yaml").read_bytes()
+
+
+@pytest.mark.parametrize("compare", [refit_study, explain_study])
+def test_what_follows_a_search_begins_with_what_another_machine_has_added(
+    tmp_path: Path, compare: Callable[..., StudyResult]
+) -> None:
+    here, there = tmp_path / "runs" / "sample", tmp_path / "storage" / "sample"
+    started(there, 5)
+    shutil.copytree(there, here)
+    started(there, 3, session=2)
+    (here / "storage").write_text(local_storage(there.parent).uri)
+    other = {"against": "he2016"} if compare is refit_study else {"baseline": "he2016"}
+    with pytest.raises(ConfigError, match="must be a recipe of sample"):  # found before anything starts
+        compare("sample", out=tmp_path / "runs", **other)
+    assert contents(here) == contents(there)
 
 
 def test_two_searches_of_one_name_are_not_mixed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 from copy import deepcopy
 from pathlib import Path
@@ -161,6 +162,16 @@ def test_identity_leaves_out_how_a_study_runs_and_what_it_is_called() -> None:
     ))  # fmt: skip
     assert spec.identity() == other.identity()
     assert spec.difference(other) == []
+
+
+def test_a_list_of_images_to_leave_out_may_move_and_its_groups_may_not_change() -> None:
+    here, there = (parse_study(tree(trial__data={"source": "digits", "exclude": f"{place}.txt"})) for place in "ab")
+    assert here.trial["data"]["exclude"] == os.path.abspath("a.txt")
+    assert here.difference(there) == []
+    config = here.trial_config({}).model_dump(mode="json")
+    assert there.at_source(config)["data"]["exclude"] == os.path.abspath("b.txt")
+    grouped = parse_study(tree(trial__data={"source": "digits", "group_by": "image (.)"}))
+    assert grouped.difference(here) == ["trial.data.group_by: image (.) -> (not set)"]
 
 
 @pytest.mark.parametrize(
@@ -358,6 +369,7 @@ BATCH = {"batch_size": {"int": [1, 9]}}
         (tree(recipes={"a": {"config": {"epochs": 1}}}), "recipes.a.config.epochs", "set budget.epochs"),
         (tree(recipes={"a": {"config": {"data": {"source": "cifar10"}}}}), "recipes.a.config.data.source", "must be"),
         (tree(fixed={"a b": 1}), "fixed.a b", "must be a dotted path"),
+        (tree(fixed={1: 1}), "fixed.1", "must be a valid string"),
         (tree(fixed={f"k{i}": 1 for i in range(20_000)}), "", "must not hold more than 3,000 values"),
         (tree(fixed={"optimizer": {"lr": 1}}), "fixed.optimizer", "must be a scalar or a list"),
         (tree(fixed={"optimizer.lrr": 1}), "fixed.optimizer.lrr", "did you mean `optimizer.lr`?"),

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -39,7 +40,7 @@ from tests.search.sample_study import (
     troubled_events,
 )
 from trainables.config import load_config, parse_config
-from trainables.result import METRICS
+from trainables.result import METRICS, ClassReport
 
 SPEC = sample_spec()
 EVENTS = sample_events(SPEC)
@@ -115,6 +116,32 @@ def test_parameters_metrics_and_config_are_the_trials_own(store: str, tmp_path: 
     config = Path(client.download_artifacts(run.info.run_id, "config.yaml"))
     suggested = next(event for event in EVENTS if isinstance(event, TrialSuggested) and event.trial == 4)
     assert load_config(config) == parse_config(suggested.config)
+
+
+def test_a_trial_with_patience_shows_its_best_epoch_and_what_it_gets_right(store: str, tmp_path: Path) -> None:
+    report = ClassReport.of(["cat", "<dog>"], [[3, 1], [0, 4]], 0.25)
+    more = {"best_epoch": EPOCHS - 1, "report": report}
+    last = [event for event in EVENTS if isinstance(event, EpochReported) and event.last]
+    track(store, tmp_path, [event.model_copy(update=more) if event in last else event for event in EVENTS])
+    parent, children = runs_of(store)
+    client, run = connect(store), children[4]
+    for name in ("val_accuracy", "val_loss"):  # one rises from epoch to epoch, the other falls
+        assert run.data.metrics[name] == metrics(4, EPOCHS - 1)[name]
+        assert len(client.get_metric_history(run.info.run_id, name)) == EPOCHS + 1
+    assert run.data.metrics["calibration_error"] == 0.25
+    assert run.data.tags["resnet_search.best_epoch"] == str(EPOCHS - 1)
+    for shown in (run, parent):
+        files = {file.path for file in client.list_artifacts(shown.info.run_id)}
+        assert {"classes.csv", "confusion_matrix.csv", "confusion_matrix.svg"} <= files
+    folder = Path(client.download_artifacts(run.info.run_id, ""))
+    assert (folder / "classes.csv").read_text().splitlines() == [
+        "class,images,predicted,precision,recall,f1", "cat,4,3,1.0000,0.7500,0.8571", "<dog>,4,5,0.8000,1.0000,0.8889",
+    ]  # fmt: skip
+    assert (folder / "confusion_matrix.csv").read_text() == "class / taken for,cat,<dog>\ncat,3,1\n<dog>,0,4\n"
+    drawn = ElementTree.parse(folder / "confusion_matrix.svg")  # noqa: S314 (our own)
+    assert [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")] == [
+        "cat", "cat", "3", "1", "<dog>", "<dog>", "4",
+    ]  # fmt: skip
 
 
 def test_the_runs_of_a_comparison_are_apart_and_get_their_test_scores_later(

@@ -1,11 +1,25 @@
-"""What a killed search leaves in the folder for temporary files is removed, and nothing else."""
+"""What Ray is started with; what a killed search leaves in the folder for temporary files is removed, nothing else."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from search.tune.connection import _lock, _remove_left
+import pytest
+import ray
+
+from search.tune.connection import _lock, _remove_left, connect, ray_ended
+
+
+def niceness() -> int:
+    return os.nice(0)
+
+
+@pytest.mark.slow  # a Ray of its own
+def test_trials_have_the_share_of_the_machine_that_the_search_has() -> None:
+    with ray_ended():
+        connect()
+        assert ray.get(ray.remote(niceness).remote()) == niceness()
 
 
 def test_only_old_folders_of_ended_searches_are_removed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -58,6 +59,15 @@ def test_the_best_config_is_a_trial_config_with_its_provenance(tmp_path: Path, r
     assert (provenance["python"], provenance["platform"], provenance["versions"]) == (
         "3.11.0", "Linux", {"torch": "2.14.1"},
     )  # fmt: skip
+
+
+def test_a_trial_with_patience_is_recorded_with_its_best_epochs_numbers(result: StudyResult) -> None:
+    best = result.best()
+    assert best is not None
+    provenance = yaml.safe_load(best_config(result, replace(best, best_epoch=EPOCHS - 1)))["provenance"]
+    assert provenance["metrics"] == metrics(4, EPOCHS - 1)
+    assert (provenance["best_epoch"], provenance["stop_epoch"]) == (EPOCHS - 1, EPOCHS)
+    assert provenance["value"] == metrics(4, EPOCHS - 1)["val_accuracy"]
 
 
 def test_any_trial_can_be_written_even_one_without_an_epoch(result: StudyResult, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from search.planning.calibration import Calibration, Plan, calibrate, timed
 from search.planning.resources import resolved_execution
 from search.study.overrides import override
 from search.study.parse import load_study, parse_study, study_tree
+from search.study.resources import Refit
 from search.views.plan import about, grace_line, print_plan
 from tests.search.sample_study import IMAGES
 from trainables.config import ConfigError, parse_yaml
@@ -40,11 +42,12 @@ def printed(plan: Plan, verbose: bool = False) -> list[str]:
 
 def test_the_answer_comes_first_and_the_study_only_when_it_is_asked_for() -> None:
     spec = override(load_study("digits_resnet8"), hours=2)
-    calibration = Calibration(0.437, 620_000, trial_seconds=0.5, start_seconds=24.0)
+    calibration = Calibration(0.437, 620_000, trial_seconds=0.5, process_seconds=8.0)
     lines = printed(Plan(spec, 2, calibration, {}, IMAGES))
-    # 24 s, and half of what 86 epochs and 16 trials take; the refit trains 3 configs with 5 seeds.
+    # 20 s, half of what 86 epochs and 16 trials take, 8 s for the report; the refit trains 3 configs with 5 seeds, and
+    # another 8 s are for scoring.
     assert lines[:3] == [
-        "time: about 50 s, then at most 30 s of refit, 2 trials at once: 20 s to start, 0.4 s an epoch of the trial "
+        "time: about 50 s, then at most 40 s of refit, 2 trials at once: 20 s to start, 0.4 s an epoch of the trial "
         "defaults, timed on this machine as it is now, cut off after 2 h",
         "epochs: about 86 of the 144 without stopping, then at most 135 of refit",
         "trials: 16, of which about 10 reach epoch 3, 8 the end",
@@ -63,8 +66,8 @@ def test_the_answer_comes_first_and_the_study_only_when_it_is_asked_for() -> Non
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
-        (2, "10 s"), (24, "20 s"), (84, "80 s"), (100, "2 min"), (560, "9 min"), (700, "10 min"), (4000, "65 min"),
-        (5400, "1.5 h"), (40_000, "11 h"), (400_000, "5 days"),
+        (2, "5 s"), (24, "25 s"), (84, "85 s"), (104, "100 s"), (174, "170 s"), (180, "3 min"), (560, "9 min"),
+        (700, "10 min"), (4000, "65 min"), (5400, "1.5 h"), (40_000, "11 h"), (400_000, "5 days"),
     ],
 )  # fmt: skip
 def test_an_estimate_is_no_more_precise_than_it_is(seconds: float, words: str) -> None:
@@ -72,8 +75,11 @@ def test_an_estimate_is_no_more_precise_than_it_is(seconds: float, words: str) -
 
 
 def test_trials_share_what_there_is_and_start_once() -> None:
-    calibration = Calibration(10.0, 1, trial_seconds=1.0, start_seconds=30.0)
-    assert calibration.seconds(epochs=20, trials=10, at_once=2) == 30 + (200 + 10) / 2
+    calibration = Calibration(10.0, 1, trial_seconds=1.0, process_seconds=10.0, first_step_seconds=4.0)
+    assert calibration.seconds(epochs=20, trials=10, at_once=2) == 29 + (200 + 10) / 2 + 10
+    assert calibration.seconds(epochs=50, trials=10, at_once=2, refit_runs=6) == 29 + (500 + 16) / 2 + 20
+    scoring = replace(calibration, image_seconds=0.01)
+    assert scoring.seconds(epochs=50, trials=10, at_once=2, refit_runs=6, scored=1000) == 29 + (500 + 16 + 10) / 2 + 20
     assert Calibration(None, 1).seconds(20, 10, 2) is None
 
 
@@ -83,6 +89,9 @@ def test_processes_beside_each_other_are_timed(tmp_path: Path) -> None:
     both = calibrate(config, tmp_path, concurrent=2)
     assert both.epoch_seconds is not None
     assert min(both.epoch_seconds, both.trial_seconds, both.start_seconds) > 0
+    assert (both.test_images, both.image_seconds > 0) == (269, True)
+    assert spec.most_scored(both.test_images) == 2 * 5 * 269
+    assert spec.model_copy(update={"refit": Refit(seeds=2, test_samples=40)}).most_scored(269) == 2 * 2 * 40
     assert both.checkpoint_bytes == pytest.approx(timed(config, tmp_path).checkpoint_bytes, rel=0.01)
     broken = config.model_copy(update={"data": config.data.model_copy(update={"source": f"imagefolder:{tmp_path}/no"})})
     with pytest.raises(ConfigError, match="imagefolder"):

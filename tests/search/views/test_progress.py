@@ -56,6 +56,13 @@ def test_without_a_terminal_every_trial_is_a_plain_line(tmp_path: Path) -> None:
     assert "12 of 12 trials" in lines[-1]
 
 
+def test_a_trial_that_has_collapsed_is_told_as_such() -> None:
+    console, history = Console(file=io.StringIO(), width=200), (Epoch(1, {"val_accuracy": 0.1}, collapsed="one class"),)
+    with Progress(load_study("synthetic"), StudyState({0: replace(RECORD, history=history)}), console) as progress:
+        progress(ENDED)
+    assert "stopped (rung 1), collapsed (one class)" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_what_a_search_has_cost_is_shown(tmp_path: Path) -> None:
     spec = override(load_study("synthetic"), trials=2, epochs=4, max_cost=1e6, prices=["1"])
     console = Console(file=io.StringIO(), width=200)
@@ -107,3 +114,15 @@ def test_the_leaderboard_keeps_its_numbers_in_a_narrow_terminal(tmp_path: Path) 
     assert values == sorted(values, reverse=True)
     assert all(0 < value < 1 for value in values)
     assert all(len(line) <= 70 for line in table)
+
+
+def test_the_leaderboard_names_the_network_where_trials_differ_in_it() -> None:
+    networks = ({"kind": "timm", "name": "resnet18d"}, {"kind": "wide_resnet", "depth": 16, "width": 4})
+    records = [replace(RECORD, number=n, config={"model": model, "batch_size": 8}) for n, model in enumerate(networks)]
+    output = io.StringIO()
+    print_leaderboard(load_study("synthetic"), records, Console(file=output, width=120))
+    assert "timm, resnet18d, batch 8" in output.getvalue()
+    assert "wide_resnet, depth 16, width 4, batch 8" in output.getvalue()
+    output = io.StringIO()
+    print_leaderboard(load_study("synthetic"), records[:1], Console(file=output, width=120))
+    assert "timm" not in output.getvalue()

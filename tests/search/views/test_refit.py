@@ -69,13 +69,24 @@ def test_a_winner_that_is_no_better_than_the_recipe_is_said_to_be_none(result: S
     assert chosen_trial(recipe)[0].recipe == "plain"  # type: ignore[index]
 
 
-def test_bad_luck_one_seed_and_diverged_runs(result: StudyResult) -> None:
+def test_one_round_is_shown_without_claiming_what_it_cannot_tell(result: StudyResult) -> None:
+    test = {"trial-8": [0.88], "plain": [0.48]}
+    single = refit_of(result, {"trial-8": [0.99], "plain": [0.5]}, "trial-8", test)
+    text = " ".join(printed(single).split())
+    assert "in the search, 0.9900 with one fresh seed: too few to tell luck" in text
+    assert "against plain: +0.4900 on validation" in text
+    assert "test split: 0.8800 for one network, so that its spread is not known, +0.4000 against plain" in text
+    assert "nan" not in text
+    assert "fresh seeds" not in against_recipes(single).evidence
+    found = chosen_trial(single)
+    assert found is not None
+    written = yaml.safe_load(best_config(single, found[0], chosen=found[1], refit=found[2]))["provenance"]["refit"]
+    assert (written["mean"], written["test"], written["luck"]) == ({"mean": 0.99}, {"mean": 0.88}, None)
+
+
+def test_bad_luck_and_diverged_runs(result: StudyResult) -> None:
     unlucky = refit_of(result, {"trial-8": [0.99, 0.98, 0.985], "plain": [0.5, 0.51, 0.52]}, "trial-8")
     assert "of bad luck" in "\n".join(refit_sentences(refit_outcome(unlucky, unlucky.comparisons[0])))
-    single = refit_of(result, {"trial-8": [0.99], "plain": [0.5]}, "trial-8")
-    outcome = refit_outcome(single, single.comparisons[0])
-    assert (outcome.winner.luck, outcome.gain, outcome.winner.interval) == (None, None, None)  # type: ignore[union-attr]
-    assert "-" in printed(single)
     none = refit_of(result, {"trial-8": [math.nan] * 3, "plain": [math.nan] * 3}, None)
     assert "there is no winner" in "\n".join(refit_sentences(refit_outcome(none, none.comparisons[0])))
     assert chosen_trial(none)[1] is None  # type: ignore[index]

@@ -6,6 +6,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from search.algorithms.intervals import Interval
 from search.algorithms.searchers.random import RandomSearcher
 from search.journal.events import (
     Arm,
@@ -28,7 +31,6 @@ from search.study.parse import load_study
 from search.views.report.answers import (
     Answers,
     Candidate,
-    Estimate,
     Explanation,
     ImportanceRow,
     Refit,
@@ -51,6 +53,7 @@ from tests.search.sample_study import (
 from tests.search.views.browser import browser
 from tests.search.views.report_pages import Page
 from trainables.check import Check
+from trainables.result import ClassReport
 
 SPEC = sample_spec(trials=5)
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028<!-- {{ 7 * 7 }} &amp; \"'"
@@ -261,7 +264,7 @@ def test_refit_and_explanation_come_from_the_journal() -> None:
     assert "Test split: 0.6000" in shown.text
     rows = shown.table("config")
     assert [row[:2] for row in rows[1:]] == [["trial 4", "0.6400"], ["naive (reference)", "0.6000"]]
-    assert rows[1][2].startswith("0.6200 (")
+    assert rows[1][2].startswith("0.6200 [")
     assert rows[1][3] == "3"
     change = shown.table("change")[1]
     assert (change[0], change[1][:7], change[2]) == ("optimizer.lr 0.001 to 0.005", "+0.0200", "2")
@@ -269,10 +272,47 @@ def test_refit_and_explanation_come_from_the_journal() -> None:
     assert shown.data[0]["steps"] == [["baseline", 0.605, "absolute"], step, ["best", None, "total"]]
 
 
-WINNER = Candidate("trial 4", 0.643, Estimate(0.618, 0.615, 0.621, 5), "winner", True)
+def reported(report: ClassReport) -> StudyResult:
+    """The sample, whose best trial has this report."""
+    events = [
+        event.model_copy(update={"report": report}) if isinstance(event, EpochReported) and event.last else event
+        for event in sample_events(SPEC)
+    ]
+    return collect(SPEC, events, Path("/studies/sample"))
+
+
+def test_where_the_best_errs() -> None:
+    report = ClassReport.of(["cat", HOSTILE, "dog"], [[8, 0, 2], [0, 5, 0], [1, 0, 4]], 0.123)
+    shown = read(page([reported(report)]))
+    assert shown.headings[3] == "Where it errs"
+    assert "Trial 4 on 20 validation images: accuracy 0.8500; its probabilities are 12.3 points from" in shown.text
+    assert shown.table("class")[1:] == [
+        ["dog", "5", "0.667", "0.800", "0.727", "cat (1)"], ["cat", "10", "0.889", "0.800", "0.842", "dog (2)"],
+        [HOSTILE, "5", "1.000", "1.000", "1.000", ""],
+    ]  # fmt: skip
+    assert [rows for rows in shown.tables if rows[0] == ["", *report.class_names]] == [
+        [["", *report.class_names], ["cat", "8", "", "2"], [HOSTILE, "", "5", ""], ["dog", "1", "", "4"]]
+    ]
+    assert not [attributes for tag, attributes in shown.tags if tag == "img"]
+
+
+def test_many_classes_are_named_by_their_most_frequent_confusions() -> None:
+    counts = np.eye(1000, dtype=int) * 8 + np.eye(1000, k=1, dtype=int) + np.eye(1000, k=2, dtype=int)
+    counts[0, 5], counts[0, 0] = 7, 0
+    text = page([reported(ClassReport.of([f"class {number}" for number in range(1000)], counts.tolist(), 0.01))])
+    shown = read(text)
+    pairs = next(rows for rows in shown.tables if rows[0] == ["class", "taken for", "images"])
+    assert (pairs[1], len(pairs)) == (["class 0", "class 5", "7"], 21)
+    classes = next(rows for rows in shown.tables if rows[0][:2] == ["class", "images"])
+    assert (classes[1][0], len(classes)) == ("class 0", 101)
+    assert "Classes, the worst first, and what each is most often taken for; 900 better ones are left out" in shown.text
+    assert len(text) - len(page([sample()])) < 50_000
+
+
+WINNER = Candidate("trial 4", 0.643, Interval(0.618, 0.615, 0.621), 5, "winner", True)
 STEPS = (
-    StepRow("lr", "lr", Estimate(0.03, 0.02, 0.04, 5)),
-    StepRow("decay", "decay", Estimate(0.01, -0.01, 0.03, 5), "within the noise"),
+    StepRow("lr", "lr", Interval(0.03, 0.02, 0.04), 5),
+    StepRow("decay", "decay", Interval(0.01, -0.01, 0.03), 5, "within the noise"),
 )
 MADE = Answers(
     Verdict(4, "random", 0.64, 4, (("naive", 0.04),), Check("against recipes", "ok", "better by far")),
@@ -286,7 +326,7 @@ MADE = Answers(
 def test_intervals_are_shown() -> None:
     shown = read(render([replace(StudyPage.of(sample(), "sample"), found=MADE)]))
     assert "Better than the recipes? Yes. Better by far." in shown.text
-    assert shown.table("config")[1][1:4] == ["0.6430", "0.6180 (0.6150 to 0.6210)", "5"]
+    assert shown.table("config")[1][1:4] == ["0.6430", "0.6180 [0.6150, 0.6210]", "5"]
     rows = shown.table("change")[1:]
     assert [row[3] for row in rows] == ["", "within the noise"]
     assert "Momentum was never tried" in shown.text
@@ -357,7 +397,8 @@ def test_in_a_browser_the_table_sorts_and_filters_and_charts_are_drawn(tmp_path:
     result = searched(spec_of(trials=30))
     best = result.best()
     assert best is not None
-    study = StudyPage.of(result, "made-up")
+    report = ClassReport.of([f"a class with a long name {n}" for n in range(30)], (np.eye(30) * 9 + 1).tolist(), 0.1)
+    study = replace(StudyPage.of(result, "made-up"), errors=StudyPage.of(reported(report), "sample").errors)
     steps = [["naive", 0.6, "absolute"], ["lr", 0.03, "relative"], ["best", None, "total"]]
     path = write(tmp_path / "page.html", render([replace(study, found=MADE, data={**study.data, "steps": steps})]))
     with browser(tmp_path / "profile") as tab:

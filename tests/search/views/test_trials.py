@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from search.journal.records import COLLAPSED
 from search.journal.result import StudyResult, collect
 from search.trials import trials
 from search.views.trials import sorted_trials, why_ended
@@ -47,6 +49,10 @@ def test_why_a_trial_ended(result: StudyResult) -> None:
     ]  # fmt: skip
     unpromoted = collect(SPEC, troubled_events(SPEC)).trials[2]  # it was above the cutoff when it was paused
     assert why_ended(unpromoted, SPEC.objective) == "rung 2"
+    history = tuple(replace(epoch, collapsed="one class") for epoch in unpromoted.history)
+    assert why_ended(replace(unpromoted, history=history), SPEC.objective) == "rung 2, collapsed (one class)"
+    guarded = replace(unpromoted, history=history, stop_reason=COLLAPSED)
+    assert why_ended(guarded, SPEC.objective) == "collapsed (one class)"
 
 
 def test_the_table_fits_a_terminal(result: StudyResult, typed: Typed) -> None:

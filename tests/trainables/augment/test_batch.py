@@ -176,6 +176,30 @@ class TestMoves:
         middle = images[:, :2, 15:17, 15:17].mean((2, 3)) - 115.5
         torch.testing.assert_close(middle.mean(0), torch.zeros(2), rtol=0, atol=0.25)
 
+    def test_windows_are_those_of_a_resized_crop_anywhere_in_the_image(self) -> None:
+        smallest, strength = 0.2, 0.75
+        windows = _plain(resized_crop=smallest, strength=strength).windows(4000, torch.Generator().manual_seed(0))
+        assert windows is not None
+        width, height, *place = windows
+        area, low = width * height, 1 - (1 - smallest) * strength
+        assert (area.min().item(), area.max().item()) == pytest.approx((low, 1), abs=0.01)
+        assert (width / height).log().abs().max().item() <= strength * math.log(4 / 3) + 1e-3
+        assert torch.stack([width, height]).max().item() <= 1
+        for part in place:
+            assert (part.min().item(), part.max().item(), part.std().item()) == pytest.approx(
+                (0, 1, 12**-0.5), abs=0.01
+            )
+        generator = torch.Generator().manual_seed(0)
+        before = generator.get_state()
+        assert _plain(flip=True).windows(8, generator) is None
+        assert torch.equal(generator.get_state(), before)
+
+    def test_what_was_cropped_before_is_not_cropped_again(self) -> None:
+        pixels, labels = _coordinates(16, 16), torch.arange(16)
+        cropping, flipping = _plain(resized_crop=0.2, flip=True), _plain(flip=True)
+        cropped = cropping(pixels, labels, torch.Generator().manual_seed(0), cropped=True)
+        _assert_same(cropped, flipping(pixels, labels, torch.Generator().manual_seed(0)))
+
     def test_padding_moves_rotated_images_too(self) -> None:
         images = _run(_plain(pad_crop=0.125, rotation=1e-6), _coordinates(500, 32)).images
         shifts = images[:, :2, 16, 16] - 116

@@ -71,11 +71,16 @@ def test_every_mistake_is_reported_at_once() -> None:
         ({"optimizer": 3}, "optimizer", "dictionary"),
         ({"optimizer": "sgd"}, "optimizer", "{kind: sgd}, one of 'sgd', 'adam'"),
         ({"optimizer": {"kind": "adam", "betas": [0.9, 0.99]}}, "optimizer.betas", "`optimizer.beta1` and"),
-        ({"optimizer": {"kind": "sgd", "beta2": 0.9}}, "optimizer.beta2", "with kind sgd: adam and adamw have it"),
+        (
+            {"optimizer": {"kind": "sgd", "beta2": 0.9}},
+            "optimizer.beta2",
+            "with kind sgd: adam, adamw, nadamw, lamb and lion have it",
+        ),
         ({"schedule": {"kind": "cosine", "gamma": 0.1}}, "schedule.gamma", "with kind cosine: step has it"),
         ({"model": {"kind": "cifar_resnet", "lr": 1}}, "model.lr", "did you mean `optimizer.lr`?"),
         ({"image_size": 32}, "image_size", "did you mean `data.resolution`?"),
         ({"schedule": {"kind": "step", "milestones": "0.3, 0.6"}}, "schedule.milestones", "brackets, [0.3, 0.6]"),
+        ({"schedule": {"kind": "step", "milestones": "(0.3, 0.6)"}}, "schedule.milestones", "brackets, [0.3, 0.6]"),
         ({"batch_size": "064"}, "batch_size", "write 64, without quotes"),
         ({"batch_size": 1e3}, "batch_size", "digits alone"),
         ({"augment": {"mixup": None}}, "augment.mixup", "0 leaves it out"),
@@ -170,3 +175,12 @@ def test_a_message_can_be_shown_whatever_it_names() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config({str(number): 1 for number in range(5000)})
     check_clear(caught.value)
+
+
+def test_keys_that_were_added_later_are_left_out_of_dumps_unless_they_are_set() -> None:
+    plain = parse_config({"schedule": {"kind": "one_cycle"}}).model_dump(mode="json")
+    assert plain["schedule"] == {"kind": "one_cycle", "peak": 0.3, "initial_divisor": 25.0, "final_divisor": 1e4}
+    cycled = parse_config({"schedule": {"kind": "one_cycle", "cycle_momentum": True, "base_momentum": 0.8}})
+    assert parse_config(cycled.model_dump(mode="json")) == cycled
+    rule = problems({"schedule": {"kind": "one_cycle", "max_momentum": 0.8}})["schedule.max_momentum"]
+    assert rule == "must not be below base_momentum"

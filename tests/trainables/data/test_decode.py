@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import resource
 import struct
 import zlib
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from PIL import Image
+from torchvision.transforms.v2 import functional as reference
 
 from tests.trainables.image_files import damaged, encode, picture
-from trainables.data.decode import UnreadableImage, decode, decode_square, quiet, thumbnail
+from trainables.data.decode import decode, decode_crop, decode_square, thumbnail
+from trainables.data.image_file import UnreadableImage, quiet
 
 
 def gray(level: int, mode: str) -> Image.Image:
@@ -107,11 +110,47 @@ def test_a_square_has_its_side_whatever_the_image(width: int, height: int) -> No
     assert decode_square(encode(picture(3, width, height), "JPEG"), 64).shape == (3, 64, 64)
 
 
+@pytest.mark.parametrize(("width", "height"), [(500, 333), (333, 500), (41, 40), (60, 60), (400, 101), (64, 64)])
+@pytest.mark.parametrize("side", [32, 61])
+def test_squares_and_crops_are_torchvisions(width: int, height: int, side: int) -> None:
+    encoded = encode(picture(4, width, height), "JPEG")
+    with Image.open(io.BytesIO(encoded)) as image:
+        expected = reference.center_crop(reference.resize(image, [side]), [side])
+        assert np.array_equal(decode_square(encoded, side), np.asarray(expected).transpose(2, 0, 1))
+        short = min(width, height)
+        box = (round(0.25 * (height - short // 2)), width - short // 2, short // 2, short // 2)
+        expected = reference.resized_crop(image, *box, [side, side])
+        window = (0.5 * (short // 2 * 2) / short,) * 2
+        assert np.array_equal(decode_crop(encoded, side, (*window, 1, 0.25)), np.asarray(expected).transpose(2, 0, 1))
+
+
+def test_a_window_is_where_it_is_said_to_be() -> None:
+    rows, columns = np.mgrid[:100, :200]
+    encoded = encode(Image.fromarray(np.stack([rows, columns, rows], 2).astype(np.uint8)))
+    for window, corners in (
+        ((1, 1, 0, 0.5), ((0, 0), (99, 99))),
+        ((1, 1, 1, 0), ((0, 100), (99, 199))),
+        ((0.4, 0.2, 0.5, 1), ((80, 80), (99, 119))),
+    ):
+        found = decode_crop(encoded, 64, window).astype(int)
+        seen = [tuple(found[:2, 0, 0]), tuple(found[:2, -1, -1])]
+        assert np.abs(np.array(seen) - np.array(corners)).max() <= 1
+
+
 def test_a_large_jpeg_may_be_decoded_smaller_but_looks_the_same() -> None:
-    image = picture(4, 1600, 1200)
-    exact = np.asarray(image.crop((200, 0, 1400, 1200)).resize((64, 64), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-    pixels = decode_square(encode(image, "JPEG", quality=95), 64)
-    assert np.abs(pixels.astype(int) - exact).mean() < 2
+    encoded = encode(picture(4, 1600, 1200), "JPEG", quality=95)
+    window = (0.7, 0.5, 0.2, 0.9)
+    for exact, reduced in (
+        (decode_square(encoded, 64), decode_square(encoded, 64, reduced=True)),
+        (decode_crop(encoded, 64, window), decode_crop(encoded, 64, window, reduced=True)),
+    ):
+        assert 0 < np.abs(reduced.astype(int) - exact).mean() < 2
+
+
+def test_what_takes_too_much_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainables.data.image_file.MOST_OF_A_JPEG", 10_000)
+    with pytest.raises(UnreadableImage, match="102 x 99 pixels, above the limit of 10,000"):
+        decode(encode(picture(1, 102, 99), "JPEG"))
 
 
 def test_a_thumbnail_tells_the_upright_size() -> None:
@@ -141,7 +180,7 @@ def png_claiming(width: int, height: int) -> bytes:
         (encode(picture(6, 400, 300), "JPEG")[:3000], "truncated"),
         (encode(picture(6, 400, 300), "PNG")[:3000], "truncated"),
         (encode(picture(6), "GIF"), "not a JPEG"),
-        (png_claiming(10_000, 10_000), "limit"),
+        (png_claiming(13_400, 13_400), "limit"),
         (png_claiming(40_000, 40_000), "limit"),
     ],
     ids=["empty", "html", "truncated jpeg", "truncated png", "gif", "large", "bomb"],
@@ -227,3 +266,15 @@ def test_a_jpeg_of_endless_scans_is_refused() -> None:
     assert decode(encoded[:last] + (header + b"\0\0") * 50 + b"\xff\xd9").shape == (3, 400, 400)
     with pytest.raises(UnreadableImage, match=r"a JPEG of 100,00\d scans, above the limit of 500"):
         decode(encoded[:last] + (header + b"\0\0") * 100_000 + b"\xff\xd9")
+
+
+# The last one, since the tests above could not tell what they take of memory after it.
+@pytest.mark.parametrize(
+    ("form", "side", "options"),
+    [("PNG", 9_500, {"compress_level": 1}), ("JPEG", 9_500, {}), ("JPEG", 14_000, {"quality": 50})],
+)
+def test_images_of_phones_and_satellites_are_read(form: str, side: int, options: dict[str, int]) -> None:
+    gray = np.repeat(np.repeat(np.arange(0, 240, 60, dtype=np.uint8).reshape(2, 2), side // 2, 0), side // 2, 1)
+    with quiet():
+        pixels = decode_square(encode(Image.fromarray(gray), form, **options), 32)
+    assert pixels[0, ::31, ::31].tolist() == [[0, 60], [120, 180]]

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from trainables.data.decode import decode_square
 from trainables.data.held_out import open_test
 from trainables.data.images import Images, Splits, load_splits
 from trainables.data.store import prepare
+
+DECODINGS: tuple[Literal["exact", "reduced"], ...] = ("exact", "reduced")
 
 
 @pytest.fixture(scope="session")
@@ -137,10 +140,37 @@ def test_decoding_batch_by_batch_gives_the_same_pixels(
             found.train.batch(torch.tensor([0, bad]))
 
 
+def test_crops_come_from_the_files_whether_or_not_decoded_images_are_stored(
+    snaps: str, splits: Splits, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Data(source=snaps, resolution=64)
+    kept = load_splits(data, cache).train
+    indices = torch.tensor([183, 0, 7])
+    windows = torch.tensor([[0.5, 0.9, 1.0], [0.6, 0.7, 1.0], [0.0, 1.0, 0.5], [1.0, 0.5, 0.5]])
+    found = kept.crops(indices, windows)
+    assert (found.dtype, found.shape) == (torch.uint8, (3, 3, 64, 64))
+    (whole,) = kept.batch(indices[2:])  # the central square is what is evaluated
+    assert (found[2].float() - whole.float()).abs().mean() < 2
+    monkeypatch.setattr(decoded, "LARGEST_BYTES", 1000)
+    anew = load_splits(data, tmp_path).train
+    assert anew.pixels is None
+    assert torch.equal(anew.crops(indices, windows), found)
+    assert not splits.train.has_originals
+    with pytest.raises(ValueError, match="of their own size"):
+        splits.train.crops(indices, windows)
+
+
+def test_images_decoded_exactly_and_reduced_are_kept_apart(photos: str, cache: Path) -> None:
+    exact, reduced = (load_splits(Data(source=photos, resolution=32, decoding=how), cache) for how in DECODINGS)
+    assert not torch.equal(mapped(exact.val), mapped(reduced.val))
+    assert (mapped(exact.val).float() - mapped(reduced.val).float()).abs().mean() < 4
+    assert exact.store.fingerprint == reduced.store.fingerprint
+
+
 def test_a_cap_decodes_no_more_than_it_needs(snaps: str, tmp_path: Path) -> None:
     few = load_splits(Data(source=snaps, resolution=32, train_samples=20, val_samples=10), tmp_path)
     names = {path.name for path in few.store.directory.glob("*-32x32-*")}
-    assert names == {"train-32x32-20.arrow", "val-32x32-10.arrow"}
+    assert names == {"train-32x32-v2-20.arrow", "val-32x32-v2-10.arrow"}
     everything = load_splits(Data(source=snaps, resolution=32), tmp_path)
     assert rows(everything.train)[:20] == rows(few.train)
     middle = load_splits(Data(source=snaps, resolution=32, train_samples=50), tmp_path)  # served by what is there
@@ -150,15 +180,16 @@ def test_a_cap_decodes_no_more_than_it_needs(snaps: str, tmp_path: Path) -> None
 
 def test_processes_that_need_decoded_images_at_once_decode_them_once(snaps: str, tmp_path: Path) -> None:
     store = prepare(Data(source=snaps), tmp_path)
-    (store.directory / "tmp-train-96x96-dead").write_bytes(b"of a process that died")
+    (store.directory / "tmp-train-96x96-v2-dead").write_bytes(b"of a process that died")
     code = (
-        "import sys, zlib\nfrom pathlib import Path\nfrom trainables.data.decoded import materialize\n"
-        "print(zlib.crc32(materialize(Path(sys.argv[1]), 184, 96)), flush=True)"
+        "import sys, zlib\nfrom pathlib import Path\nfrom trainables.data.decode import Square\n"
+        "from trainables.data.decoded import materialize\n"
+        "print(zlib.crc32(materialize(Path(sys.argv[1]), 184, Square(96))), flush=True)"
     )
     processes = [python(code, store.directory / "train.arrow") for _ in range(3)]
     results = [process.communicate() for process in processes]
     assert len({out for out, _ in results}) == 1, results
-    assert [path.name for path in store.directory.glob("*96*")] == ["train-96x96-184.arrow"]
+    assert [path.name for path in store.directory.glob("*96*")] == ["train-96x96-v2-184.arrow"]
 
 
 def test_when_decoded_images_cannot_be_stored_they_are_decoded_anew(

@@ -16,7 +16,8 @@ from PIL import Image
 from tests.trainables.image_files import damaged, encode, picture, write_folder
 from trainables.config import ConfigError, Data
 from trainables.data.arrow import read_pixels
-from trainables.data.decode import UnreadableImage, decode, quiet
+from trainables.data.decode import decode
+from trainables.data.image_file import UnreadableImage, quiet
 from trainables.data.plain import Levels, levels_of, plain
 from trainables.data.store import prepare
 

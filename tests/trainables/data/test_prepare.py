@@ -14,7 +14,8 @@ from tests.trainables.image_files import encode, picture, write_folder, write_pa
 from trainables.config import ConfigError, Data
 from trainables.data import decode as decode_module
 from trainables.data.arrow import EncodedRows, read_labels, read_pixels
-from trainables.data.decode import UnreadableImage, decode, read_encoded
+from trainables.data.decode import decode
+from trainables.data.image_file import UnreadableImage, read_encoded
 from trainables.data.sources import open_source
 from trainables.data.store import prepare
 

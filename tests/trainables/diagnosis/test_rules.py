@@ -10,11 +10,10 @@ import torch
 
 from trainables.check import Check
 from trainables.config import CifarResNet, TorchvisionResNet, TrialConfig
-from trainables.config.trial import coarse_stem
 from trainables.diagnosis.finding import Finding, Weight, ranked
 from trainables.diagnosis.learning_rate import RangeTest, is_suspect, steepest
-from trainables.diagnosis.shape import final_map
 from trainables.models import build_model
+from trainables.models.cost import coarse_stem, final_map
 
 
 @pytest.mark.parametrize("best", [3e-4, 1e-2, 0.3])

@@ -24,13 +24,24 @@ from torch.optim.swa_utils import AveragedModel
 
 from tests.mutations import damaged, read_or_refused
 from trainables.config import CifarResNet, ConfigError, Model, Normalization, SyntheticCurve, TorchvisionResNet
+from trainables.data.images import Images
 from trainables.models import build_model, pretrained
 from trainables.models.networks import build_network
-from trainables.models.pretrained import IMAGENET, check_pretrained, download, pretrained_normalization
+from trainables.models.pretrained import IMAGENET, check_pretrained, download, pretrained_scale
 from trainables.models.protocol import head
 
 Weights = dict[str, Tensor]
 EIGHT = CifarResNet(depth=8)
+
+
+OWN = Normalization(mean=(0.5, 0.5, 0.5), std=(0.3, 0.3, 0.3))
+IMAGES = Images(torch.zeros(2, dtype=torch.int64), torch.zeros(2, 3, 8, 8, dtype=torch.uint8), 8)
+
+
+def _scale(config: Model) -> Normalization:
+    found = pretrained_scale(config, IMAGES, OWN)
+    assert found is not None
+    return found.normalization
 
 
 @pytest.fixture
@@ -186,7 +197,7 @@ def test_a_missing_head_is_fresh_and_a_missing_bias_zero(path: Path) -> None:
 @pytest.mark.parametrize("config", [CifarResNet(), TorchvisionResNet(), SyntheticCurve()], ids=lambda c: c.kind)
 def test_without_pretrained_weights_there_is_nothing_to_check(config: Model) -> None:
     check_pretrained(config)
-    assert pretrained_normalization(config) is None
+    assert pretrained_scale(config, IMAGES, OWN) is None
 
 
 @pytest.mark.parametrize(
@@ -282,7 +293,7 @@ def test_published_weights_come_from_the_local_copy(torch_home: Path) -> None:
         check_pretrained(config)
         model = build_model(config, 10)
         assert torch.equal(model.get_parameter("layer4.1.conv2.weight"), published["layer4.1.conv2.weight"])
-        assert pretrained_normalization(config) == IMAGENET
+        assert _scale(config) == IMAGENET
     small = TorchvisionResNet(depth=18, pretrained="torchvision:DEFAULT", small_images=True)
     assert (
         "conv1.weight [64, 3, 7, 7] for [64, 3, 3, 3]); it holds a ResNet-18 with an ImageNet stem (7x7); take"
@@ -294,7 +305,7 @@ def test_unknown_published_weights_list_the_known_ones(torch_home: Path) -> None
     config = TorchvisionResNet(depth=50, pretrained="torchvision:IMAGENET1K_V9")
     assert "torchvision:IMAGENET1K_V1, torchvision:IMAGENET1K_V2" in _message(config)
     with pytest.raises(ConfigError, match="IMAGENET1K_V2"):
-        pretrained_normalization(config)
+        _scale(config)
 
 
 def test_weights_that_cannot_be_downloaded_say_where_to_put_them(
@@ -366,14 +377,14 @@ def test_a_failed_download_leaves_nothing(
 def test_our_checkpoints_record_their_normalization_and_a_malformed_one_is_named(weights: Weights, path: Path) -> None:
     ours = Normalization(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1))
     config = _saved({"model": weights, "normalization": ours.model_dump(mode="json")}, path)
-    assert pretrained_normalization(config) == ours
-    assert pretrained_normalization(_saved(weights, path)) == IMAGENET
-    assert pretrained_normalization(_saved({"state_dict": weights}, path)) == IMAGENET
+    assert _scale(config) == ours
+    assert _scale(_saved(weights, path)) != ours
+    assert _scale(_saved({"state_dict": weights}, path)) == _scale(_saved(weights, path))
 
     config = _saved({"model": weights, "normalization": {"mean": [0.5, 0.5], "std": [0.2, 0.2, 0.0]}}, path)
     with pytest.raises(ConfigError) as caught:
-        pretrained_normalization(config)
+        _scale(config)
     assert {problem.path.partition(":")[0] for problem in caught.value.problems} == {"model.pretrained"}
     assert "std.2" in str(caught.value)
     with pytest.raises(ConfigError, match="there is none"):
-        pretrained_normalization(_at(path.with_name("absent")))
+        _scale(_at(path.with_name("absent")))

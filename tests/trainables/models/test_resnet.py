@@ -12,20 +12,21 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from trainables.config import CifarResNet, ConfigError, SyntheticCurve, TorchvisionResNet
+from trainables.config import CifarResNet, ConfigError, SyntheticCurve, TorchvisionResNet, WideResNet
 from trainables.models import build_model
 from trainables.models.networks import build_network
 from trainables.models.protocol import head, stages, train_mode
 from trainables.models.resnet import BasicBlockA
 
-FROZEN_KINDS = [CifarResNet(depth=8), TorchvisionResNet(depth=18, small_images=True)]
+FROZEN_KINDS = [CifarResNet(depth=8), WideResNet(depth=10, width=1), TorchvisionResNet(depth=18, small_images=True)]
+Staged = CifarResNet | TorchvisionResNet | WideResNet
 
 
 def _images(count: int = 4, side: int = 32, seed: int = 0) -> Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
-def _frozen(config: CifarResNet | TorchvisionResNet, count: int, folder: Path) -> nn.Module:
+def _frozen(config: Staged, count: int, folder: Path) -> nn.Module:
     path = folder / "weights.pt"
     torch.save(build_network(config, 10).state_dict(), path)
     return build_model(config.model_copy(update={"pretrained": str(path), "frozen_stages": count}), 10)
@@ -99,12 +100,13 @@ def test_cifar_resnet_has_he_initialization_from_the_seed_alone() -> None:
         (CifarResNet(depth=8), 33),
         (TorchvisionResNet(depth=18, small_images=True), 8),
         (TorchvisionResNet(depth=50, norm="group"), 64),
+        (TorchvisionResNet(depth=50, variant="resnext_32x4d", small_images=True), 8),
+        (WideResNet(depth=10, width=2, dropout=0.3), 33),
+        (WideResNet(depth=10, width=1, norm="group"), 8),
     ],
     ids=str,
 )
-def test_trains_at_any_size_in_any_memory_format(
-    config: CifarResNet | TorchvisionResNet, side: int, memory_format: torch.memory_format
-) -> None:
+def test_trains_at_any_size_in_any_memory_format(config: Staged, side: int, memory_format: torch.memory_format) -> None:
     model = build_model(config, 5).to(memory_format=memory_format)
     logits = model(_images(4, side).contiguous(memory_format=memory_format))
     assert logits.shape == (4, 5)
@@ -175,8 +177,8 @@ def test_zero_init_residual_makes_blocks_identities(network: CifarResNet | Torch
 
 
 @pytest.mark.parametrize("config", FROZEN_KINDS, ids=lambda config: config.kind)
-def test_frozen_stages_do_not_move_and_the_others_do(config: CifarResNet | TorchvisionResNet, tmp_path: Path) -> None:
-    last = 4 if isinstance(config, CifarResNet) else 5
+def test_frozen_stages_do_not_move_and_the_others_do(config: Staged, tmp_path: Path) -> None:
+    last = 5 if isinstance(config, TorchvisionResNet) else 4
     for count in range(last + 1):
         model = _frozen(config, count, tmp_path)
         frozen = {id(m) for stage in stages(model)[:count] for top in stage for m in top.modules()}

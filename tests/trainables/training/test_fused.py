@@ -27,7 +27,10 @@ RECIPES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     "all that may differ differs": (
         {},
         [
-            {"augment": {"strength": 0.5, "policy": "trivialaugment"}, "schedule": {"kind": "one_cycle"}},
+            {
+                "augment": {"strength": 0.5, "policy": "trivialaugment"},
+                "schedule": {"kind": "one_cycle", "cycle_momentum": True},
+            },
             {"regularization": {"ema_decay": 0.9, "clip_norm": 0.5}, "augment": {"mixup": 0.0, "cutmix": 1.0}},
             {"regularization": {"label_smoothing": 0.1, "imbalance": "class_weights"}, "epochs": 1},
         ],

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from tests.trainables.trainable_suite import Build, TrainableSuite, numbers, train_in_legs
-from trainables.config import TrialConfig, merge, parse_config
+from tests.trainables.image_files import write_folder
+from tests.trainables.trainable_suite import Build, TrainableSuite, numbers, outcome, train_in_legs
+from trainables.augment.batch import Batch
+from trainables.config import ConfigError, TrialConfig, merge, parse_config
 from trainables.data.images import load_splits
+from trainables.evaluate import score_images
 from trainables.synthetic import SyntheticRun
-from trainables.training.loop import Run, normalization_for
+from trainables.training.loop import Run
+from trainables.training.weights import normalization_for
 
 DIGITS: dict[str, Any] = {
     "model": {"kind": "cifar_resnet", "depth": 8},
@@ -106,12 +110,57 @@ def test_divergence_ends_the_run_at_once(cache: Path) -> None:
     assert results[0].stop_reason == "diverged"
 
 
+def test_a_network_that_is_of_no_use_is_told(cache: Path) -> None:
+    still = merge(DIGITS, {"optimizer": {"lr": 1e-30}, "epochs": 1})
+    blind = run(still, cache)
+    for parameter in blind.network.fc.parameters():
+        torch.nn.init.zeros_(parameter)
+    blind.network.fc.bias.data[3] = 1.0
+    [result] = blind.epochs()
+    assert (result.collapsed, result.report and result.report.predicted_share) == ("one class", 1.0)
+    *_, exploded = run(merge(DIGITS, {"optimizer": {"lr": 300.0}, "schedule": {"warmup": 0.0}}), cache).epochs()
+    assert exploded.collapsed == "rising loss" or exploded.stop_reason == "diverged"
+    *_, healthy = run(DIGITS, cache).epochs()
+    assert healthy.collapsed is None
+
+
 def test_metrics_with_ema_are_the_averaged_weights(cache: Path) -> None:
     trial = run(merge(DIGITS, {"regularization": {"ema_decay": 0.999}}), cache)
     next(trial.epochs())
     state = trial.state_dict()
     assert trial.model is not trial._model
     assert any(not torch.equal(state["model"][name], state["ema"][name]) for name in state["model"])
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9])
+def test_patience_leaves_the_best_epochs_weights(decay: float, cache: Path, tmp_path: Path) -> None:
+    # The rate lets val_loss rise after the first epochs.
+    more: dict[str, Any] = {"optimizer": {"lr": 1.0}, "schedule": {"kind": "constant", "warmup": 0.0}, "epochs": 60}
+    tree = merge(DIGITS, {**more, "regularization": {"ema_decay": decay, "patience": 2}})
+    build: Build = lambda config: Run(config, load_splits(config.data, cache))  # noqa: E731
+    points, trial = train_in_legs(build, parse_config(tree), [20], tmp_path)
+    results = [point for point in points if point is not None]
+    last, best = results[-1], min(results, key=lambda result: result.val_loss)
+    assert last.best_epoch == best.epoch == last.epoch - 2
+    state, splits = trial.state_dict(), load_splits(parse_config(tree).data, cache)
+    scores, _ = score_images(parse_config(tree), state, splits.val, splits.store)
+    assert (scores.loss, scores.accuracy) == pytest.approx((best.val_loss, best.val_accuracy), rel=1e-5)
+    assert last.report is not None
+    assert sum(last.report.right) / sum(last.report.images) == pytest.approx(best.val_accuracy)
+    assert state["best"] is None
+    # One that trains all its epochs before its patience is used up leaves the best, too.
+    *_, last = run({**tree, "epochs": best.epoch + 1}, cache).epochs()
+    assert (last.stop_reason, last.best_epoch) == ("epochs", best.epoch)
+
+
+def test_a_checkpoint_from_before_best_weights_were_kept_is_refused(cache: Path) -> None:
+    trial = run(merge(DIGITS, {"regularization": {"patience": 2}}), cache)
+    next(trial.epochs())
+    state = trial.state_dict()
+    del state["best"]
+    with pytest.raises(ConfigError, match=r"must hold the state of this trial .*'best'"):
+        run(merge(DIGITS, {"regularization": {"patience": 2}}), cache).load_state_dict(state)
+    run(DIGITS, cache).load_state_dict(state)  # without patience none are needed
 
 
 def test_val_loss_is_plain_cross_entropy_whatever_the_training_loss_is(cache: Path) -> None:
@@ -127,6 +176,19 @@ def test_val_loss_is_plain_cross_entropy_whatever_the_training_loss_is(cache: Pa
     assert smoothed.train_loss != plain.train_loss
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weighted_loss_is_the_weighted_mean_of_torch(smoothing: float, cache: Path) -> None:
+    regularization = {"imbalance": "class_weights", "label_smoothing": smoothing}
+    trial = run(merge(DIGITS, {"data": {"train_samples": 101}, "regularization": regularization}), cache)
+    trial._class_weights = torch.rand(10, generator=torch.Generator().manual_seed(0)) + 0.1
+    logits, labels = torch.randn(8, 10), torch.arange(8)
+    theirs = torch.nn.CrossEntropyLoss(weight=trial._class_weights, label_smoothing=smoothing)
+    assert torch.isclose(trial.loss(logits, Batch(logits, labels)), theirs(logits, labels))
+    mixed = Batch(logits, labels, labels.flip(0), torch.full((8,), 0.3))
+    expected = 0.3 * theirs(logits, labels) + 0.7 * theirs(logits, labels.flip(0))
+    assert torch.isclose(trial.loss(logits, mixed), expected)
+
+
 @pytest.mark.numeric
 def test_bf16_trains_and_stays_close(cache: Path) -> None:
     half = list(run(merge(DIGITS, {"execution": {"precision": "bf16"}}), cache).epochs())
@@ -140,12 +202,12 @@ def test_a_smaller_training_set_than_a_batch_still_trains(cache: Path) -> None:
     assert result.images_per_second > 0
 
 
-def test_normalization_is_given_or_measured() -> None:
+def test_normalization_is_given_or_measured(cache: Path) -> None:
     given = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
-    measured = ((0.1, 0.1, 0.1), (0.3, 0.3, 0.3))
+    splits = load_splits(parse_config(DIGITS).data, cache)
     config = parse_config({"data": {"normalize": given}})
-    assert normalization_for(config, *measured).model_dump(mode="json") == given
-    assert normalization_for(TrialConfig(), *measured).mean == measured[0]
+    assert normalization_for(config, splits.train, splits.store).model_dump(mode="json") == given
+    assert normalization_for(TrialConfig(), splits.train, splits.store).mean == splits.store.mean
 
 
 def test_resolution_changes_what_the_model_sees(cache: Path) -> None:
@@ -174,6 +236,20 @@ def test_two_trials_that_take_turns_compute_what_each_does_alone(cache: Path) ->
     alone = [[numbers(result) for result in run(tree, cache).epochs()] for tree in trees]
     *_, last = zip(*(run(tree, cache).steps() for tree in trees), strict=True)
     assert [[numbers(result)] for result in last] == alone
+
+
+def test_crops_of_image_files_are_the_same_when_interrupted(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "photos", {"day": 60, "night": 60}, 120, 90, "jpg")
+    tree = {
+        **DIGITS, "epochs": 2, "data": {"source": f"imagefolder:{source}", "resolution": 16},
+        "augment": {"resized_crop": 0.3, "flip": True, "policy": "randaugment"},
+    }  # fmt: skip
+    build: Build = lambda config: Run(config, load_splits(config.data, tmp_path / "cache"))  # noqa: E731
+    straight, _ = train_in_legs(build, parse_config(tree), [], tmp_path)
+    points, _ = train_in_legs(build, parse_config(tree), [1, 4], tmp_path)
+    assert [outcome(point) for point in points] == [outcome(point) for point in straight]
+    whole = build(parse_config(merge(tree, {"augment": {"resized_crop": 1.0}})))
+    assert outcome(next(whole.epochs())) not in [outcome(point) for point in straight]
 
 
 @pytest.mark.gpu

@@ -16,13 +16,19 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from trainables.config import (
+    LAMB,
     SGD,
+    WSD,
     Adam,
     AdamW,
     CifarResNet,
+    ConfigError,
     Constant,
     Cosine,
     Cyclic,
+    Lion,
+    Muon,
+    NAdamW,
     OneCycle,
     Optimizer,
     Plateau,
@@ -30,11 +36,13 @@ from trainables.config import (
     Schedule,
     Step,
     TorchvisionResNet,
+    parse_config,
 )
+from trainables.config import optimization as config_module
 from trainables.models import build_model
 from trainables.models.networks import build_network
 from trainables.models.protocol import head
-from trainables.training.optim import build_optimizer, lr_at
+from trainables.training.optim import build_optimizer, load_optimizer, lr_at, momentum_at, set_rates
 
 LR, STEPS, PER_EPOCH = 0.4, 120, 10
 OPTIMIZERS: list[Optimizer] = [
@@ -42,6 +50,12 @@ OPTIMIZERS: list[Optimizer] = [
     Adam(lr=0.01, beta1=0.8, beta2=0.99, eps=1e-6, weight_decay=1e-2),
     AdamW(lr=0.01, beta1=0.8, beta2=0.99, eps=1e-6, weight_decay=1e-2),
     RMSprop(lr=0.01, alpha=0.9, momentum=0.5, eps=1e-6, weight_decay=1e-2),
+    NAdamW(lr=0.01, beta1=0.8, beta2=0.99, eps=1e-6, weight_decay=1e-2),
+]
+OF_TIMM: list[Optimizer] = [
+    LAMB(lr=0.01, beta1=0.8, beta2=0.99, eps=1e-5, weight_decay=1e-2),
+    Lion(lr=0.01, beta1=0.8, beta2=0.99, weight_decay=1e-2),
+    Muon(lr=0.01, momentum=0.9, weight_decay=1e-2),
 ]
 
 
@@ -79,6 +93,7 @@ def test_settings_reach_the_optimizer(optimizer: Optimizer) -> None:
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
         "rmsprop": torch.optim.RMSprop,
+        "nadamw": torch.optim.NAdam,
     }
     assert type(built) is kinds[optimizer.kind]
     for group in built.param_groups:
@@ -89,7 +104,8 @@ def test_settings_reach_the_optimizer(optimizer: Optimizer) -> None:
                 assert (group["momentum"], group["nesterov"]) == (0.9, True)
             case RMSprop():
                 assert (group["alpha"], group["momentum"], group["eps"]) == (0.9, 0.5, 1e-6)
-            case Adam() | AdamW():
+            case Adam() | AdamW() | NAdamW():
+                assert group.get("decoupled_weight_decay", True) is (optimizer.kind != "adam")
                 assert (group["betas"], group["eps"]) == ((0.8, 0.99), 1e-6)
 
 
@@ -111,6 +127,53 @@ def test_fused_steps_equal_the_plain_loop(optimizer: Optimizer) -> None:
             stepper.step()
     for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS[1:3], OPTIMIZERS[-1], *OF_TIMM], ids=lambda config: config.kind)
+def test_a_saved_state_has_its_slots_and_continues_exactly(optimizer: Optimizer, tmp_path: Path) -> None:
+    if optimizer in OF_TIMM:
+        pytest.importorskip("timm", reason="timm is not installed: pip install 'resnet-search[timm]'")
+    torch.manual_seed(0)
+    models = [build_model(CifarResNet(depth=8), 10) for _ in range(2)]
+    first, second = (build_optimizer(optimizer, model) for model in models)
+    images = torch.randn(8, 3, 8, 8)
+
+    def step(model: nn.Module, stepper: torch.optim.Optimizer) -> None:
+        stepper.zero_grad()
+        model(images).logsumexp(1).sum().backward()
+        stepper.step()
+
+    step(models[0], first)
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    models[1].load_state_dict(models[0].state_dict())
+    load_optimizer(second, torch.load(tmp_path / "state.pt", weights_only=True))
+    weights = sum(parameter.numel() for parameter in models[0].parameters())
+    slots = [slot for state in first.state.values() for slot in state.values() if isinstance(slot, torch.Tensor)]
+    assert round(sum(slot.numel() for slot in slots) / weights, 1) == optimizer.state_slots
+    for model, stepper in zip(models, (first, second), strict=True):
+        step(model, stepper)
+    for ours, theirs in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_settings_reach_timms_optimizers() -> None:
+    pytest.importorskip("timm", reason="timm is not installed: pip install 'resnet-search[timm]'")
+    model = build_model(CifarResNet(depth=8), 10)
+    lamb, lion, muon = (build_optimizer(config, model).param_groups for config in OF_TIMM)
+    for backbone, _ in (lamb, lion, muon):
+        assert (backbone["lr"], backbone["weight_decay"]) == (0.01, 1e-2)
+    assert (lamb[0]["betas"], lamb[0]["eps"], lamb[0]["max_grad_norm"]) == ((0.8, 0.99), 1e-5, None)
+    assert lion[0]["betas"] == (0.8, 0.99)
+    assert [(group["momentum"], group["nesterov"], group["use_fallback"]) for group in muon] == [
+        (0.9, True, False), (0.9, True, True),
+    ]  # fmt: skip
+
+
+def test_timms_optimizers_ask_for_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_module, "find_spec", lambda name: None)
+    for kind in ("lamb", "lion", "muon"):
+        with pytest.raises(ConfigError, match=r"optimizer\.kind: needs timm, .*pip install 'resnet-search\[timm\]'"):
+            parse_config({"optimizer": {"kind": kind}})
 
 
 @pytest.mark.parametrize(
@@ -152,6 +215,12 @@ SAME: list[tuple[Schedule, Callable[[torch.optim.Optimizer], lr_scheduler.LRSche
     (Cosine(warmup=0.1), _warmed(lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS - 12), 12)),
     (Constant(warmup=0.25), _warmed(lambda o: lr_scheduler.ConstantLR(o, factor=1.0), 30)),
     (Step(milestones=(0.25, 0.5, 0.75), gamma=0.5), lambda o: lr_scheduler.StepLR(o, STEPS // 4, 0.5)),
+    (
+        WSD(decay=0.25, final_ratio=0.1),
+        lambda o: lr_scheduler.SequentialLR(
+            o, [lr_scheduler.ConstantLR(o, factor=1.0), lr_scheduler.LinearLR(o, 1.0, 0.1, 30)], [90]
+        ),
+    ),
     (Step(), lambda o: lr_scheduler.MultiStepLR(o, [60, 90], 0.1)),
     (Step(milestones=(0.3, 0.6)), lambda o: lr_scheduler.MultiStepLR(o, [36, 72], 0.1)),
     (
@@ -189,6 +258,24 @@ def test_one_cycle_of_a_very_short_run_equals_torchs(steps: int, peak: float) ->
     # torch's has no step after the last, and _torch_curve takes one
     curve = _torch_curve(theirs, steps - 1)
     assert _curve(OneCycle(peak=peak), steps)[:-1] == pytest.approx(curve, rel=1e-6)
+
+
+@pytest.mark.parametrize("config", OPTIMIZERS, ids=lambda config: config.kind)
+@pytest.mark.parametrize("steps", [3, STEPS])
+def test_momentum_cycles_as_torchs_does(config: Optimizer, steps: int) -> None:
+    model = build_network(CifarResNet(depth=8), 10)
+    optimizers = [build_optimizer(config, model) for _ in range(2)]
+    schedule = OneCycle(cycle_momentum=True, base_momentum=0.8)
+    theirs = lr_scheduler.OneCycleLR(optimizers[0], LR, steps, pct_start=0.3, base_momentum=0.8)
+    for step in range(steps - 1):  # torch's has no step after the last
+        momentum = momentum_at(schedule, step, steps)
+        assert momentum is not None
+        set_rates(optimizers[1], LR, momentum)
+        ours, given = ([group.get("betas", (group.get("momentum"),)) for group in o.param_groups] for o in optimizers)
+        assert ours == [pytest.approx(betas) for betas in given]
+        optimizers[0].step()
+        theirs.step()
+    assert momentum_at(OneCycle(), 0, steps) is momentum_at(Cosine(), 0, steps) is None
 
 
 def test_a_milestone_is_met_despite_rounding() -> None:
