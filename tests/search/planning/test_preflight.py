@@ -4,8 +4,6 @@ from pathlib import Path
 
 from search.planning.preflight import check_inputs, coarse_stems, possible_configs
 from search.study.parse import parse_study
-from search.study.spec import StudySpec
-from tests.search.sample_study import sample_spec
 from trainables.config import CifarResNet, TorchvisionResNet
 
 
@@ -21,11 +19,12 @@ def test_possible_configs_use_every_option_however_deep_it_lies() -> None:
 
 
 def test_a_stem_too_coarse_for_the_images_is_told_before_training(tmp_path: Path) -> None:
-    tree = sample_spec().model_dump()
-    tree["trial"] = {"model": {"kind": "torchvision_resnet", "depth": 18}, "data": {"source": "digits"}, "optimizer": {"kind": "sgd"}}
-    spec = StudySpec.model_validate(tree)
-    (line,) = coarse_stems(spec, check_inputs(spec, tmp_path))
+    def told(model: dict[str, object]) -> tuple[str, ...]:
+        trial = {"model": model, "data": {"source": "digits"}, "optimizer": {"kind": "sgd"}}
+        space = {"optimizer": {"lr": {"float": [0.01, 0.1]}}}
+        spec = parse_study({"study": "small", "trial": trial, "space": space, "budget": {"trials": 2, "epochs": 3}})
+        return coarse_stems(spec, check_inputs(spec, tmp_path))
+
+    (line,) = told({"kind": "torchvision_resnet", "depth": 18})
     assert "too coarse for images of 8 pixels, whose last maps are 1 x 1" in line
-    tree["trial"] = {"model": {"kind": "cifar_resnet", "depth": 8}, "data": {"source": "digits"}, "optimizer": {"kind": "sgd"}}
-    spec = StudySpec.model_validate(tree)
-    assert coarse_stems(spec, check_inputs(spec, tmp_path)) == ()
+    assert told({"kind": "cifar_resnet", "depth": 8}) == ()
