@@ -15,9 +15,12 @@ def network(
             return nn.BatchNorm2d(channels)
         return nn.GroupNorm(max(g for g in range(1, min(norm_groups, channels) + 1) if channels % g == 0), channels)
 
-    if variant != "standard":
-        raise ValueError(f"no definition of variant {variant}")
-    model: nn.Module = get_model(f"resnet{depth}", num_classes=classes, norm_layer=norm_of)
+    name = f"resnet{depth}"
+    if variant == "wide":
+        name = f"wide_resnet{depth}_2"
+    elif variant != "standard":  # resnext_32x4d and the like
+        name = f"resnext{depth}_{variant.removeprefix('resnext_')}"
+    model: nn.Module = get_model(name, num_classes=classes, norm_layer=norm_of)
     if small_images:
         model.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
         model.maxpool = nn.Identity()
