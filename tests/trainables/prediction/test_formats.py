@@ -90,6 +90,7 @@ def loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         {"kind": "cifar_resnet", "depth": 8, "dropout": 0.3},
         {"kind": "torchvision_resnet", "depth": 18, "norm": "group", "norm_groups": 6},
         {"kind": "torchvision_resnet", "depth": 18, "small_images": True, "dropout": 0.3},
+        {"kind": "torchvision_resnet", "depth": 50, "variant": "resnext_32x4d", "small_images": True},
     ],
 )
 def test_definitions_that_travel_are_those_that_are_trained(
