@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.analysis.weights import trained_trial
 from search.engine.comparing import Comparer
 from search.engine.explain import explaining
 from search.engine.listeners import Listener
@@ -19,6 +19,7 @@ from search.study.resources import Refit
 from search.tracking.uri import default_uri
 from search.views.checks import checked
 from search.views.console import LastingConsole, say
+from search.views.exported import checkpoint_of, exported_trial
 from search.views.report.page import REPORT, write_report
 from trainables.check import Check
 from trainables.config import ConfigError, validate
@@ -94,18 +95,33 @@ def diagnose_model(
         >>> search.diagnose_model("model.pt")[0].evidence
     """
     allow_plugins(plugins)
-    path, history = Path(model), []
-    if not path.is_file() and path.suffix not in (".pt", ".pth", ".yaml", ".yml"):
-        record, path = trained_trial(open_study(model, out=out), trial)
-        history = [epoch.metrics for epoch in record.history]
     from trainables.diagnosis.doctor import diagnosed, written_images  # loads torch, which takes seconds
 
     console = LastingConsole(quiet=not progress, stderr=True)
     folder = Path(cache) if cache is not None else default_cache()
-    if write_images is not None:
-        return [written_images(path, data, folder, Path(write_images))]
-    file = None if predictions is None else Path(predictions)
-    return diagnosed(path, data, device, folder, lambda text: say(console, text, "dim"), history, file)
+    with _weights(model, out, trial) as (path, history):
+        if write_images is not None:
+            return [written_images(path, data, folder, Path(write_images))]
+        file = None if predictions is None else Path(predictions)
+        return diagnosed(path, data, device, folder, lambda text: say(console, text, "dim"), history, file)
+
+
+@contextmanager
+def _weights(
+    model: str | Path, out: str | Path, trial: int | None
+) -> Iterator[tuple[Path, Sequence[Mapping[str, float]]]]:
+    """A checkpoint or a config as it is named, or a trial's checkpoint, and the metrics of its epochs."""
+    path = Path(model)
+    if path.is_file() or path.suffix in (".pt", ".pth", ".yaml", ".yml"):
+        yield path, []
+        return
+    result = open_study(model, out=out)
+    if not result.spec.trial_config({}).model.is_network:
+        rule = "must train networks: a synthetic curve has no weights"
+        raise ConfigError.single("STUDY", result.spec.study, rule)
+    record, _, _ = exported_trial(result, trial)
+    with checkpoint_of(result, result.folder or Path(out), record) as path:
+        yield path, [epoch.metrics for epoch in record.history]
 
 
 def refit_study(

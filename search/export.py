@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 
-from search.journal.error_text import required
 from search.journal.records import TrialRecord
 from search.journal.result import StudyResult
 from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
-from search.storage.checkpoints import checkpoints
-from search.storage.location import study_storage
-from search.storage.remote import RemoteFolder, local_storage
 from search.tracking.uri import check_reachable, default_uri, holds_database
+from search.views.exported import checkpoint_of, exported_trial
 from search.views.model_numbers import model_numbers
-from search.views.next_commands import program, shown, verb
+from search.views.next_commands import program, shown
 from search.views.output_files import best_config
-from search.views.refit import chosen_trial
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError
 from trainables.config.plugins import allow_plugins
 from trainables.files import write_text
 
-__all__ = ["ExportFormat", "checkpoint_of", "export", "export_config"]
+__all__ = ["ExportFormat", "export", "export_config"]
 
 ExportFormat = Literal["weights", "onnx", "torchscript", "pt2", "mlflow"]
 
@@ -44,24 +38,9 @@ def export_config(study: Path, uri: str, trial: int | None = None) -> tuple[str,
     spec, events = read_study(study)
     state = StudyState.of(events)
     result = StudyResult.of(spec, state)
-    record, chosen, refit = _chosen(result, trial)
+    record, chosen, refit = exported_trial(result, trial)
     run_id = _run_id(uri, spec.study, state.sessions[0].started, record.number)
     return best_config(result, record, chosen=chosen, refit=refit, mlflow_run_id=run_id), record
-
-
-def _chosen(result: StudyResult, trial: int | None) -> tuple[TrialRecord, str | None, dict[str, Any] | None]:
-    found = chosen_trial(result)
-    if trial is None:
-        if found is None:
-            rule = "must have a completed trial to have a best one; --trial N exports any that has started"
-            raise ConfigError.single("STUDY", result.spec.study, rule)
-        return found
-    for record in [*result.trials, *(run for comparison in result.comparisons for run in comparison.runs)]:
-        if record.number == trial:
-            return found if found and record is found[0] else (record, "by hand, with --trial", None)
-    numbers = [record.number for record in result.trials]
-    there = f"0 to {max(numbers)}" if numbers else "none yet"
-    raise ConfigError.single("--trial", trial, f"must be a trial of {result.spec.study}: {there}")
 
 
 def _run_id(uri: str, study: str, started: float, trial: int) -> str | None:
@@ -122,7 +101,7 @@ def _export_network(study: str, trial: int | None, form: ExportFormat, out: Path
         folder = find_study(study, out)
         spec, events = read_study(folder)
         result = StudyResult.of(spec, StudyState.of(events), folder)
-        record, _, _ = _chosen(result, trial)
+        record, _, _ = exported_trial(result, trial)
         to = to or folder / f"export-{form}"
         with checkpoint_of(result, folder, record) as checkpoint:
             written = _write_network(checkpoint, form, to, model_numbers(result, record))
@@ -143,42 +122,6 @@ def _write_network(checkpoint: Path, form: ExportFormat, to: Path, numbers: Sequ
     from trainables.prediction.folder import export_model
 
     return export_model(trained, form, to, numbers)
-
-
-@contextmanager
-def checkpoint_of(result: StudyResult, folder: Path, record: TrialRecord) -> Iterator[Path]:
-    """A path of this machine with the furthest checkpoint of a trial, as long as the context lasts.
-
-    Raises:
-        ConfigError: if it has none: naming the trials that have one, and how to train this one again.
-    """
-    study = study_storage(None, folder, smoke=False, fresh=False) or local_storage(folder.absolute())
-    with tempfile.TemporaryDirectory() as scratch:
-        with required("STUDY", study.location, "must be readable"):
-            found = checkpoints(study, record.number)
-            if not found:
-                raise _without_checkpoint(result, folder, record, study)
-            finished = [name for name in found if "-step-" not in name]
-            path = study.local((finished or found)[0])
-            if path is None:
-                path = Path(scratch, "checkpoint.pt")
-                study.get((finished or found)[0], path)
-        yield path
-
-
-def _without_checkpoint(result: StudyResult, folder: Path, record: TrialRecord, study: RemoteFolder) -> ConfigError:
-    runs = [run for comparison in result.comparisons for run in comparison.runs]
-    others = [str(each.number) for each in [*result.trials, *runs] if checkpoints(study, each.number)]
-    there = (
-        f"--trial {', '.join(others[:10])} {'has' if len(others) == 1 else 'have'} one" if others else "no trial has"
-    )
-    config = shown(folder / f"trial-{record.number:04d}.yaml")
-    again = (
-        f"or train it again: {verb('export', folder, '--trial', str(record.number))} && {program('python')} -m "
-        f"trainables.train {config} --checkpoint model.pt, then export model.pt"
-    )
-    rule = f"must have a checkpoint, and its own were deleted or lie elsewhere ({there}); {again}"
-    return ConfigError.single("--trial", record.number, rule)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_a_study_gives_its_best_trial_with_its_curves(digits: dict[str, Any], ca
     study_of_digits(Path("runs"))
     refused = typed(diagnose, "digits")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-    assert "must have a checkpoint of trial 4" in refused.stderr
+    assert "--trial: must have a checkpoint" in refused.stderr
     written(digits, Path("runs/digits/checkpoints/trial-0004/leg-01") / f"epoch-{EPOCHS:04d}.pt")
     checks = search.diagnose_model("digits", cache=cache, progress=False)
     assert not [check for check in checks if check.status == "problem"]

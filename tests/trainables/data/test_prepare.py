@@ -12,7 +12,7 @@ import pytest
 from tests.mutations import check_clear
 from tests.trainables.image_files import encode, picture, write_folder, write_parquet
 from trainables.config import ConfigError, Data
-from trainables.data import decode as decode_module
+from trainables.data import image_file
 from trainables.data.arrow import EncodedRows, read_labels, read_pixels
 from trainables.data.decode import decode
 from trainables.data.image_file import UnreadableImage, read_encoded
@@ -192,7 +192,7 @@ def test_files_that_never_end_are_no_images(tmp_path: Path, monkeypatch: pytest.
     assert "pipe.png (no regular file)" in message
     assert "zero.png (no regular file)" in message
     assert "sparse.png (1,099,511,627,776 bytes, above the limit of 536,870,912)" in message
-    monkeypatch.setattr(decode_module, "LARGEST_FILE", 3)
+    monkeypatch.setattr(image_file, "LARGEST_FILE", 3)
     with pytest.raises(UnreadableImage, match="above the limit of 3"):
         read_encoded(next(odd.glob("0*.png")))
 

@@ -11,6 +11,7 @@ import torch
 from trainables.check import Check
 from trainables.config import CifarResNet, TorchvisionResNet, TrialConfig
 from trainables.diagnosis.finding import Finding, Weight, ranked
+from trainables.diagnosis.labels import parted
 from trainables.diagnosis.learning_rate import RangeTest, is_suspect, steepest
 from trainables.models import build_model
 from trainables.models.cost import coarse_stem, final_map
@@ -48,6 +49,12 @@ def test_causes_come_by_what_they_explain_then_by_what_they_move() -> None:
     ]  # fmt: skip
     names = [check.name for check in ranked(found)]
     assert names == ["scale", "decay", "rate", "overfitting", "symptom", "unsure", "fine"]
+
+
+def test_classes_that_alternate_are_in_every_part() -> None:
+    part = parted(1000, 5)
+    assert all(len(np.unique(np.arange(1000)[part == k] % 10)) == 10 for k in range(5))
+    assert np.bincount(part).tolist() == [200] * 5
 
 
 @pytest.mark.parametrize(
