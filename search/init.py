@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from search.study.starter import starter_study
+from search.study.validation import FOLDER_NAME
 from search.views.next_commands import plugins, program, shown
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, Data, validate
-from trainables.config.images import SOURCES, split_source
+from trainables.config.images import SOURCES, canonical_source, split_source
 from trainables.config.plugins import allow_plugins
-from trainables.data.store import default_cache, prepare
+from trainables.data.store import default_cache, described, prepare, request
 from trainables.files import write_text
 
 __all__ = ["init"]
@@ -39,13 +40,16 @@ def init(
     """Look at images and write a study that fits them: network, objective, what is searched, with comments."""
     allow_plugins(plugin or ())
     source = _source(images)
-    name = name or re.sub(r"[^\w.-]+", "_", Path(split_source(source)[1] or source).stem) or "mine"
+    name = name or re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(split_source(source)[1] or source).stem).strip("-._") or "mine"
+    if not FOLDER_NAME.fullmatch(name):
+        raise ConfigError.single("--name", name, "must be a plain folder name of letters, digits, _, - and .")
     path = to or Path(f"{name}.yaml")
     if path.exists():
         raise ConfigError.single("--to", str(path), "must be a new file: name another, or remove it")
-    store = prepare(validate(Data, {"source": source}), default_cache())
+    data = validate(Data, {"source": source})
+    store = prepare(data, default_cache())
     text = starter_study(store, source, name, path, model=model, pretrained=weights)
-    for line in store.description:
+    for line in described({request(data): store}):
         typer.echo(line)
     write_text(path, text)
     typer.echo(f"\n{shown(path)}: a study of {store.counts['train']:,} training images. Read it, then:")
@@ -57,7 +61,7 @@ def _source(images: str) -> str:
     """`images` as a `data.source`: of a path that says no kind, by what lies there."""
     path = Path(images).expanduser()
     if split_source(images)[0] in SOURCES or (not path.exists() and os.sep not in images):
-        return images
+        return canonical_source(images)
     if not path.exists():
         raise ConfigError.single("IMAGES", images, "must be there: a folder of images, or Parquet")
     tables = path.suffix == ".parquet" or (path.is_dir() and any(path.glob("**/*.parquet")))

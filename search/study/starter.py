@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 
 from search.study.parse import parse_study
-from trainables.config import parse_yaml
+from trainables.config import parse_config, parse_yaml
 from trainables.config.plugins import is_dotted_path, plugin_names
 from trainables.data.arrow import read_labels
 from trainables.data.store import PreparedData
@@ -20,10 +20,10 @@ __all__ = ["starter_study"]
 
 _SMALL = 64  # pixels a side up to which the networks of CIFAR are meant
 _LONG, _SHORT = 27, 12  # epochs: from scratch, and from weights
-_STAGES = {"cifar_resnet": 4, "wide_resnet": 4, "torchvision_resnet": 5, "timm": 5}  # to freeze, the stem among them
 # Learning rates to search: from scratch, and those that do not destroy what pretrained weights know.
 _RATES = {"sgd": "0.02, 0.5", "adamw": "5e-4, 0.02"}
 _FINE_TUNING_RATES = {"sgd": "1e-3, 0.1", "adamw": "1e-5, 1e-3"}
+_FOR_SMALL = ("cifar_resnet", "wide_resnet")  # which see large ones at 64 pixels a side
 _IMAGENET = (18, 34, 50, 101, 152)
 
 
@@ -57,9 +57,9 @@ def starter_study(
     text = environment.get_template("starter.yaml.j2").render(
         source=source, quoted=json.dumps(source), name=name, file=file, description=store.description,
         model="{" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in network.items()) + "}",
-        stages=_STAGES.get(str(network["kind"])), pretrained=pretrained,
+        stages=_stage_count(network) if pretrained else 0, pretrained=pretrained,
         flip="false" if source == "digits" else "true",
-        resolution=None if small else 64 if network["kind"] == "cifar_resnet" else _resolution(store),
+        resolution=None if small else _SMALL if network["kind"] in _FOR_SMALL else _resolution(store),
         rates=_FINE_TUNING_RATES if pretrained else _RATES,
         ratio=counts.max() / max(counts.min(), 1), majority=counts.max() / counts.sum(),
         batches=[size for size in (largest // 4, largest // 2, largest) if size <= max(images // 10, largest // 4)],
@@ -82,6 +82,12 @@ def _network(name: str, small: bool) -> dict[str, Any]:
     if depth in _IMAGENET:
         return {"kind": "torchvision_resnet", "depth": depth, **({"small_images": True} if small else {})}
     return {"kind": "cifar_resnet", "depth": depth}
+
+
+def _stage_count(network: dict[str, Any]) -> int:
+    from trainables.models.cost import stage_count  # loads torch
+
+    return stage_count(parse_config({"model": {**network, "pretrained": "none"}}).model)
 
 
 def _resolution(store: PreparedData) -> int:

@@ -24,7 +24,7 @@ __all__ = [
 FINE_TUNE, LINEAR_PROBE = "fine_tune", "linear_probe"
 
 # Rates of the backbone above which fine-tuning commonly loses what the weights have learned.
-_KEEPING = {"sgd": 0.03, "adam": 1e-3, "adamw": 1e-3, "rmsprop": 1e-3}
+_KEEPING = {"sgd": 0.03, "adam": 1e-3, "adamw": 1e-3, "nadamw": 1e-3, "rmsprop": 1e-3}
 _SGD = {"kind": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
 # The study's own crops and flips alone: what is stronger needs more epochs than fine-tuning takes.
 _LIGHT = {"strength": 1.0, "policy": "none", "cutout": 0.0, "mixup": 0.0, "cutmix": 0.0}

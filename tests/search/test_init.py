@@ -8,6 +8,7 @@ import yaml
 from PIL import Image
 
 from search.init import init
+from search.study.overrides import override
 from search.study.parse import load_study
 from trainables.config import ConfigError
 
@@ -43,6 +44,15 @@ def test_large_and_imbalanced_images(photos: Path, capsys: pytest.CaptureFixture
     assert "python -m search.run photos_of_birds.yaml --dry-run" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("folder", "name"), [("2024", "2024"), ("on", "on"), ("Ärzte -x", "rzte_-x")])
+def test_folders_of_any_name_give_a_study_a_name(photos: Path, folder: str, name: str) -> None:
+    photos.rename(photos.with_name(folder))
+    init(folder, model="wrn-16-2")
+    spec = load_study(f"./{name}.yaml")
+    assert (spec.study, spec.trial_config({}).data.resolution) == (name, 64)
+    assert spec.trial["data"]["source"] == f"imagefolder:{Path(folder).absolute()}"
+
+
 def test_small_images_and_a_chosen_network() -> None:
     init("digits", to=Path("a.yaml"))
     small = load_study("./a.yaml").trial_config({})
@@ -71,7 +81,8 @@ def test_weights_are_fine_tuned(photos: Path) -> None:
     spec = load_study("./fine.yaml")
     assert spec.trial["model"]["pretrained"] == str(Path("mine.pt").absolute())
     assert spec.space["model"]["frozen_stages"] == {"int": [0, 4]}
-    assert next(iter(spec.recipes)) == "fine_tune"
+    assert list(spec.recipes) == ["naive"]
+    assert list(override(spec).recipes) == ["fine_tune", "linear_probe", "naive"]
 
 
 @pytest.mark.parametrize(

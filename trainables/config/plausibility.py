@@ -7,12 +7,16 @@ take less than a hundredth of each weight in a step.
 
 from __future__ import annotations
 
-from trainables.config.optimization import SGD, Adam, AdamW, RMSprop
+from trainables.config.optimization import LAMB, SGD, AdamW, Lion, Muon, NAdamW, RMSprop
 from trainables.config.trial import TrialConfig
 
 __all__ = ["implausible"]
 
-HIGHEST = {SGD: 100.0, RMSprop: 10.0, Adam: 0.1, AdamW: 0.1}  # of lr / (1 - momentum), and of Adam's lr
+# Of lr / (1 - momentum) for SGD and RMSprop, of lr for the others, by kind.
+HIGHEST = {
+    "sgd": 100.0, "rmsprop": 10.0, "adam": 0.1, "adamw": 0.1, "nadamw": 0.1, "lamb": 1.0, "lion": 0.03, "muon": 1.0,
+}  # fmt: skip
+DECOUPLED = (SGD, AdamW, NAdamW, LAMB, Lion, Muon)  # whose decay takes lr * weight_decay of each weight in a step
 MOST_DECAY = 0.5  # of each weight, in a step
 
 
@@ -23,13 +27,13 @@ def implausible(config: TrialConfig) -> list[str]:
         return []
     # Momentum sums up the steps of the past: in the long run each counts 1 / (1 - momentum) times.
     momentum = optimizer.momentum if isinstance(optimizer, SGD | RMSprop) else 0.0
-    rate, highest = optimizer.lr / (1 - momentum), HIGHEST[type(optimizer)]
+    rate, highest = optimizer.lr / (1 - momentum), HIGHEST[optimizer.kind]
     found = []
     if rate > highest:
         what = f"optimizer.lr {optimizer.lr:g}" + (f" with momentum {momentum:g}" if momentum else "")
         found.append(f"{what}: {optimizer.kind} above {highest * (1 - momentum):.2g} is not known to train a network")
     # Where a decay goes through the running mean of squares, as Adam's and RMSprop's do, it shrinks nothing by itself.
-    decay = rate * optimizer.weight_decay if isinstance(optimizer, SGD | AdamW) else 0.0
+    decay = rate * optimizer.weight_decay if isinstance(optimizer, DECOUPLED) else 0.0
     if decay > MOST_DECAY:
         what = f"optimizer.weight_decay {optimizer.weight_decay:g} with optimizer.lr {optimizer.lr:g}"
         share = f"{decay:.0%}" if decay < 1 else "all"

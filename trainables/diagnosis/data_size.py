@@ -21,8 +21,10 @@ FEWEST = 20
 
 def data_size(subject: Subject, planned: Plan, say: Say) -> Finding:
     """Whether four times the images would bring 5 points, by a line in the log of their number."""
-    count = len(subject.splits.train)
-    sizes = [max(int(share * count), FEWEST) for share in SHARES]
+    count = min(len(subject.splits.train), planned.steps * planned.batch)  # more are not seen in so many steps
+    if count < len(SHARES) * FEWEST:
+        return Finding(Check("data size", "unknown", f"{count} training images are too few to leave some out"))
+    sizes = [int(share * count) for share in SHARES]
     found = []
     for size in sizes:
         say(f"too little data: {planned.words} on {size:,} training images")

@@ -21,13 +21,10 @@ from trainables.diagnosis.scale import preparation, scored
 from trainables.diagnosis.settings import tried
 from trainables.diagnosis.shape import shape
 from trainables.diagnosis.short_runs import plan
-from trainables.diagnosis.signals import dead_units, gradients, judged_gradients, moved, untouched
+from trainables.diagnosis.signals import dead_units, gradients, initial, judged_gradients, moved, untouched
 from trainables.diagnosis.subject import Outcome, Say, Subject
 
 __all__ = ["examined"]
-
-FITS = 0.9  # training accuracy (macro recall), above which the settings of the training are in order
-SURE = 0.01  # largest p-value of a network that has learned something
 
 FITS = 0.9  # training accuracy (macro recall), from which the settings of the training are in order
 SURE = 0.01  # largest p-value of a network that has learned something
@@ -94,7 +91,7 @@ def _is_mended(findings: Sequence[Finding]) -> bool:
 
 def _by_training(subject: Subject, best: _Best, mended: bool, say: Say) -> list[Finding]:
     """What short trainings say: of the settings where the training images are not fitted, of their number otherwise."""
-    gradient, planned = gradients(subject), plan(subject)
+    gradient, planned = gradients(subject), plan(subject) if initial(subject) is not None else None
     findings = [judged_gradients(subject, gradient)]
     if subject.recorded:
         findings.append(untouched(subject, moved(subject)))
@@ -108,7 +105,7 @@ def _by_training(subject: Subject, best: _Best, mended: bool, say: Say) -> list[
     elif not subject.recorded:
         findings.append(healthy("settings", "the weights were not trained with this config"))
     elif planned is None:
-        told = "no short trainings: the network is too large, or of other classes"
+        told = "no short trainings: the network is too large, of other classes, or its pretrained weights are gone"
         findings.append(Finding(Check("settings", "unknown", told)))
     elif fits:
         findings.append(healthy("settings", f"{told}: the training images are fitted"))

@@ -19,7 +19,9 @@ from trainables.diagnosis.subject import Subject
 __all__ = ["RangeTest", "is_suspect", "range_test", "steepest"]
 
 TOO_HIGH, TOO_LOW = 3.0, 1 / 30  # times the rate of steepest descent
-DECADES = {"sgd": (-4.0, 1.0), "adam": (-6.0, -0.5), "adamw": (-6.0, -0.5), "rmsprop": (-6.0, -0.5)}
+# Of the rates that are tried; those of steps that do not grow with the gradient are lower than SGD's.
+DECADES = dict.fromkeys(("adam", "adamw", "nadamw", "rmsprop"), (-6.0, -0.5))
+DECADES |= {"sgd": (-4.0, 1.0), "lamb": (-5.0, 0.5), "lion": (-7.0, -1.5), "muon": (-5.0, 0.5)}
 WINDOW = 0.8  # decades over which the slope is taken
 LEAST_FALL = 0.03  # of the loss, by the first loss
 DIVERGED = 1.5  # times the first loss

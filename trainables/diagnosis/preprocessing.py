@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.check import Check
+from trainables.check import Check, CheckStatus
 from trainables.data.decode import decode
 from trainables.diagnosis.finding import Finding, Weight
 from trainables.diagnosis.predictions import Predictions, encoded_images
@@ -89,8 +90,9 @@ class _Pipeline:
     def __init__(self, subject: Subject, theirs: Predictions) -> None:
         self._subject = subject
         count = min(subject.affordable, len(theirs.rows))
-        self.rows = theirs.rows[:count]
-        self.theirs = torch.tensor(subject.classes)[theirs.labels[:count]]
+        some = torch.from_numpy(np.random.default_rng(0).permutation(len(theirs.rows))[:count])  # theirs may be sorted
+        self.rows = theirs.rows[some]
+        self.theirs = torch.tensor(subject.classes)[theirs.labels[some]]
         self.truth = subject.labels(subject.splits.val)[self.rows]
         self._encoded = encoded_images(subject.splits)
         self._levels: dict[str, Tensor] = {}
@@ -132,7 +134,9 @@ class _Pipeline:
         if way.train_batch:
             model = subject.copied_model().train()
         with torch.no_grad(), autocast(subject.config.execution, subject.device):
-            batches = torch.split(self.levels(way.geometry).to(subject.device), way.train_batch or 64)
+            batches = list(torch.split(self.levels(way.geometry).to(subject.device), way.train_batch or 64))
+            if way.train_batch and len(batches) > 1 and len(batches[-1]) == 1:  # of which batch norm has no variance
+                batches[-2:] = [torch.cat(batches[-2:])]
             return torch.cat([model(subject.shaped(way.values(levels))).argmax(1).cpu() for levels in batches])
 
 
@@ -174,7 +178,5 @@ def _told(pipeline: _Pipeline, own: _Way, best: _Way, scores: Mapping[_Way, floa
     second = sorted(scores.values())[-2]
     told += f"; the next best way gives {second:.1%}"
     cure = "prepare images as training does: trainables.training.inference.Inference, or python -m trainables.predict"
-    status, weight = ("problem", Weight.DEFECT) if scores[best] >= EXPLAINS else ("warning", Weight.DEFECT)
-    return Finding(
-        Check(NAME, "problem" if status == "problem" else "warning", told, cure), max(ours - other, CLEAR), weight
-    )
+    status: CheckStatus = "problem" if scores[best] >= EXPLAINS else "warning"
+    return Finding(Check(NAME, status, told, cure), max(ours - other, CLEAR), Weight.DEFECT)

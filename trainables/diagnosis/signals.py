@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.check import Check
+from trainables.config import ConfigError
 from trainables.diagnosis.finding import Finding, Weight, healthy
 from trainables.diagnosis.subject import Subject
 from trainables.models import build_model
@@ -40,15 +41,19 @@ class Gradients:
 def gradients(subject: Subject) -> Gradients:
     """Measured by one backward pass at the weights as they are, and one at those that they started from."""
     total, first = _norms(subject, subject.copied_model())
-    fresh, _ = _norms(subject, initial(subject))
+    began = initial(subject)
+    fresh = total if began is None else _norms(subject, began)[0]
     return Gradients(total, first, fresh)
 
 
-def initial(subject: Subject) -> nn.Module:
-    """The network as its training began: the seed's weights, or the pretrained ones."""
+def initial(subject: Subject) -> nn.Module | None:
+    """The network as its training began: the seed's weights, or the pretrained ones; None if those are gone."""
     config = subject.config
     torch.manual_seed(derived_seed(config.seed, "weights"))
-    return build_model(config.model, subject.num_classes).to(subject.device)
+    try:
+        return build_model(config.model, subject.num_classes).to(subject.device)
+    except ConfigError:  # a file that was moved since, or published weights without a network
+        return None
 
 
 def _norms(subject: Subject, model: nn.Module) -> tuple[float, float]:
@@ -83,7 +88,10 @@ def moved(subject: Subject) -> float:
 
     The seed gives the same initial weights again, with the same version of torch.
     """
-    began = dict(initial(subject).named_parameters())
+    start = initial(subject)
+    if start is None:
+        return math.nan
+    began = dict(start.named_parameters())
     pairs = [(p, began[name]) for name, p in subject.model.named_parameters() if began[name].requires_grad]
     weights = [(one, other) for one, other in pairs if one.ndim > 1]  # others start from constants
     if not weights:
@@ -95,6 +103,8 @@ def moved(subject: Subject) -> float:
 
 def untouched(subject: Subject, by: float) -> Finding:
     """Whether anything was trained at all."""
+    if math.isnan(by):
+        return Finding(Check("weights", "unknown", "what the training began with is not here, or nothing is trained"))
     told = f"the trained weights differ from the initial ones by {by:.2%} of their norm"
     if not by < UNTOUCHED:
         return healthy("weights", told)

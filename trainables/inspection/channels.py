@@ -31,7 +31,7 @@ def bluish(pixels: Pixels) -> tuple[float, float] | None:
     """
     if len(pixels) < _FEWEST or (pixels[:, 0] == pixels[:, 2]).all():
         return None
-    pixels = pixels[:: max(1, len(pixels) // _ENOUGH)]
+    pixels = pixels[np.random.default_rng(0).permutation(len(pixels))[:_ENOUGH]]
     means = pixels.mean(axis=(2, 3))
     red, green, blue = (pixels[:, channel].astype(np.int16) for channel in range(3))
     colored = np.abs(red - blue) > 255 * _COLORED

@@ -82,7 +82,7 @@ def inspect_images(
 
     features = None if config.model.pretrained == "none" else Features(config)
     cache = cache or default_cache()
-    contents = open_source(config.data.source, config.data.columns).contents(cache / "downloads")
+    contents = open_source(config.data.source, config.data.columns, config.data.group_by).contents(cache / "downloads")
     with scanned(selected(contents, config.data), tell) as images:
         if not len(images):
             raise ConfigError.single("data.source", config.data.source, "must hold images, of which one can be read")

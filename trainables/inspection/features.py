@@ -57,7 +57,8 @@ class Features:
 
     def _inference(self, images: Scanned) -> Inference:
         """How pixels become the network's input, scaled as its weights want it."""
-        pixels = torch.from_numpy(images.squeezed[:_LOOKED_AT])
+        some = np.random.default_rng(0).permutation(len(images))[:_LOOKED_AT]  # a source's first ones are of one class
+        pixels = torch.from_numpy(images.squeezed[some])
         levels = pixels.double() / 255
         mean, std = levels.mean((0, 2, 3)), levels.std((0, 2, 3)).clamp_min(1 / 255)
         own = Normalization.model_validate({"mean": mean.tolist(), "std": std.tolist()})

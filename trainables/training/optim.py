@@ -106,8 +106,9 @@ def _of_timm(config: LAMB | Lion | Muon, groups: list[dict[str, Any]]) -> torch.
         case Lion():
             return timm.optim.lion.Lion(groups, lr=config.lr, betas=(config.beta1, config.beta2))
         case Muon():
+            of_two = len({group["name"] for group in groups}) > 1  # a network that names no head has one group for all
             for group in groups:
-                group["use_fallback"] = group["name"] == "head"
+                group["use_fallback"] = of_two and group["name"] == "head"
             return timm.optim.muon.Muon(groups, lr=config.lr, momentum=config.momentum, nesterov=True)
 
 
@@ -182,7 +183,7 @@ def set_rates(optimizer: torch.optim.Optimizer, lr: float, momentum: float | Non
             continue
         if "betas" in group:
             group["betas"] = (momentum, group["betas"][1])
-        else:
+        if "momentum" in group:  # Muon has both, for its two kinds of steps
             group["momentum"] = momentum
 
 

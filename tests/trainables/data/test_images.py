@@ -247,7 +247,8 @@ def test_bad_data_is_one_clear_error(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_whole_real_parquet(data_dir: Path, tmp_path: Path) -> None:
     found = load_splits(Data(source=f"parquet:{data_dir}/cifar10_jpeg"), tmp_path)
-    assert found.store.counts == {"train": 45_000, "val": 5_000, "test": 10_000}
+    # 22 more to train on than 9 of 10: they have twins in the test split, and leave it no new image to look like.
+    assert found.store.counts == {"train": 45_022, "val": 4_978, "test": 10_000}
     assert found.train.labels.bincount().tolist() == [4500] * 10
     assert found.val.labels.bincount().tolist() == [500] * 10
     # of the original pixels: 0.4914, 0.4822, 0.4465 and 0.2470, 0.2435, 0.2616

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 from trainables.check import Check
-from trainables.config import CifarResNet, TorchvisionResNet, TrialConfig
+from trainables.config import CifarResNet, Optimizer, TorchvisionResNet, TrialConfig
+from trainables.config.plausibility import HIGHEST
 from trainables.diagnosis.finding import Finding, Weight, ranked
 from trainables.diagnosis.labels import parted
-from trainables.diagnosis.learning_rate import RangeTest, is_suspect, steepest
+from trainables.diagnosis.learning_rate import DECADES, RangeTest, is_suspect, steepest
 from trainables.models import build_model
 from trainables.models.cost import coarse_stem, final_map
 
@@ -31,6 +33,11 @@ def test_a_loss_that_never_falls_has_no_rate() -> None:
     rates = np.logspace(-5, 1, 60).tolist()
     assert steepest(rates, [2.3] * 60) is None
     assert steepest(rates, [2.3, math.nan]) is None
+
+
+def test_every_optimizer_has_rates_that_are_tried_and_a_bound() -> None:
+    kinds = {part.model_fields["kind"].default for part in get_args(get_args(Optimizer)[0])}
+    assert set(DECADES) == set(HIGHEST) == kinds
 
 
 def test_a_rate_is_suspect_far_off_only() -> None:
