@@ -95,6 +95,9 @@ def diagnose_model(
         >>> search.diagnose_model("model.pt")[0].evidence
     """
     allow_plugins(plugins)
+    if write_images is not None and predictions is not None:
+        rule = "must be left out with --write-images: first write the images, then give what is predicted of them"
+        raise ConfigError.single("--predictions", str(predictions), rule)
     from trainables.diagnosis.doctor import diagnosed, written_images  # loads torch, which takes seconds
 
     console = LastingConsole(quiet=not progress, stderr=True)
@@ -113,6 +116,8 @@ def _weights(
     """A checkpoint or a config as it is named, or a trial's checkpoint, and the metrics of its epochs."""
     path = Path(model)
     if path.is_file() or path.suffix in (".pt", ".pth", ".yaml", ".yml"):
+        if trial is not None:
+            raise ConfigError.single("--trial", trial, "must be left out: a checkpoint, or a config, is of one trial")
         yield path, []
         return
     result = open_study(model, out=out)

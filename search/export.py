@@ -76,6 +76,8 @@ def export(
 ) -> None:
     """Write one trial's config, to train it again; with --format its network, to use it anywhere."""
     allow_plugins(plugin or [])
+    if Path(study).is_file() and Path(study).suffix in (".yaml", ".yml"):
+        raise ConfigError.single("STUDY", study, "must be a study's name or folder, or a checkpoint, not a YAML file")
     if form is not None:
         _export_network(study, trial, form, out, to)
         return

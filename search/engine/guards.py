@@ -32,10 +32,13 @@ def given_up(after: TrialRecord, lost: WorkerLost, max_failures: int) -> TrialEn
 def stops_collapsed(guards: Guards, record: TrialRecord, reported: EpochReported) -> bool:
     """Whether a trial is stopped for having collapsed: after two epochs in a row, since some recover from one.
 
+    Runs of a comparison never are: a collapse is what their config is worth, and it must count.
+
     Args:
         guards: the study's.
         record: of the trial, before this epoch.
         reported: the epoch.
     """
     before = record.history[-1].collapsed if record.history else None
-    return guards.collapsed == "stop" and reported.collapsed is not None and before is not None
+    twice = reported.collapsed is not None and before is not None
+    return guards.collapsed == "stop" and record.arm is None and twice

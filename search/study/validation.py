@@ -108,7 +108,7 @@ def _sets(overrides: Mapping[str, Any], path: str) -> bool:
 def space_problems(space: Space, trial: Mapping[str, Any], fixed: Mapping[str, Any]) -> list[Problem]:
     """Paths that TrialConfig lacks, that trials must share, and values at either end that make no valid trial."""
     base = compose(trial, {}, fixed)
-    searched = {path_of(key) for key in space.domains()}
+    free = {path_of(key) for key in space.domains()} - fixed.keys()  # what is searched
     choices = {entry.path for entry in space.entries if isinstance(entry.domain, Choice)}
     at_top = {(entry.path, entry.requires) for entry in space.entries}
     found: dict[tuple[str, str], Problem] = {}
@@ -123,12 +123,11 @@ def space_problems(space: Space, trial: Mapping[str, Any], fixed: Mapping[str, A
         needs = entry.requires
         if needs is not None and not has_key(base, needs):
             add(Problem(f"{entry.path}.requires", needs, "must be a path of TrialConfig"))
-        elif (
-            needs is not None
-            and needs in searched - fixed.keys()
-            and not (needs in choices and (entry.path, needs) in at_top)
-        ):
+        elif needs in free and not (needs in choices and (entry.path, needs) in at_top):
             rule = "must not be searched itself, unless by a choice: else put what depends on it below its options"
+            add(Problem(f"{entry.path}.requires", needs, rule))
+        elif needs in free and (above := dict(at_top).get(needs)) in free:
+            rule = f"must not require something searched in turn, {above}: put what depends on it below its options"
             add(Problem(f"{entry.path}.requires", needs, rule))
         elif needs is not None and not has_key(base, entry.path):
             add(Problem(entry.path, entry.path, "unknown key for this study's trials"))

@@ -235,7 +235,7 @@ class RunProjection:
         scored = self._scored.get(record.number)
         if scored is not None and TEST_IMAGES not in run.tags:  # the test split is opened after the run has ended
             test: list[Value] = [
-                (f"test_{name}", value, scored.time, record.last_epoch)
+                (f"test_{name}", value, scored.time, record.final_epoch)
                 for name, value in scored.scores[record.number].items()
             ]
             store.log(run, test, tags={TEST_IMAGES: str(scored.images)})

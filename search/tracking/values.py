@@ -74,7 +74,7 @@ def tags_of(record: TrialRecord, lost: Mapping[int, WorkerLost]) -> dict[str, st
         tags["last_worker_error"] = f"{last.cause}: {error_summary(last.error)}"[:MAX_TAG]
     if record.stop_reason:
         tags["stop_reason"] = record.stop_reason
-    if record.collapsed:
+    if record.status.ended and record.collapsed:  # from one such epoch trials recover, and no tag is ever removed
         tags["collapsed"] = record.collapsed
     if record.best_epoch is not None:
         tags["best_epoch"] = str(record.best_epoch)

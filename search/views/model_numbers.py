@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from search.analysis.finalists import refit_outcome
+from search.journal.comparisons import Comparison
 from search.journal.records import TrialRecord
 from search.journal.result import StudyResult
 from search.views.refit import refit_sentences
@@ -16,27 +17,42 @@ SHOWN = ("val_accuracy", "val_loss", "val_precision", "val_recall", "val_f1", "t
 
 
 def model_numbers(result: StudyResult, record: TrialRecord) -> list[str]:
-    """The trial's last epoch, what a refit says of its config, and whether the test split was opened."""
+    """The numbers of the weights that are kept, what a refit says of their config, and whether test was opened."""
     return list(_numbers(result, record))
 
 
 def _numbers(result: StudyResult, record: TrialRecord) -> Iterator[str]:
     study, metric = result.spec.study, result.spec.objective.metric
     found = f"Trial {record.number} ({record.origin}) of the study `{study}`, {len(result.trials)} trials"
-    yield f"{found}. On the validation split, after {record.last_epoch} epochs:"
+    after = f"after {record.last_epoch} epochs"
+    if record.best_epoch is not None:
+        after = f"after epoch {record.best_epoch}, the best of {record.last_epoch}"
+    yield f"{found}. On the validation split, {after}:"
     yield ""
     names = [metric, *(name for name in SHOWN if name != metric)]
     yield from (f"- {name}: {value:.4f}" for name in names if math.isfinite(value := record.value(name)))
     yield ""
+    refit = _refit_of(result, record)
     if record.arm is None:
-        measured = "the refit below says by how much" if result.latest("refit") else "no refit has measured it"
+        measured = "no refit has measured it" if refit is None else "the refit below says by how much"
         yield f"Of the best of several trials {metric} is optimistic by what luck contributed: {measured}."
-    refit = result.latest("refit")
     if refit is not None:
         yield ""
         yield from (f"- {line}" for line in refit_sentences(refit_outcome(result, refit)))
-    if refit is None or refit.scored is None:
+    opened = [f"{one.kind} {one.number}" for one in result.comparisons if one.opened is not None]
+    if not opened:
         yield "\nThe test split has not been opened."
+    elif refit is None or refit.scored is None:
+        yield f"\nThe test split has been opened by {', '.join(opened)} of the study."
     if result.images:
         yield "\nImages:\n"
         yield from (f"- {line}" for line in result.images)
+
+
+def _refit_of(result: StudyResult, record: TrialRecord) -> Comparison | None:
+    """The last refit, if the trial's config is one of those that it compares."""
+    refit = result.latest("refit")
+    if refit is None:
+        return None
+    compared = {arm.trial for arm in refit.started.arms} | {run.number for run in refit.runs}
+    return refit if record.number in compared else None

@@ -118,6 +118,10 @@ def test_bad_input_is_refused_by_name(digits: dict[str, Any], cache: Path, typed
     written(digits, Path("c.pt"))
     assert "must be a study in" in refused("unknown")
     assert "there is none" in refused("gone.pt")
+    assert "--trial: must be left out: a checkpoint" in refused("c.pt", "--trial", "3")
+    both = refused("c.pt", "--write-images", "images", "--predictions", "p.csv")
+    assert "--predictions: must be left out with --write-images" in both
+    assert not Path("images").exists()
     write_study(Path("runs") / "sample", sample_spec(), sample_events(sample_spec()))
     assert "must train networks" in refused("sample")
     Path("synthetic.yaml").write_text(dump_yaml({"model": {"kind": "synthetic"}}))

@@ -147,6 +147,8 @@ def test_a_trial_without_a_checkpoint_is_refused_with_the_ways_out(
     done = typed(export, str(example.checkpoint), "--format", "weights")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "--to: must be given" in done.stderr
+    Path("mine.yaml").touch()
+    assert "must be a study's name or folder, or a checkpoint" in typed(export, "mine.yaml").stderr
     assert "--format: must be given with a checkpoint" in typed(export, str(example.checkpoint)).stderr
     done = typed(export, str(example.checkpoint), "--format", "weights", "--to", "mine")
     assert done.returncode == 0, done.stderr

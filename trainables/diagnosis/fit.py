@@ -101,12 +101,23 @@ def underfitting(subject: Subject, planned: Plan, val: float, say: Say) -> list[
     still = short_run(subject, planned, {"schedule": schedule, "optimizer": {"lr": rate}}, continued=True)
     told += f", and to {still.accuracy:.3f} at a rate that stays"
     if after.accuracy - still.accuracy >= MOVED / 2:
-        told = f"the rate never fell (it ended at {share:.0%} of its highest); {told}"
-        cure = "--set schedule.kind=cosine; search: schedule.kind: {choice: {cosine: {}, one_cycle: {}, step: {}}}"
-        return [Finding(Check("no decay", "problem", told, cure), gain, Weight.FIT)]
+        why, cure = never_fell(subject, share)
+        return [Finding(Check("no decay", "problem", f"{why}; {told}", cure), gain, Weight.FIT)]
     if lasting < MOVED:  # what batch norms with other statistics bring as well
         return [healthy("underfitting", told)]
     return [Finding(Check("too few epochs", "problem", told, cure), gain, Weight.FIT)]
+
+
+def never_fell(subject: Subject, share: float) -> tuple[str, str]:
+    """Why the rate ended at this share of its highest, and what would make it fall."""
+    config, trained = subject.config, len(subject.history)
+    ended, patience = f"it ended at {share:.0%} of its highest", config.regularization.patience
+    if patience is not None and trained < config.epochs and config.schedule.kind != "constant":
+        why = f"patience ended the training after {trained} of {config.epochs} epochs, before the rate fell ({ended})"
+        cure = f"--epochs {trained}, or --set regularization.patience={2 * patience}"
+        return why, f"{cure}; search: the same study with either"
+    cure = "--set schedule.kind=cosine; search: schedule.kind: {choice: {cosine: {}, one_cycle: {}, step: {}}}"
+    return f"the rate never fell ({ended})", cure
 
 
 def _at_best(subject: Subject, val: float) -> str:

@@ -20,6 +20,7 @@ from search.engine.driver import StudyDriver
 from search.engine.explain import Explaining, explaining
 from search.engine.reference import reference_arm
 from search.engine.refit import Refitting
+from search.engine.reports import Details
 from search.journal.comparisons import Comparison
 from search.journal.events import ComparisonStarted, EpochReported, Event, SessionStarted, TrialEnded, TrialSuggested
 from search.journal.log import Journal, next_session, read
@@ -205,6 +206,20 @@ def test_a_diverged_or_failed_arm_is_dropped_and_said(tmp_path: Path) -> None:
     assert outcome.winner is not None
     assert outcome.winner.arm.name != victim
     assert "diverged" in next(one.verdict for one in outcome.finalists if one.arm.name == victim)
+
+
+def test_a_collapsed_run_is_trained_to_its_end_for_the_race_to_count_it(tmp_path: Path) -> None:
+    spec = study(guards={"collapsed": "stop"})
+    driver = session(spec, tmp_path, refitting(spec))
+    while (leg := driver.next_leg()) is not None:
+        bad: Details = {} if driver.records[leg.trial].arm is None else {"collapsed": "one class"}
+        for result in build_trainable(parse_config(leg.config), Path()).epochs():
+            reported = result.epoch, result.metrics(), result.last, result.stop_reason, None, bad
+            if driver.on_result(leg.trial, *reported):
+                break
+    (refit,) = driver.state.comparisons
+    assert refit.winner is not None
+    assert {run.status for run in refit.runs} == {TrialStatus.COMPLETED}
 
 
 def test_what_to_compare_with(tmp_path: Path) -> None:

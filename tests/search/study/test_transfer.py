@@ -131,6 +131,18 @@ def test_what_requires_weights_hangs_on_each_choice_of_them() -> None:
     assert "pretrained" not in point.tree["model"]
 
 
+def test_a_chain_of_requirements_is_refused_by_name() -> None:
+    tree = searching("none", "/w/a.pt")
+    tree["space"]["model"]["frozen_stages"] = {"choice": [0, 4], "requires": "model.pretrained"}
+    ratio = tree["space"]["optimizer"]["backbone_lr_ratio"]
+    ratio["requires"] = "model.frozen_stages"
+    rule = "backbone_lr_ratio.requires: must not require something searched in turn, model.pretrained: .* below its"
+    with pytest.raises(ConfigError, match=rule):
+        override(tree)
+    below = {key.rpartition("/")[2] for key in override(tree, sets=["model.pretrained=/w/a.pt"]).parsed_space.domains()}
+    assert "optimizer.backbone_lr_ratio" in below  # once the weights are fixed, it hangs on a choice alone
+
+
 def test_every_file_that_is_missing_is_named_before_the_search(tmp_path: Path) -> None:
     tree = searching("none", "/absent/a.pt", "/absent/b.pt", trial={"data": {"source": "digits"}})
     spec = override(tree | {"recipes": {}})
