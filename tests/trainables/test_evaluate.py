@@ -84,25 +84,38 @@ def test_test_images_alone_are_scored_by_their_names(
     assert "accuracy   1.0000" in out
 
 
+def table(folder: Path) -> pa.Table:
+    """A table of 12 images, which are written to `folder`."""
+    write(folder, OWN, seed=4)
+    names = ["red", "blue", "green"]
+    rows = [
+        {"image": {"bytes": path.read_bytes(), "path": path.name}, "label": names.index(path.parent.name)}
+        for path in sorted(folder.rglob("*.png"))
+    ]
+    features = {"label": {"names": names, "_type": "ClassLabel"}}
+    return pa.Table.from_pylist(rows).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+
+
 @pytest.mark.parametrize("name", ["test-00000-of-00001.parquet", "images.parquet"])
 def test_a_table_of_test_images_alone(
     name: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path / "images", OWN, seed=4)
-    names = ["red", "blue", "green"]
-    rows = [
-        {"image": {"bytes": path.read_bytes(), "path": path.name}, "label": names.index(path.parent.name)}
-        for path in sorted((tmp_path / "images").rglob("*.png"))
-    ]
-    features = {"label": {"names": names, "_type": "ClassLabel"}}
-    table = pa.Table.from_pylist(rows).replace_schema_metadata(
-        {"huggingface": json.dumps({"info": {"features": features}})}
-    )
     (tmp_path / "table").mkdir()
-    pq.write_table(table, tmp_path / "table" / name)
+    pq.write_table(table(tmp_path / "images"), tmp_path / "table" / name)
     for path in (tmp_path / "table", tmp_path / "table" / name):
         evaluate([checkpoint], data=f"parquet:{path}", split="test", cache=tmp_path / "cache")
         assert "12 images\naccuracy   1.0000" in capsys.readouterr().out
+
+
+def test_a_column_says_which_images_are_test_images(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits = pa.array(["train", "train", "train", "test"] * 3)
+    pq.write_table(table(tmp_path / "images").append_column("split", splits), tmp_path / "b.parquet")
+    evaluate([checkpoint], data=f"parquet:{tmp_path / 'b.parquet'}", split="test", cache=tmp_path / "cache")
+    assert f"test split of parquet:{tmp_path / 'b.parquet'}: 3 images" in capsys.readouterr().out
 
 
 def test_test_images_alone_are_scored_by_a_network_of_a_fold(
