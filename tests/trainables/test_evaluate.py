@@ -148,6 +148,23 @@ def test_a_copy_of_the_training_images_is_no_test_set(
     assert [line for line in out.splitlines() if "split of" not in line] == numbers
 
 
+def test_what_was_left_out_of_the_training_images_is_left_out_of_their_copy_alone(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "exclude.txt").write_text("red/00.png\n")
+    own = checkpoint.parent / "trained_on"
+    data = {"source": f"imagefolder:{own}", "exclude": str(tmp_path / "exclude.txt"), "group_by": r"(\d)\.png"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "epochs": 1, "data": data}))
+    saved = tmp_path / "c.pt"
+    train(tmp_path / "config.yaml", checkpoint=saved, cache=checkpoint.parent / "cache")
+    shutil.copytree(own, tmp_path / "moved")
+    numbers = [line for line in scored(saved, own, capsys).splitlines() if "split of" not in line]
+    moved = scored(saved, tmp_path / "moved", capsys)
+    assert [line for line in moved.splitlines() if "split of" not in line] == numbers
+    write(tmp_path / "other", {f"{split}/{name}": name for split in ("train", "test") for name in OWN}, 5, seed=6)
+    assert f"test split of imagefolder:{tmp_path / 'other'}: 15 images" in scored(saved, tmp_path / "other", capsys)
+
+
 def test_every_class_is_shown_and_written(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "images", {"red": "red", "blue": "red"}, seed=3)
     to, source = tmp_path / "scores.json", f"imagefolder:{tmp_path / 'images'}"
