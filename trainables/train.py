@@ -125,12 +125,8 @@ def train(
     elif stop_epoch is not None and stop_epoch < chosen.epochs:
         typer.echo(f"ends after epoch {stop_epoch} of {chosen.epochs}, as the trial did; --full trains them all")
     results = rerun(chosen, stop_epoch=stop_epoch, cache=folder, checkpoint=checkpoint)
-    if (
-        not changes
-        and data is None
-        and record.metrics is not None
-        and len(results) == (record.stop_epoch or len(results))
-    ):
+    is_changed = bool(changes) or data is not None
+    if not is_changed and record.metrics is not None and len(results) == (record.stop_epoch or len(results)):
         typer.echo(compare_with_record(results[(record.best_epoch or 0) - 1], record.metrics))
 
 
