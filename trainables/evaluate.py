@@ -27,6 +27,7 @@ from trainables.config import (
     merge,
     parse_config,
     validate,
+    with_source,
 )
 from trainables.config.images import canonical_source
 from trainables.config.plugins import allow_plugins
@@ -163,13 +164,12 @@ class _Scored:
 
 def _scored(subject: Path, data: str | None, split: str, samples: int | None, device: str, cache: Path) -> _Scored:
     config, state = _subject(subject)
-    changes: dict[str, Any] = {"execution": {"device": device}}
+    config = parse_config(merge(config.model_dump(mode="json"), {"execution": {"device": device}}))
+    trained_on = None if state is None else state.get("fingerprint")
     is_other = data is not None and canonical_source(data) != canonical_source(config.data.source)
     if data is not None:
-        changes["data"] = {"source": data}
-    config = parse_config(merge(config.model_dump(mode="json"), changes))
+        config = _with_images(config, data, trained_on, cache)
     what = f"{split} split"
-    trained_on = None if state is None else state.get("fingerprint")
     alone = open_test_alone(config.data, cache, trained_on, samples) if split == "test" and is_other else None
     if alone is not None:
         images, store = alone
@@ -184,6 +184,21 @@ def _scored(subject: Path, data: str | None, split: str, samples: int | None, de
     logits, labels, class_names, notes = _outputs(config, state, images, store)
     scores, report = score(logits, labels), class_report(logits, labels, class_names)
     return _Scored(f"{what} of {config.data.source}", len(images), scores, report, notes)
+
+
+def _with_images(config: TrialConfig, data: str, trained_on: str | None, cache: Path) -> TrialConfig:
+    """`config` with other images; a copy of those that the network saw is split as they were, or it would test on them.
+
+    Raises:
+        ConfigError: if there is no such source.
+    """
+    other = with_source(config, data)
+    try:
+        same = parse_config(merge(config.model_dump(mode="json"), {"data": {"source": data}}))
+        is_copy = same != other and trained_on is not None and prepare(same.data, cache).fingerprint == trained_on
+    except ConfigError:  # what was said of the old images doesn't fit these
+        return other
+    return same if is_copy else other
 
 
 def _print(scored: _Scored) -> None:

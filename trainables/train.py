@@ -10,7 +10,16 @@ import typer
 
 from trainables.checkpoints.checkpoint import save_checkpoint
 from trainables.cli import Plugins, run_verb
-from trainables.config import ConfigError, TrialConfig, checksum, load_config, load_yaml, merge, parse_config
+from trainables.config import (
+    ConfigError,
+    TrialConfig,
+    checksum,
+    load_config,
+    load_yaml,
+    merge,
+    parse_config,
+    with_source,
+)
 from trainables.config.plausibility import implausible
 from trainables.config.plugins import allow_plugins
 from trainables.data.store import PreparedData, default_cache, described, prepare, request
@@ -92,14 +101,14 @@ def train(
     edited = _is_edited(tree, chosen.epochs)
     record = _Record() if edited else _record(tree, chosen.epochs)
     changes: dict[str, Any] = {}
-    if data is not None:
-        changes["data"] = {"source": data}
     if seed is not None:
         changes["seed"] = seed
     if device is not None:
         changes["execution"] = {"device": device}
     if changes:
         chosen = parse_config(merge(chosen.model_dump(mode="json"), changes))
+    if data is not None:
+        chosen = with_source(chosen, data)
     stop_epoch = None if full else record.stop_epoch
     configure_process(chosen.execution)
     folder = cache or default_cache()
@@ -116,7 +125,8 @@ def train(
     elif stop_epoch is not None and stop_epoch < chosen.epochs:
         typer.echo(f"ends after epoch {stop_epoch} of {chosen.epochs}, as the trial did; --full trains them all")
     results = rerun(chosen, stop_epoch=stop_epoch, cache=folder, checkpoint=checkpoint)
-    if not changes and record.metrics is not None and len(results) == (record.stop_epoch or len(results)):
+    is_changed = bool(changes) or data is not None
+    if not is_changed and record.metrics is not None and len(results) == (record.stop_epoch or len(results)):
         typer.echo(compare_with_record(results[(record.best_epoch or 0) - 1], record.metrics))
 
 

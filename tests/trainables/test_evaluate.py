@@ -84,25 +84,38 @@ def test_test_images_alone_are_scored_by_their_names(
     assert "accuracy   1.0000" in out
 
 
+def table(folder: Path) -> pa.Table:
+    """A table of 12 images, which are written to `folder`."""
+    write(folder, OWN, seed=4)
+    names = ["red", "blue", "green"]
+    rows = [
+        {"image": {"bytes": path.read_bytes(), "path": path.name}, "label": names.index(path.parent.name)}
+        for path in sorted(folder.rglob("*.png"))
+    ]
+    features = {"label": {"names": names, "_type": "ClassLabel"}}
+    return pa.Table.from_pylist(rows).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+
+
 @pytest.mark.parametrize("name", ["test-00000-of-00001.parquet", "images.parquet"])
 def test_a_table_of_test_images_alone(
     name: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path / "images", OWN, seed=4)
-    names = ["red", "blue", "green"]
-    rows = [
-        {"image": {"bytes": path.read_bytes(), "path": path.name}, "label": names.index(path.parent.name)}
-        for path in sorted((tmp_path / "images").rglob("*.png"))
-    ]
-    features = {"label": {"names": names, "_type": "ClassLabel"}}
-    table = pa.Table.from_pylist(rows).replace_schema_metadata(
-        {"huggingface": json.dumps({"info": {"features": features}})}
-    )
     (tmp_path / "table").mkdir()
-    pq.write_table(table, tmp_path / "table" / name)
+    pq.write_table(table(tmp_path / "images"), tmp_path / "table" / name)
     for path in (tmp_path / "table", tmp_path / "table" / name):
         evaluate([checkpoint], data=f"parquet:{path}", split="test", cache=tmp_path / "cache")
         assert "12 images\naccuracy   1.0000" in capsys.readouterr().out
+
+
+def test_a_column_says_which_images_are_test_images(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    splits = pa.array(["train", "train", "train", "test"] * 3)
+    pq.write_table(table(tmp_path / "images").append_column("split", splits), tmp_path / "b.parquet")
+    evaluate([checkpoint], data=f"parquet:{tmp_path / 'b.parquet'}", split="test", cache=tmp_path / "cache")
+    assert f"test split of parquet:{tmp_path / 'b.parquet'}: 3 images" in capsys.readouterr().out
 
 
 def test_test_images_alone_are_scored_by_a_network_of_a_fold(
@@ -133,6 +146,23 @@ def test_a_copy_of_the_training_images_is_no_test_set(
     out = scored(checkpoint, tmp_path / "moved", capsys)
     assert "test split of" in out
     assert [line for line in out.splitlines() if "split of" not in line] == numbers
+
+
+def test_what_was_left_out_of_the_training_images_is_left_out_of_their_copy_alone(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "exclude.txt").write_text("red/00.png\n")
+    own = checkpoint.parent / "trained_on"
+    data = {"source": f"imagefolder:{own}", "exclude": str(tmp_path / "exclude.txt"), "group_by": r"(\d)\.png"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**CONFIG, "epochs": 1, "data": data}))
+    saved = tmp_path / "c.pt"
+    train(tmp_path / "config.yaml", checkpoint=saved, cache=checkpoint.parent / "cache")
+    shutil.copytree(own, tmp_path / "moved")
+    numbers = [line for line in scored(saved, own, capsys).splitlines() if "split of" not in line]
+    moved = scored(saved, tmp_path / "moved", capsys)
+    assert [line for line in moved.splitlines() if "split of" not in line] == numbers
+    write(tmp_path / "other", {f"{split}/{name}": name for split in ("train", "test") for name in OWN}, 5, seed=6)
+    assert f"test split of imagefolder:{tmp_path / 'other'}: 15 images" in scored(saved, tmp_path / "other", capsys)
 
 
 def test_every_class_is_shown_and_written(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -21,6 +21,7 @@ from trainables.files import replacing
 __all__ = [
     "UNREADABLE",
     "config_of",
+    "is_checkpoint",
     "is_dense",
     "load_checkpoint",
     "read_tensors",
@@ -106,6 +107,11 @@ def is_dense(tensor: torch.Tensor) -> bool:
     return not tensor.is_nested and tensor.layout == torch.strided and not tensor.is_meta
 
 
+def is_checkpoint(content: object) -> TypeGuard[dict[str, Any]]:
+    """Whether the content of a file is that of a trial's checkpoint."""
+    return isinstance(content, dict) and {"config", "epoch", "step"} <= content.keys()
+
+
 def load_checkpoint(path: Path, expected: TrialConfig | None = None) -> dict[str, Any]:
     """Read a checkpoint onto the CPU, every byte of it held against the checksums it was written with.
 
@@ -118,7 +124,7 @@ def load_checkpoint(path: Path, expected: TrialConfig | None = None) -> dict[str
         ConfigError: as `read_tensors`, or if it is no checkpoint of a trial, or one of a trial with another config.
     """
     state = read_tensors(path, "checkpoint", checksums=True)
-    if not isinstance(state, dict) or not {"config", "epoch", "step"} <= state.keys():
+    if not is_checkpoint(state):
         raise ConfigError.single(
             "checkpoint", str(path), "must be a checkpoint that a trial wrote, with its TrialConfig"
         )

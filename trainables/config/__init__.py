@@ -32,7 +32,15 @@ from trainables.config.plain_yaml import dump_yaml, load_yaml, parse_yaml
 from trainables.config.problems import ConfigError, Problem, validate
 from trainables.config.timm_model import TimmModel
 from trainables.config.tree import checksum, flatten, merge, unflatten
-from trainables.config.trial import Execution, Regularization, TrialConfig, dump_config, load_config, parse_config
+from trainables.config.trial import (
+    Execution,
+    Regularization,
+    TrialConfig,
+    dump_config,
+    load_config,
+    parse_config,
+    with_source,
+)
 from trainables.config.wide_resnet import WideResNet
 
 __all__ = [
@@ -40,5 +48,5 @@ __all__ = [
     "Data", "Execution", "Lion", "Model", "Muon", "NAdamW", "Normalization", "OneCycle", "Optimizer", "Part", "Plateau",
     "PluginModel", "Problem", "RMSprop", "Regularization", "Schedule", "Step", "SyntheticCurve", "TimmModel",
     "TorchvisionResNet", "TrialConfig", "WideResNet", "checksum", "dump_config", "dump_yaml", "flatten", "load_config",
-    "load_yaml", "merge", "parse_config", "parse_yaml", "unflatten", "validate",
+    "load_yaml", "merge", "parse_config", "parse_yaml", "unflatten", "validate", "with_source",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from trainables.config.images import Augment, Data
+from trainables.config.images import Augment, Data, canonical_source
 from trainables.config.model import Model
 from trainables.config.network import CifarResNet
 from trainables.config.optimization import SGD, Cosine, Optimizer, Schedule
@@ -18,6 +18,7 @@ from trainables.config.problems import ConfigError, validate
 
 __all__ = [
     "Execution", "Regularization", "TrialConfig", "dump_config", "load_config", "parse_config",
+    "with_source",
 ]  # fmt: skip
 
 
@@ -80,6 +81,18 @@ def parse_config(tree: Mapping[str, Any]) -> TrialConfig:
         ConfigError: with every mistake at once, each with path, value, rule and, for an unknown key, the nearest one.
     """
     return validate(TrialConfig, tree)
+
+
+def with_source(config: TrialConfig, source: str) -> TrialConfig:
+    """`config` with the images of `source`; other ones without the columns, groups and exclusions of those it had.
+
+    Raises:
+        ConfigError: if there is no such source.
+    """
+    data = config.model_dump(mode="json")["data"]
+    if canonical_source(source) != canonical_source(config.data.source):
+        data = {key: value for key, value in data.items() if key not in ("columns", "group_by", "exclude")}
+    return parse_config({**config.model_dump(mode="json"), "data": {**data, "source": source}})
 
 
 def load_config(path: Path) -> TrialConfig:

@@ -77,6 +77,8 @@ def _alone(data: Data) -> ImageFolder | ParquetFiles | None:
         named = {split_of_folder(part) for file in found.files for part in file.path.relative_to(path).parts[:-1]}
     elif kind == "parquet":
         found = open_source(data.source, data.columns)
+        if "train" in found.column_splits():
+            return None
         named = {split_of_table(part) for file in found.files for part in file.path.relative_to(path).parts}
     else:
         return None

@@ -90,6 +90,20 @@ class ParquetFiles:
                 continue
             yield from ((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
+    def column_splits(self) -> set[Split]:
+        """The splits that a column of the files tells; none where there is no such column, or it tells none.
+
+        Raises:
+            ConfigError: if a file has no labels or images, or its column tells only the splits of some rows.
+        """
+        splits: set[Split] = set()
+        for file in self.files:
+            with opened(file.path) as table:
+                label = find_columns(table.schema, self.columns, file.path).label
+                if (name := split_column(table.schema, label)) is not None:
+                    splits.update(splits_of(table.column(name), name, file.path) or ())
+        return splits
+
     def contents(self, downloads: Path) -> Contents:
         source = f"parquet:{self.path}"
         are_told = len({file.split for file in self.files}) > 1

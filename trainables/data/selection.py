@@ -17,7 +17,7 @@ _ROW = re.compile(r"(.+ row \d+) \(.*\)")  # of a table: the path behind it may 
 
 
 def excluded_names(path: str) -> tuple[str, ...]:
-    """The images that a list names, one a line, in its order; empty lines and lines that begin with `#` are no images.
+    """The images that a list names, one a line, in its order; empty lines and comments, after `# `, are no images.
 
     Raises:
         ConfigError: if the file can't be read.
@@ -29,7 +29,7 @@ def excluded_names(path: str) -> tuple[str, ...]:
         rule = f"must name a text file with an image a line, as `python -m trainables.inspect` writes it ({reason})"
         raise ConfigError.single("data.exclude", path, rule) from error
     names = (line.strip() for line in lines)
-    return tuple(dict.fromkeys(name for name in names if name and not name.startswith("#")))
+    return tuple(dict.fromkeys(name for name in names if name and not f"{name} ".startswith("# ")))
 
 
 def selected(contents: Contents, data: Data) -> Contents:

@@ -9,7 +9,16 @@ from typing import Any
 from trainables.checkpoints.checkpoint import config_of, load_checkpoint, trained_weights
 from trainables.checkpoints.class_names import match_classes
 from trainables.checkpoints.resume import translate_mismatch
-from trainables.config import ConfigError, Normalization, TrialConfig, load_config, merge, parse_config, validate
+from trainables.config import (
+    ConfigError,
+    Normalization,
+    TrialConfig,
+    load_config,
+    merge,
+    parse_config,
+    validate,
+    with_source,
+)
 from trainables.data.images import load_splits
 from trainables.diagnosis.subject import Say, Subject
 from trainables.models import build_model
@@ -57,10 +66,9 @@ def config_at(path: Path, data: str | None, device: str) -> tuple[TrialConfig, d
     """
     state = None if path.suffix in (".yaml", ".yml") else load_checkpoint(path)
     config = load_config(path) if state is None else config_of(state)
-    changes: dict[str, Any] = {"execution": {"device": device, "compile": False}}
+    config = parse_config(merge(config.model_dump(mode="json"), {"execution": {"device": device, "compile": False}}))
     if data is not None:
-        changes["data"] = {"source": data}
-    config = parse_config(merge(config.model_dump(mode="json"), changes))
+        config = with_source(config, data)
     if not config.model.is_network:
         raise ConfigError.single("model.kind", config.model.kind, "must be a network: a synthetic curve has no weights")
     return config, state

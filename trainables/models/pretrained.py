@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainables.checkpoints.checkpoint import is_checkpoint
 from trainables.checkpoints.weights_file import read_weights
 from trainables.config import (
     ConfigError,
@@ -160,4 +161,7 @@ def _checkpoint(config: Model) -> tuple[object, Path]:
         return read_weights(download(_published(config).url), SETTING)
     if isinstance(config, TimmModel) and is_published(config.pretrained):
         return published_weights(config), Path(config.pretrained)
-    return read_weights(Path(config.pretrained).expanduser(), SETTING)
+    content, file = read_weights(Path(config.pretrained).expanduser(), SETTING)
+    if is_checkpoint(content):  # of a run with patience that has not ended, whose best weights are not its weights yet
+        content = {key: value for key, value in content.items() if key != "best"}
+    return content, file

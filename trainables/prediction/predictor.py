@@ -16,8 +16,8 @@ from torch import Tensor
 
 from trainables.config import ConfigError
 from trainables.cpu import available_cpus
-from trainables.data.decode import Pixels, decode_as
-from trainables.data.image_file import UnreadableImage, quiet, read_encoded
+from trainables.data.decode import Pixels, decode_as, upright
+from trainables.data.image_file import DAMAGE, UnreadableImage, quiet, read_encoded
 from trainables.data.plain import stored_form
 from trainables.prediction.formats import open_folder
 from trainables.prediction.preprocessing import Preprocessing, Program
@@ -27,6 +27,9 @@ from trainables.training.execution import autocast, memory_format, resolve_devic
 from trainables.training.inference import images_at_once
 
 __all__ = ["AnImage", "Prediction", "Predictor"]
+
+# Pillow's modes that PNG files have; F, gray without a range, has none and is refused.
+_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "P", "RGB", "RGBA", "F")
 
 AnImage = NamedImage | Path | str | bytes | Image.Image
 
@@ -128,8 +131,10 @@ class Predictor:
         probability = float(logits.double().softmax(0)[label])
         return Prediction(name, self.class_names[label], probability, tuple(logits.tolist()))
 
-    def _read(self, image: NamedImage) -> Pixels | str:
+    def _read(self, image: NamedImage | Prediction) -> Pixels | str:
         """The prepared pixels, or why there are none."""
+        if isinstance(image, Prediction):
+            return str(image.error)
         try:
             encoded = image.image if isinstance(image.image, bytes) else read_encoded(image.image)
             return decode_as(stored_form(encoded), self.preprocessing.target)
@@ -139,14 +144,23 @@ class Predictor:
             return error.strerror or type(error).__name__
 
 
-def _named(image: AnImage, number: int) -> NamedImage:
+def _named(image: AnImage, number: int) -> NamedImage | Prediction:
+    """An image as it is read, or what is said of one of Pillow's that has no pixels."""
     match image:
         case NamedImage():
             return image
         case bytes():
             return NamedImage(str(number), image)
         case Image.Image():
-            buffer = io.BytesIO()
-            image.save(buffer, "PNG", compress_level=0)
-            return NamedImage(str(number), buffer.getvalue())
+            try:
+                return NamedImage(str(number), _png(image))
+            except DAMAGE as error:
+                return Prediction(str(number), error=str(error) or type(error).__name__)
     return NamedImage(str(image), Path(image))
+
+
+def _png(image: Image.Image) -> bytes:
+    pixels = image if image.mode in _MODES else image.convert("RGBA" if image.mode in ("RGBa", "PA") else "RGB")
+    buffer = io.BytesIO()
+    upright(image, pixels)[0].save(buffer, "PNG", compress_level=0)
+    return buffer.getvalue()

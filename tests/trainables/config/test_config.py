@@ -18,6 +18,7 @@ from trainables.config import (
     merge,
     parse_config,
     unflatten,
+    with_source,
 )
 
 
@@ -112,6 +113,18 @@ def test_keys_that_were_added_later_are_dumped_where_they_are_set() -> None:
     dumped = parse_config({"data": folds}).model_dump(mode="json")
     assert folds.items() <= dumped["data"].items()
     assert parse_config(dumped) == parse_config({"data": folds})
+
+
+def test_what_is_said_of_the_images_is_not_said_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = {"source": "parquet:a", "columns": {"label": "y"}, "group_by": "patient", "exclude": "a.txt", "folds": 5}
+    config = parse_config({"data": data, "epochs": 3})
+    same = with_source(config, f"parquet:{tmp_path / 'a'}")
+    assert same.data == config.data.model_copy(update={"source": f"parquet:{tmp_path / 'a'}"})
+    for other in ("parquet:b", "digits"):
+        assert with_source(config, other) == parse_config({"data": {"source": other, "folds": 5}, "epochs": 3})
+    with pytest.raises(ConfigError, match=r"data\.source: must be one of"):
+        with_source(config, "nothing")
 
 
 @pytest.mark.parametrize("depth", [8, 20, 110, 1202])

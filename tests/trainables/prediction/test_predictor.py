@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 from pathlib import Path
 
@@ -38,6 +39,21 @@ def test_files_bytes_and_pillows_images_give_the_logits_of_validation(example: E
     assert [prediction.name for prediction in found[:2]] == ["0", "1"]
     with pytest.raises(ConfigError, match=r"pixels: must be uint8 \[n, 3, 24, 24\]"):
         predictor.logits(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+
+
+def test_pillows_images_are_turned_and_converted_as_their_files_are(example: Example) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    files = [
+        encode(picture(3, 90, 70), "JPEG", exif=turned), encode(picture(3, 90, 70), "PNG", exif=turned),
+        encode(picture(4, 90, 70).convert("CMYK"), "JPEG"), encode(picture(5, 90, 70).convert("P")),
+    ]  # fmt: skip
+    opened = [Image.open(io.BytesIO(file)) for file in files]
+    unusable = [Image.open(io.BytesIO(files[0][:-200])), Image.new("F", (9, 9)), Image.new("RGB", (0, 4))]
+    predictor = Predictor.load(example.checkpoint, "cpu")
+    found = predictor([*unusable, *opened])
+    assert all(prediction.error and prediction.class_name is None for prediction in found[:3])
+    assert [one.logits for one in found[3:]] == [one.logits for one in predictor(files)]
 
 
 def test_averaged_weights_are_those_that_predict(example: Example, tmp_path: Path) -> None:

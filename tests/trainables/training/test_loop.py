@@ -12,9 +12,11 @@ import torch
 from tests.trainables.image_files import write_folder
 from tests.trainables.trainable_suite import Build, TrainableSuite, numbers, outcome, train_in_legs
 from trainables.augment.batch import Batch
+from trainables.checkpoints.checkpoint import save_checkpoint
 from trainables.config import ConfigError, TrialConfig, merge, parse_config
 from trainables.data.images import load_splits
 from trainables.evaluate import score_images
+from trainables.models import build_model
 from trainables.synthetic import SyntheticRun
 from trainables.training.loop import Run
 from trainables.training.weights import normalization_for
@@ -151,6 +153,17 @@ def test_patience_leaves_the_best_epochs_weights(decay: float, cache: Path, tmp_
     # One that trains all its epochs before its patience is used up leaves the best, too.
     *_, last = run({**tree, "epochs": best.epoch + 1}, cache).epochs()
     assert (last.stop_reason, last.best_epoch) == ("epochs", best.epoch)
+
+
+def test_an_unfinished_runs_best_weights_do_not_hide_its_own(cache: Path, tmp_path: Path) -> None:
+    trial = run(merge(DIGITS, {"regularization": {"patience": 2}}), cache)
+    next(trial.epochs())
+    state = trial.state_dict()
+    state["best"]["weights"] = {name: tensor + 1 for name, tensor in state["best"]["weights"].items()}
+    save_checkpoint(state, tmp_path / "c.pt")
+    pretrained = parse_config(merge(DIGITS, {"model": {"pretrained": str(tmp_path / "c.pt")}})).model
+    loaded = build_model(pretrained, 10).state_dict()
+    assert all(torch.equal(tensor, state["model"][name]) for name, tensor in loaded.items())
 
 
 def test_a_checkpoint_from_before_best_weights_were_kept_is_refused(cache: Path) -> None:
