@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Check", "CheckStatus", "alarms"]
+__all__ = ["INDENT", "Check", "CheckStatus", "alarms", "line_of"]
+
+INDENT = 9  # columns of a terminal that a check's status takes
 
 CheckStatus = Literal["ok", "warning", "problem", "unknown"]
 
@@ -40,3 +43,14 @@ def alarms(checks: Iterable[Check]) -> list[Check]:
     """The checks that a user must see, problems first."""
     checks = list(checks)
     return [check for status in ("problem", "warning") for check in checks if check.status == status]
+
+
+def line_of(check: Check, width: int | None) -> str:
+    """What stands behind a check's status, its name and evidence: wrapped for a terminal of `width`, or in one line."""
+    text = f"{check.name}: {check.evidence}"
+    if width is None:
+        return text
+    margin = " " * INDENT
+    return textwrap.fill(
+        text, width, initial_indent=margin, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False
+    ).lstrip()

@@ -7,14 +7,13 @@ import os
 import shutil
 import signal
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Annotated, ParamSpec, TextIO
 
 import typer
 
-from trainables.check import Check
+from trainables.check import INDENT, Check, line_of
 from trainables.config import ConfigError
 
 __all__ = ["Plugins", "echo_checks", "leave_terminal", "run_verb", "silence", "stop_signals"]
@@ -22,7 +21,6 @@ __all__ = ["Plugins", "echo_checks", "leave_terminal", "run_verb", "silence", "s
 P = ParamSpec("P")
 
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": None}
-_INDENT = 9
 
 # An option of every verb that reads a config; the verb hands it to `allow_plugins`.
 Plugins = Annotated[
@@ -85,15 +83,9 @@ def run_verb(verb: Callable[P, None], name: str | None = None, arguments: Sequen
 
 def echo_checks(checks: Iterable[Check]) -> None:
     """Print each check: its status, its evidence, and what to do next, which is never wrapped."""
-    margin = " " * _INDENT
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for check in checks:
-        text = f"{check.name}: {check.evidence}"
-        if sys.stdout.isatty():
-            text = textwrap.fill(
-                text, shutil.get_terminal_size().columns, initial_indent=margin, subsequent_indent=margin,
-                break_long_words=False, break_on_hyphens=False,
-            ).lstrip()  # fmt: skip
-        status = typer.style(f"{check.status:<{_INDENT}}", fg=_COLORS[check.status], bold=check.status == "problem")
-        typer.echo(f"{status}{text}")
+        status = typer.style(f"{check.status:<{INDENT}}", fg=_COLORS[check.status], bold=check.status == "problem")
+        typer.echo(f"{status}{line_of(check, width)}")
         if check.next_step is not None:
-            typer.echo(f"{margin}next: {check.next_step}")
+            typer.echo(f"{'':<{INDENT}}next: {check.next_step}")

@@ -15,7 +15,7 @@ import typer
 from scipy.stats import binomtest
 from torch import Tensor
 
-from trainables.checkpoints.checkpoint import config_of, load_checkpoint, trained_weights
+from trainables.checkpoints.checkpoint import config_of, load_checkpoint
 from trainables.checkpoints.class_names import Matched, match_classes
 from trainables.checkpoints.resume import translate_mismatch
 from trainables.cli import Plugins, run_verb
@@ -35,9 +35,9 @@ from trainables.data.held_out import open_test, open_test_alone
 from trainables.data.images import Images, load_splits
 from trainables.data.store import PreparedData, default_cache, prepare
 from trainables.files import write_text
-from trainables.models import build_model
 from trainables.models.networks import build_network
 from trainables.models.pretrained import load_pretrained
+from trainables.models.trained import trained_network
 from trainables.result import ClassReport
 from trainables.training.evaluation import Scores, class_report, score
 from trainables.training.execution import memory_format, resolve_device
@@ -106,12 +106,10 @@ def _outputs(config: TrialConfig, state: dict[str, Any] | None, images: Images, 
         matched = Matched(matched.labels, (*weights_lines(config, images, store), *matched.notes))
         normalization = normalization_for(config, images, store)
     else:
-        untrained = config.model.model_copy(update={"pretrained": "none", "frozen_stages": 0})
         with translate_mismatch():
             class_names = state["class_names"]
             matched = match_classes(class_names, store.class_names)
-            model = build_model(untrained, len(class_names))
-            model.load_state_dict(trained_weights(state))
+            model = trained_network(config, state)
             normalization = validate(Normalization, state["normalization"])
     model = model.to(device=device, memory_format=memory_format(config.execution))  # type: ignore[call-overload]
     inference, feed = Inference(normalization, config.data.resolution, config.execution, device), Feed(images, device)

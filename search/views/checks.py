@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,12 +14,11 @@ from search.analysis.checks import check_all
 from search.journal.result import StudyResult
 from search.views.console import say
 from search.views.next_commands import plugins, program, resume, shown, verb
-from trainables.check import Check, alarms
+from trainables.check import INDENT, Check, alarms, line_of
 
 __all__ = ["checked", "checks_json", "print_alarms", "print_checks"]
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "dim"}
-INDENT = 9
 MOST_ALARMS = 3
 
 
@@ -78,12 +76,6 @@ def checks_json(checks: Sequence[Check]) -> str:
 
 
 def _print_line(check: Check, console: Console) -> None:
-    text = f"{check.name}: {check.evidence}"
-    if console.is_terminal:
-        margin = " " * INDENT
-        text = textwrap.fill(
-            text, console.width, initial_indent=margin, subsequent_indent=margin, break_long_words=False,
-            break_on_hyphens=False,
-        ).lstrip()  # fmt: skip
+    text = line_of(check, console.width if console.is_terminal else None)
     line = Text.assemble((f"{check.status:<{INDENT}}", STYLES[check.status]), text)
     console.print(line, soft_wrap=True)

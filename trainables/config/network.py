@@ -57,6 +57,7 @@ class Network(Part):
 
     is_network: ClassVar[bool] = True
     epoch_seconds: ClassVar[float | None] = None  # not known before it is timed
+    stage_count: ClassVar[int]  # the stem among them
 
     norm: Literal["batch", "group"] = "batch"
     norm_groups: Count = 8
@@ -67,6 +68,14 @@ class Network(Part):
 
     _none_is_a_word = field_validator("pretrained")(not_none)
     _frozen_needs_weights = field_validator("frozen_stages")(needs_weights)
+
+    @field_validator("frozen_stages")
+    @classmethod
+    def _stages_exist(cls, stages: int) -> int:
+        if stages > cls.stage_count:
+            behind = {4: "three", 5: "four"}[cls.stage_count]
+            raise ValueError(f"must be at most {cls.stage_count}: the stem and {behind} stages")
+        return stages
 
 
 class CifarResNet(Network):
@@ -91,13 +100,6 @@ class CifarResNet(Network):
         return depth
 
     _no_published_weights = field_validator("pretrained")(path_or_none)
-
-    @field_validator("frozen_stages")
-    @classmethod
-    def _stages_exist(cls, stages: int) -> int:
-        if stages > cls.stage_count:
-            raise ValueError(f"must be at most {cls.stage_count}: the stem and three stages")
-        return stages
 
     @property
     def label(self) -> str:
@@ -140,13 +142,6 @@ class TorchvisionResNet(Network):
             found = " or ".join(map(str, depths))
             raise ValueError(f"must be standard, or go with model.depth {found}, where torchvision has {variant}")
         return variant
-
-    @field_validator("frozen_stages")
-    @classmethod
-    def _stages_exist(cls, stages: int) -> int:
-        if stages > cls.stage_count:
-            raise ValueError(f"must be at most {cls.stage_count}: the stem and four stages")
-        return stages
 
     @property
     def label(self) -> str:

@@ -38,13 +38,6 @@ class WideResNet(Network):
 
     _no_published_weights = field_validator("pretrained")(path_or_none)
 
-    @field_validator("frozen_stages")
-    @classmethod
-    def _stages_exist(cls, stages: int) -> int:
-        if stages > cls.stage_count:
-            raise ValueError(f"must be at most {cls.stage_count}: the stem and three stages")
-        return stages
-
     @property
     def label(self) -> str:
         """The network in words."""

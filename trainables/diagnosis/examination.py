@@ -21,7 +21,7 @@ from trainables.diagnosis.scale import preparation, scored
 from trainables.diagnosis.settings import tried
 from trainables.diagnosis.shape import shape
 from trainables.diagnosis.short_runs import plan
-from trainables.diagnosis.signals import dead_units, gradients, initial, judged_gradients, moved, untouched
+from trainables.diagnosis.signals import dead_units, gradients, judged_gradients, moved, untouched
 from trainables.diagnosis.subject import Outcome, Say, Subject
 
 __all__ = ["examined"]
@@ -91,7 +91,7 @@ def _is_mended(findings: Sequence[Finding]) -> bool:
 
 def _by_training(subject: Subject, best: _Best, mended: bool, say: Say) -> list[Finding]:
     """What short trainings say: of the settings where the training images are not fitted, of their number otherwise."""
-    gradient, planned = gradients(subject), plan(subject) if initial(subject) is not None else None
+    gradient, planned = gradients(subject), plan(subject) if subject.initial is not None else None
     findings = [judged_gradients(subject, gradient)]
     if subject.recorded:
         findings.append(untouched(subject, moved(subject)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainables.checkpoints.checkpoint import config_of, load_checkpoint, trained_weights
+from trainables.checkpoints.checkpoint import config_of, load_checkpoint
 from trainables.checkpoints.class_names import match_classes
 from trainables.checkpoints.resume import translate_mismatch
 from trainables.config import (
@@ -20,11 +20,12 @@ from trainables.config import (
     with_source,
 )
 from trainables.data.images import load_splits
+from trainables.diagnosis.short_runs import GPU_FACTOR
 from trainables.diagnosis.subject import Say, Subject
-from trainables.models import build_model
 from trainables.models.cost import forward_gflops
 from trainables.models.networks import build_network
 from trainables.models.pretrained import load_pretrained
+from trainables.models.trained import trained_network
 from trainables.training.execution import memory_format, resolve_device
 from trainables.training.loop import Run
 from trainables.training.weights import normalization_for
@@ -32,7 +33,7 @@ from trainables.training.weights import normalization_for
 __all__ = ["config_at", "opened"]
 
 # What the doctor's own training of a config may take, in GFLOP (multiply-adds): about half a minute of one core.
-TRAIN_GFLOP, GPU_FACTOR = 1500.0, 50
+TRAIN_GFLOP = 1500.0
 
 
 def opened(
@@ -78,11 +79,9 @@ def _of_checkpoint(
     config: TrialConfig, state: dict[str, Any], cache: Path, history: Sequence[Mapping[str, float]]
 ) -> Subject:  # fmt: skip
     splits = load_splits(config.data, cache)
-    bare = config.model.model_copy(update={"pretrained": "none", "frozen_stages": 0})
     with translate_mismatch():
         classes = match_classes(state["class_names"], splits.store.class_names).labels
-        model = build_model(bare, len(state["class_names"]))
-        model.load_state_dict(trained_weights(state))
+        model = trained_network(config, state)
         normalization = validate(Normalization, state["normalization"])
         losses = [{"val_loss": float(loss)} for loss in state["val_history"]]
     device = resolve_device(config.execution.device)

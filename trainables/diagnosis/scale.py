@@ -15,22 +15,18 @@ from trainables.data.images import Images
 from trainables.diagnosis.batch_norm import BatchNorms
 from trainables.diagnosis.finding import Finding, Weight, healthy
 from trainables.diagnosis.subject import Outcome, Preparation, Subject
-from trainables.models.pretrained import IMAGENET
+from trainables.models.input_scale import HALF, IMAGENET, LEVELS, UNIT
 from trainables.training.execution import autocast
 from trainables.training.inference import at_least_float32
 from trainables.training.weights import normalization_for
 
-__all__ = ["PLAIN", "Candidate", "candidates", "preparation", "scored"]
+__all__ = ["Candidate", "candidates", "preparation", "scored"]
 
 MOVED = 0.05  # of accuracy
 LOSS_RATIO = 1.1
 CLOSE = 0.05  # of accuracy, within which two explanations are equally good
 IMAGES, BATCH = 400, 64
 SAME = 0.02  # difference of means and deviations that matters to no network
-
-PLAIN = Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-HALF = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-LEVELS = Normalization(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
         ("the training images' own mean and deviation", dataset, 3),
         ("ImageNet's mean and deviation", IMAGENET, 2),
         ("mean .5 and deviation .5", HALF, 1),
-        ("scaled to 0..1 only", PLAIN, 1),
+        ("scaled to 0..1 only", UNIT, 1),
         ("levels 0..255 as they are", LEVELS, 0),
     ]
     usual = next((rank for _, other, rank in known if _alike(own, other)), 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.check import Check
-from trainables.config import ConfigError
 from trainables.diagnosis.finding import Finding, Weight, healthy
 from trainables.diagnosis.subject import Subject
-from trainables.models import build_model
 from trainables.models.protocol import train_mode
-from trainables.seeds import derived_seed
 
 __all__ = ["Gradients", "dead_units", "gradients", "judged_gradients", "moved", "untouched"]
 
@@ -41,19 +39,8 @@ class Gradients:
 def gradients(subject: Subject) -> Gradients:
     """Measured by one backward pass at the weights as they are, and one at those that they started from."""
     total, first = _norms(subject, subject.copied_model())
-    began = initial(subject)
-    fresh = total if began is None else _norms(subject, began)[0]
+    fresh = total if subject.initial is None else _norms(subject, deepcopy(subject.initial))[0]
     return Gradients(total, first, fresh)
-
-
-def initial(subject: Subject) -> nn.Module | None:
-    """The network as its training began: the seed's weights, or the pretrained ones; None if those are gone."""
-    config = subject.config
-    torch.manual_seed(derived_seed(config.seed, "weights"))
-    try:
-        return build_model(config.model, subject.num_classes).to(subject.device)
-    except ConfigError:  # a file that was moved since, or published weights without a network
-        return None
 
 
 def _norms(subject: Subject, model: nn.Module) -> tuple[float, float]:
@@ -88,10 +75,9 @@ def moved(subject: Subject) -> float:
 
     The seed gives the same initial weights again, with the same version of torch.
     """
-    start = initial(subject)
-    if start is None:
+    if subject.initial is None:
         return math.nan
-    began = dict(start.named_parameters())
+    began = dict(subject.initial.named_parameters())
     pairs = [(p, began[name]) for name, p in subject.model.named_parameters() if began[name].requires_grad]
     weights = [(one, other) for one, other in pairs if one.ndim > 1]  # others start from constants
     if not weights:

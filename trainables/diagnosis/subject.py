@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.augment.normalize import Normalize
-from trainables.config import Normalization, TrialConfig
+from trainables.config import ConfigError, Normalization, TrialConfig
 from trainables.data.images import Images, Splits
+from trainables.models import build_model
 from trainables.models.cost import forward_gflops
+from trainables.seeds import derived_seed
 from trainables.training.execution import resolve_device
 from trainables.training.feed import Feed
 from trainables.training.inference import Inference
@@ -121,6 +123,15 @@ class Subject:
     def side(self) -> int:
         """Pixels of a side of what the network sees."""
         return self.config.data.resolution or max(self.splits.train.size)
+
+    @cached_property
+    def initial(self) -> nn.Module | None:
+        """The network as its training began: the seed's weights, or the pretrained ones; None if those are gone."""
+        torch.manual_seed(derived_seed(self.config.seed, "weights"))
+        try:
+            return build_model(self.config.model, self.num_classes).to(self.device)
+        except ConfigError:  # a file that was moved since, or published weights without a network
+            return None
 
     @cached_property
     def gflops(self) -> float:

@@ -16,17 +16,20 @@ from torch.nn import functional
 
 from trainables.config import Normalization
 
-__all__ = ["CLEARLY", "IMAGENET", "InputScale", "measured_scale"]
+__all__ = ["CLEARLY", "HALF", "IMAGENET", "LEVELS", "UNIT", "InputScale", "measured_scale"]
 
 IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+HALF = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+UNIT = Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))  # levels scaled to 0..1 alone
+LEVELS = Normalization(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255))  # 0..255
 # Statistics of one collection of photographs or another differ less from each other than what one can tell by: of these
 # ImageNet's stand for all, unless they are off so many times as far as another scale is.
 CLEARLY = 4.0
 _USUAL = {
     "ImageNet's mean and std": IMAGENET,
-    "mean .5, std .5": Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-    "levels 0..1": Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
-    "levels 0..255": Normalization(mean=(0.0, 0.0, 0.0), std=(1 / 255, 1 / 255, 1 / 255)),
+    "mean .5, std .5": HALF,
+    "levels 0..1": UNIT,
+    "levels 0..255": LEVELS,
 }
 _OWN = "these images' own mean and std"
 

@@ -84,7 +84,7 @@ def pretrained_scale(config: Model, images: Images, own: Normalization) -> Input
     """
     if config.pretrained == "none":
         return None
-    if isinstance(config, TorchvisionResNet) and _is_published(config):
+    if isinstance(config, TorchvisionResNet) and is_published(config.pretrained):
         preset = _published(config).transforms()
         published = Normalization(mean=tuple(preset.mean), std=tuple(preset.std))
         return InputScale(published, "the mean and std that torchvision publishes with them")
@@ -151,13 +151,9 @@ def _published(config: TorchvisionResNet) -> Any:
     return known[name]
 
 
-def _is_published(config: TorchvisionResNet) -> bool:
-    return config.pretrained.startswith("torchvision:")
-
-
 def _checkpoint(config: Model) -> tuple[object, Path]:
     """The content of the file that holds the weights, and the file."""
-    if isinstance(config, TorchvisionResNet) and _is_published(config):
+    if isinstance(config, TorchvisionResNet) and is_published(config.pretrained):
         return read_weights(download(_published(config).url), SETTING)
     if isinstance(config, TimmModel) and is_published(config.pretrained):
         return published_weights(config), Path(config.pretrained)

@@ -9,13 +9,13 @@ from typing import Any
 
 from torch import nn
 
-from trainables.checkpoints.checkpoint import config_of, load_checkpoint, trained_weights
+from trainables.checkpoints.checkpoint import config_of, load_checkpoint
 from trainables.checkpoints.resume import translate_mismatch
 from trainables.config import ConfigError, Data, Normalization, TrialConfig, validate
 from trainables.data.decode import Square
 from trainables.data.images import size_of
 from trainables.data.store import default_cache, open_store
-from trainables.models import build_model
+from trainables.models.trained import trained_network
 from trainables.prediction.preprocessing import Preprocessing
 
 __all__ = ["TrainedNetwork", "open_checkpoint"]
@@ -56,11 +56,9 @@ def open_checkpoint(path: Path) -> TrainedNetwork:
     config = config_of(state)
     if not config.model.is_network:
         raise ConfigError.single("model.kind", config.model.kind, "must be a network: a synthetic curve has no weights")
-    untrained = config.model.model_copy(update={"pretrained": "none", "frozen_stages": 0})
     with translate_mismatch():
         class_names = tuple(state["class_names"])
-        network = build_model(untrained, len(class_names))
-        network.load_state_dict(trained_weights(state))
+        network = trained_network(config, state)
         preprocessing = Preprocessing(
             size=_image_size(state, config.data, path), decoding=config.data.decoding,
             normalization=validate(Normalization, state["normalization"]), resolution=config.data.resolution,

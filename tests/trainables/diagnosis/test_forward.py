@@ -122,9 +122,8 @@ def test_labels_without_meaning_are_told_from_a_network_without_skill(
 def test_weights_without_gradients_activity_or_change(digits: dict[str, Any], subject_of: Opened) -> None:
     fresh = subject_of(digits)
     config = merge(digits["config"], {"seed": 5})
-    from trainables.diagnosis.signals import initial
 
-    began = initial(subject_of({**digits, "config": config}))
+    began = subject_of({**digits, "config": config}).initial
     untrained = subject_of({**digits, "config": config, "model": began.state_dict()})
     assert untouched(untrained, moved(untrained)).check.name == "nothing trained"
     assert moved(fresh) > 0.05
