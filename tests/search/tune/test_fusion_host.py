@@ -32,7 +32,7 @@ STUDY: dict[str, Any] = {
     "space": {"optimizer": {"lr": {"float": [0.0001, 0.001], "log": True}, "momentum": {"float": [0.5, 0.9]}}},
     "searcher": {"kind": "random"},
     "scheduler": {"kind": "none"},
-    "budget": {"trials": 2, "epochs": 6},
+    "budget": {"trials": 2, "epochs": 24},  # long enough to be interrupted after the host was killed
     "resources": {"fuse": True, "concurrent": 2},
 }
 
