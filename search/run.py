@@ -91,7 +91,7 @@ def _read(
     from search.study.parse import study_tree
     from search.study.transfer import transfer_notes
     from search.views.console import say
-    from search.views.plan import grace_line
+    from search.views.plan import grace_line, recipe_lines
     from search.views.shipped import print_shipped
 
     if study is None:
@@ -99,7 +99,7 @@ def _read(
         sys.exit(2)
     spec = read_spec(study, smoke=smoke, refit=refit, plugins=plugins, **overrides)
     line = None if smoke else grace_line(study_tree(study), spec)
-    for said in (*([line] if line is not None else []), *transfer_notes(spec)):
+    for said in (*([line] if line is not None else []), *transfer_notes(spec), *([] if smoke else recipe_lines(spec))):
         say(console, said)
     return spec
 

@@ -41,6 +41,9 @@ by combination, and the search is over when none is left, as a grid is; the plan
 counts as the combination that it is. Where two recipes are the same, or a searcher of your own repeats itself, the
 trial gets the next seed.
 
+A recipe that was published for runs more than four times as long is tried in a short form, and a line says so when the
+search starts: what is made for 160 epochs is no baseline for 12.
+
 How long a search may run and what it may use: [budget.md](budget.md). A model or images of your own:
 [plugins.md](plugins.md).
 """
@@ -57,6 +60,13 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
 def _words(section: Mapping[str, Any]) -> str:
     rest = [f"{key.replace('_', ' ')} {value}" for key, value in section.items() if key != "kind"]
     return ", ".join(filter(None, [str(section.get("kind", "")), *rest]))
+
+
+def _tried(recipe: Mapping[str, Any]) -> str:
+    if "epochs" not in recipe:
+        return str(recipe["description"])
+    short = ", ".join(f"`{key}` {option_text(value)}" for key, value in flatten(recipe["short"]).items())
+    return f"{recipe['description']}. Made for {recipe['epochs']} epochs; below a quarter of them: {short}"
 
 
 def _code(rows: Iterable[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
@@ -84,7 +94,7 @@ def _section(name: str, study: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(("searched", "values", "when"), _code(space_rows(parse_space(study["space"]))))
     yield ""
     recipes = study["recipes"].items()
-    yield from _table(("recipe", "what", "source"), [(f"`{key}`", r["description"], r["source"]) for key, r in recipes])
+    yield from _table(("recipe", "what", "source"), [(f"`{key}`", _tried(r), r["source"]) for key, r in recipes])
     yield ""
 
 

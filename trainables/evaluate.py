@@ -79,10 +79,12 @@ def score_images(
     return score(found.logits, found.labels), found.notes
 
 
-def _outputs(config: TrialConfig, state: dict[str, Any] | None, images: Images, store: PreparedData) -> _Outputs:
+def _outputs(
+    config: TrialConfig, state: dict[str, Any] | None, images: Images, store: PreparedData, *, tta: bool = False
+) -> _Outputs:
     """What a checkpoint's weights say (EMA's when it has them), or without one the config's pretrained weights.
 
-    Classes are matched by their names.
+    Classes are matched by their names. `tta` averages over each image and its mirror image.
 
     Raises:
         ConfigError: if there are no trained weights, they do not fit the model, or they know nothing of a class.
@@ -114,7 +116,9 @@ def _outputs(config: TrialConfig, state: dict[str, Any] | None, images: Images, 
     model = model.to(device=device, memory_format=memory_format(config.execution))  # type: ignore[call-overload]
     inference, feed = Inference(normalization, config.data.resolution, config.execution, device), Feed(images, device)
     labels = torch.tensor(matched.labels, device=device)[feed.labels]
-    return _Outputs(inference.logits(model, feed), labels, tuple(class_names), matched.notes)
+    logits = inference.logits(model, feed, flip_average=tta)
+    notes = (*matched.notes, *(["logits: the mean over each image and its mirror image (--tta)"] if tta else []))
+    return _Outputs(logits, labels, tuple(class_names), notes)
 
 
 def evaluate(
@@ -131,19 +135,22 @@ def evaluate(
     per_class: Annotated[
         bool, typer.Option("--per-class", help="also print every class, and what it is most often taken for")
     ] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="test-time augmentation: average over each image and its mirror image")
+    ] = False,
     plugin: Plugins = None,
 ) -> None:
     """Score trained models on the validation or the held-out test split."""
     allow_plugins(plugin or ())
     rows = []
     for subject in subjects:
-        scored = _scored(subject, data, split, samples, device, cache or default_cache())
+        scored = _scored(subject, data, split, samples, device, cache or default_cache(), tta)
         if len(subjects) > 1:
             typer.echo(f"{subject}:")
         _print(scored)
         if per_class:
             _print_classes(scored.report)
-        row = {"subject": str(subject), "images": scored.images, **asdict(scored.scores)}
+        row = {"subject": str(subject), "images": scored.images, "tta": tta, **asdict(scored.scores)}
         rows.append({**row, "report": asdict(scored.report)})
     if to is not None:
         write_text(to, json.dumps(rows, indent=2) + "\n")
@@ -160,7 +167,9 @@ class _Scored:
     notes: tuple[str, ...]
 
 
-def _scored(subject: Path, data: str | None, split: str, samples: int | None, device: str, cache: Path) -> _Scored:
+def _scored(
+    subject: Path, data: str | None, split: str, samples: int | None, device: str, cache: Path, tta: bool
+) -> _Scored:
     config, state = _subject(subject)
     config = parse_config(merge(config.model_dump(mode="json"), {"execution": {"device": device}}))
     trained_on = None if state is None else state.get("fingerprint")
@@ -179,7 +188,7 @@ def _scored(subject: Path, data: str | None, split: str, samples: int | None, de
         else:
             capped = config.data if samples is None else config.data.model_copy(update={"val_samples": samples})
             images = load_splits(capped, cache, store).val
-    logits, labels, class_names, notes = _outputs(config, state, images, store)
+    logits, labels, class_names, notes = _outputs(config, state, images, store, tta=tta)
     scores, report = score(logits, labels), class_report(logits, labels, class_names)
     return _Scored(f"{what} of {config.data.source}", len(images), scores, report, notes)
 

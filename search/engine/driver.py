@@ -77,7 +77,7 @@ class StudyDriver:
         listeners: Iterable[Callable[[Event], None]] = (), now: Callable[[], float] = time.time,
         comparer: Comparer | None = None, searching: bool = True,
     ) -> None:  # fmt: skip
-        self._recipes, self._metric = list(spec.recipes.items()), spec.objective.metric
+        self._recipes, self._metric = list(spec.recipes), spec.objective.metric
         self._log = Recorder(journal, searcher, scheduler, self._metric, state, listeners)
         self._spec, self._searcher, self._scheduler, self._now = spec, searcher, scheduler, now
         self._comparer, self._searching, self._budgeted = comparer, searching, searching
@@ -199,8 +199,8 @@ class StudyDriver:
         if searched >= self._spec.budget.trials:
             return None
         if searched < len(self._recipes):
-            name, recipe = self._recipes[searched]
-            origin, tree = f"{RECIPE}{name}", recipe.config
+            name = self._recipes[searched]
+            origin, tree = f"{RECIPE}{name}", self._spec.recipe_config(name)
             values = self._spec.locate(tree)
         else:
             if (point := self._searcher.suggest(number)) is None:

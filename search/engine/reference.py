@@ -52,7 +52,7 @@ def reference_arm(
     for record in trials:
         if record.recipe == name:
             return arm_of(record, role), None
-    config = spec.trial_config(spec.recipes[name].config).model_dump(mode="json")
+    config = spec.trial_config(spec.recipe_config(name)).model_dump(mode="json")
     return Arm(name=name, role=role, config=config), None
 
 

@@ -39,7 +39,7 @@ def _single_images(spec: StudySpec) -> Iterator[tuple[str, TrialConfig]]:
     """The configs with batches of one image, and what makes them."""
     points = islice(combinations(rewrite(spec.parsed_space, _decisive), _extreme), MOST_COMBINATIONS)
     drawn = ((", ".join(f"{path_of(key)} {value}" for key, value in p.values.items()), p.tree) for p in points)
-    recipes = ((f"recipe {name}", recipe.config) for name, recipe in spec.recipes.items())
+    recipes = ((f"recipe {name}", spec.recipe_config(name)) for name in spec.recipes)
     for name, tree in (("the trial defaults", {}), *recipes, *drawn):
         whole = compose(spec.trial, tree, spec.fixed)
         if 1 in (whole["batch_size"], whole["data"]["train_samples"]):

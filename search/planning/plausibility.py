@@ -20,8 +20,8 @@ def implausible_trials(spec: StudySpec) -> Iterator[str]:
     Raises:
         ConfigError: as `StudySpec.trial_config`.
     """
-    for name, recipe in spec.recipes.items():
-        for line in implausible(spec.trial_config(recipe.config)):
+    for name in spec.recipes:
+        for line in implausible(spec.trial_config(spec.recipe_config(name))):
             yield f"recipe {name} has {line}"
     points = (next(draws(spec.parsed_space, spec.seed, number)) for number in range(DRAWN))
     found = [lines for point in points if (lines := implausible(spec.trial_config(point.tree)))]

@@ -22,8 +22,8 @@ NOT_OF_WEIGHTS = {"frozen_stages", "dropout", "zero_init_residual"}  # they chan
 
 def possible_configs(spec: StudySpec) -> Iterator[TrialConfig]:
     """Configs that between them use every recipe and every option of every choice of the space."""
-    for recipe in spec.recipes.values():
-        yield spec.trial_config(recipe.config)
+    for name in spec.recipes:
+        yield spec.trial_config(spec.recipe_config(name))
     for _, point in probes(spec.parsed_space):
         yield spec.trial_config(point.tree)
 

@@ -21,7 +21,7 @@ from search.study.validation import (
     trial_problems,
 )
 from spaces import Space, read_space, read_study, space_tree, study_names
-from trainables.config import ConfigError, Problem, load_yaml, validate
+from trainables.config import ConfigError, Problem, load_yaml, merge, validate
 from trainables.config.hints import in_our_words
 from trainables.config.keys import types_at
 
@@ -129,11 +129,15 @@ def _applied(
     trial: Mapping[str, Any], space: Space, fixed: Mapping[str, Any], recipes: Mapping[str, Any]
 ) -> Iterator[Problem]:
     """What is wrong with the trials that a study would make."""
-    configs = {name: _mapping(_mapping(recipe).get("config")) for name, recipe in recipes.items()}
+    configs = []
     yield from space_problems(space, trial, fixed)
-    for name, config in configs.items():
-        yield from recipe_problems(name, config, trial, fixed)
-    yield from applied_problems(fixed, trial, searched(space, trial, fixed), configs.values())
+    for name, recipe in recipes.items():
+        config, short = (_mapping(_mapping(recipe).get(key)) for key in ("config", "short"))
+        configs += [config, merge(config, short)]
+        yield from recipe_problems(name, "config", config, trial, fixed)
+        if short:
+            yield from recipe_problems(name, "short", merge(config, short), trial, fixed)
+    yield from applied_problems(fixed, trial, searched(space, trial, fixed), configs)
 
 
 def _values(node: object) -> Iterator[object]:

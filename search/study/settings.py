@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator
 
+from trainables.config import merge
 from trainables.config.part import Count, Part
 from trainables.config.plugins import PluginKind, is_dotted_path, load_plugin, plugin_names, plugin_settings
 from trainables.result import DIRECTIONS, METRICS, Mode
@@ -24,11 +25,26 @@ class Section(Part):
 
 
 class Recipe(Section):
-    """A known configuration, tried before the search: overrides of the trial's defaults, and where they come from."""
+    """A known configuration, tried before the search: overrides of the trial's defaults, and where they come from.
+
+    `epochs` is the length of the runs that it was published for. A study with fewer than a quarter of them tries
+    `short` laid over `config`: a recipe for 160 epochs is no baseline for 12.
+    """
 
     description: str = ""
     source: str = ""
+    # Keys that were added later are left out of dumps unless they are set: what a study is has not changed since.
+    epochs: Annotated[Count | None, Field(exclude_if=lambda epochs: epochs is None)] = None
     config: dict[str, Any]
+    short: Annotated[dict[str, Any] | None, Field(exclude_if=lambda short: short is None)] = None
+
+    def is_too_long(self, epochs: int) -> bool:
+        """Whether runs of so many epochs are too short for it as published."""
+        return self.epochs is not None and 4 * epochs < self.epochs
+
+    def for_epochs(self, epochs: int) -> dict[str, Any]:
+        """The config that is tried in runs of so many epochs."""
+        return merge(self.config, self.short) if self.short is not None and self.is_too_long(epochs) else self.config
 
 
 class Objective(Section):

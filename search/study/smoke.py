@@ -55,7 +55,7 @@ def shrink(spec: StudySpec) -> StudySpec:
     tree["trial"] = _lowered(spec.trial, shared)
     tree["fixed"] = {path: caps[path](value) if path in caps else value for path, value in spec.fixed.items()}
     for recipe in tree["recipes"].values():
-        recipe["config"] = _lowered(recipe["config"], caps)
+        recipe |= {key: _lowered(recipe[key], caps) for key in ("config", "short") if key in recipe}
     tree["space"] = space_tree(at_most(parse_space(spec.space), caps))
     epochs = min(spec.budget.epochs, EPOCHS)
     trials = min(spec.budget.trials, TRIALS)
@@ -118,5 +118,5 @@ def _may_be_large(spec: StudySpec) -> bool:
 def _models(spec: StudySpec) -> list[Model]:
     """Every model that a recipe or a draw may name."""
     drawn = (point.tree for _, point in probes(spec.parsed_space))
-    trees = (compose(spec.trial, tree, spec.fixed) for tree in ({}, *(r.config for r in spec.recipes.values()), *drawn))
+    trees = (compose(spec.trial, tree, spec.fixed) for tree in ({}, *map(spec.recipe_config, spec.recipes), *drawn))
     return list(dict.fromkeys(parse_config({"model": tree["model"]}).model for tree in trees))

@@ -108,6 +108,10 @@ class StudySpec(Section):
             raise ConfigError.single("data.source", None, rule)
         return parse_config({**tree, "epochs": self.budget.epochs, "seed": self.seed})
 
+    def recipe_config(self, name: str) -> Mapping[str, Any]:
+        """What the recipe of this name sets in runs of this study's length."""
+        return self.recipes[name].for_epochs(self.budget.epochs)
+
     def locate(self, overrides: Mapping[str, Any]) -> dict[str, Scalar] | None:
         """The point of the space that makes the same trial as `overrides`; None if none does."""
         config = self.trial_config(overrides)

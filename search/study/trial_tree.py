@@ -107,9 +107,9 @@ def absolute(tree: Any, path: str = "") -> Any:
 
 def absolute_recipe(recipe: Any) -> Any:
     """`absolute` for a recipe, as written in a study."""
-    if isinstance(recipe, Mapping) and "config" in recipe:
-        return {**recipe, "config": absolute(recipe["config"])}
-    return recipe
+    if not isinstance(recipe, Mapping):
+        return recipe
+    return {**recipe, **{key: absolute(recipe[key]) for key in ("config", "short") if key in recipe}}
 
 
 def absolute_space(space: Space) -> Space:

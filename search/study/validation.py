@@ -78,13 +78,13 @@ def applied_problems(
 
 
 def recipe_problems(
-    name: str, config: Mapping[str, Any], trial: Mapping[str, Any], fixed: Mapping[str, Any]
+    name: str, form: str, config: Mapping[str, Any], trial: Mapping[str, Any], fixed: Mapping[str, Any]
 ) -> list[Problem]:
-    """Mistakes of one recipe that the trial's defaults do not have already."""
+    """Mistakes of one recipe, in its form `config` or `short`, that the trial's defaults do not have already."""
     prefix = f"recipes.{name}"
     if not FOLDER_NAME.fullmatch(name):
         return [Problem(prefix, name, "must be a plain name of letters, digits, _, - and .")]
-    section, base = f"{prefix}.config", compose(trial, {}, fixed)
+    section, base = f"{prefix}.{form}", compose(trial, {}, fixed)
     found = [_under(section, problem) for problem in _forbidden(config, comparability_rule)]
     return [*found, *_new_problems(config, trial, base, section, fixed)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -102,6 +102,14 @@ def grace_line(study: object, spec: StudySpec) -> str | None:
     epochs = f"{spec.budget.epochs} epoch{'s' * (spec.budget.epochs > 1)}"
     another = "--set scheduler.grace_period=N sets another"
     return f"grace period: {now} instead of {before}, for trials of {epochs}; {another}"
+
+
+def recipe_lines(spec: StudySpec) -> Iterator[str]:
+    """Which recipes are made for longer runs than this study's, and what is tried of them."""
+    for name, recipe in spec.recipes.items():
+        if recipe.is_too_long(spec.budget.epochs):
+            tried = "tried in its short form" if recipe.short is not None else "here no baseline: it has no short form"
+            yield f"recipe {name} is made for {recipe.epochs} epochs, and with {spec.budget.epochs} {tried}"
 
 
 def combinations_line(spec: StudySpec) -> str | None:

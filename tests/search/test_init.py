@@ -67,7 +67,6 @@ def test_networks_by_their_own_names() -> None:
     init("digits", to=Path("wrn.yaml"), model="WRN-16-4", name="wrn")
     model = load_study("./wrn.yaml").trial_config({}).model
     assert (model.kind, model.depth, model.width) == ("wide_resnet", 16, 4)
-    pytest.importorskip("timm", reason="timm is not installed: pip install 'resnet-search[timm]'")
     init("digits", to=Path("timm.yaml"), model="resnet18d", name="timm")
     model = load_study("./timm.yaml").trial_config({}).model
     assert (model.kind, model.name, model.small_images) == ("timm", "resnet18d", True)

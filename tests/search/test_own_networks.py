@@ -88,7 +88,6 @@ def study(folder: Path, images: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_networks")
 def test_networks_of_every_origin_are_searched_killed_continued_and_exported(tmp_path: Path, data_dir: Path) -> None:
-    pytest.importorskip("timm", reason="timm is not installed: pip install 'resnet-search[timm]'")
     path = written(study(tmp_path, data_dir / "cifar10_jpeg"), tmp_path / "study")
     options = ("--plugin", "own_networks", "--concurrent", "1")
     process = begin(path, tmp_path / "runs", 8, *options)

@@ -64,6 +64,28 @@ def scored(checkpoint: Path, images: Path | None, capsys: pytest.CaptureFixture[
     return capsys.readouterr().out
 
 
+def test_test_time_augmentation_averages_an_image_and_its_mirror_image(checkpoint: Path, tmp_path: Path) -> None:
+    images = write(tmp_path / "images", OWN)
+    for folder in images.iterdir():  # the left half of each is dark, and so the right half of its mirror image
+        for path in folder.iterdir():
+            pixels = np.array(Image.open(path))
+            pixels[:, :8] = 0
+            Image.fromarray(pixels).save(path)
+    shutil.copytree(images, tmp_path / "both")
+    for path in (tmp_path / "both").rglob("*.png"):
+        Image.fromarray(np.array(Image.open(path))[:, ::-1]).save(path)
+    losses = {}
+    for name, tta in (("images", False), ("images", True), ("both", True)):
+        to = tmp_path / "scores.json"
+        data, cache = f"imagefolder:{tmp_path / name}", checkpoint.parent / "cache"
+        evaluate([checkpoint], data=data, split="test", cache=cache, to=to, tta=tta)
+        row = json.loads(to.read_text())[0]
+        assert row["tta"] is tta
+        losses[name, tta] = row["loss"]
+    assert losses["images", True] == pytest.approx(losses["both", True], abs=1e-5)
+    assert losses["images", True] != pytest.approx(losses["images", False], abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [

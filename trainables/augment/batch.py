@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 
 from trainables.augment.color import adjust_brightness_, adjust_contrast_, adjust_saturation_, shift_hue, whole_levels
-from trainables.augment.geometry import crop_and_flip, erase_squares, rescale_matrices, resized_crop_windows, warp
+from trainables.augment.geometry import (
+    Outside,
+    crop_and_flip,
+    erase_squares,
+    rescale_matrices,
+    resized_crop_windows,
+    warp,
+)
 from trainables.augment.normalize import Normalize
 from trainables.augment.policy import Policy
 from trainables.augment.to_device import send
@@ -57,11 +64,11 @@ class Augmentation:
 
     In this order: crop, flip and rotation, the policy, color jitter (brightness, contrast, saturation, hue),
     normalization, cutout, then mixup or cutmix. `strength` scales paddings, areas, degrees, magnitudes and changes of
-    color; it is the probability that a square is cut out of an image or that a batch is mixed, and twice that of a
-    flip. At 0 the images are `normalize(pixels)` and nothing is drawn.
+    color; it is the probability that a square is cut out of an image or that a batch is mixed, twice that of a flip,
+    and that of an alternating one in the epochs whose turn it is. At 0 the images are `normalize(pixels)` and nothing
+    is drawn. The size of the images is not changed here: `first_scale` is the training loop's.
 
-    Black is what lies outside an image. Integer crops and flips copy pixels; with a rotation or a resized crop all
-    moves are one bilinear warp.
+    Integer crops and flips copy pixels; with a rotation or a resized crop all moves are one bilinear warp.
 
     Args:
         config: which changes.
@@ -79,7 +86,8 @@ class Augmentation:
         self._strength = strength
         self._num_classes = num_classes
         self._padding = config.pad_crop * strength
-        self._flip = 0.5 * strength if config.flip else 0.0
+        self._reflect = config.padding == "reflect"
+        self._flip = strength * (1.0 if config.flip == "alternating" else 0.5) if config.flip else 0.0
         self._smallest = 1 - (1 - config.resized_crop) * strength
         self._widest = WIDEST**strength
         self._degrees = config.rotation * strength
@@ -104,7 +112,15 @@ class Augmentation:
         draws = torch.rand(4, batch, generator=generator)
         return torch.cat([resized_crop_windows(draws, self._smallest, self._widest)[:2], draws[2:]])
 
-    def __call__(self, pixels: Tensor, labels: Tensor, generator: torch.Generator, *, cropped: bool = False) -> Batch:
+    def __call__(
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+        *,
+        cropped: bool = False,
+        turn: Tensor | None = None,
+    ) -> Batch:
         """The batch to train on.
 
         Args:
@@ -112,6 +128,7 @@ class Augmentation:
             labels: int64 [b], on the same device.
             generator: of the CPU; draws depend on its state, the config and the shape alone.
             cropped: whether the pixels are of such `windows`, so that no other resized crop is taken.
+            turn: bool [b] on the CPU, which images an alternating flip mirrors in this epoch; None otherwise.
 
         Raises:
             ConfigError: if shapes or types are others, or a label is no class (looked at only on the CPU: reading it
@@ -125,7 +142,7 @@ class Augmentation:
             low, high = (int(label) for label in labels.aminmax())
             if low < 0 or high >= self._num_classes:
                 raise ConfigError.single("labels", f"{low}..{high}", f"must be 0..{self._num_classes - 1}")
-        levels = self._move(pixels, generator, 1.0 if cropped else self._smallest)
+        levels = self._move(pixels, generator, 1.0 if cropped else self._smallest, turn)
         if self._policy is not None:
             levels = self._policy(levels, generator)
         images = self._recolor(levels, generator)
@@ -142,7 +159,7 @@ class Augmentation:
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ConfigError.single("pixels", f"{pixels.dtype} {list(pixels.shape)}", "must be uint8 [b, 3, h, w]")
 
-    def _move(self, pixels: Tensor, generator: torch.Generator, smallest: float) -> Tensor:
+    def _move(self, pixels: Tensor, generator: torch.Generator, smallest: float, turn: Tensor | None) -> Tensor:
         """Crop, flip, rotate; integer moves stay uint8, a warp gives levels to round (policy) or use (no policy)."""
         batch, _, height, width = pixels.shape
         warped = self._degrees > 0 or smallest < 1
@@ -151,9 +168,12 @@ class Augmentation:
         padding = round(self._padding * height), round(self._padding * width)
         top, left = (torch.randint(2 * side + 1, (batch,), generator=generator) for side in padding)
         flip = torch.rand(batch, generator=generator) < self._flip
+        if turn is not None:
+            flip &= turn
         if not warped:
             moves = send(torch.stack([top, left, flip]), pixels.device)
-            return crop_and_flip(pixels, padding, moves[0], moves[1], moves[2].bool() if self._flip else None)
+            mirrored = moves[2].bool() if self._flip else None
+            return crop_and_flip(pixels, padding, moves[0], moves[1], mirrored, reflect=self._reflect)
         right, down = left - padding[1], top - padding[0]
         across, along = torch.ones(2, batch)
         if smallest < 1:
@@ -165,7 +185,8 @@ class Augmentation:
         rows = [across * cos * mirror, -across * sin, right, along * sin * mirror, along * cos, down]
         matrices = send(rescale_matrices(torch.stack(rows, 1), height, width), pixels.device)
         inside_only = self._degrees == 0 and not self._padding
-        levels = warp(pixels.float(), matrices, "bilinear", "border" if inside_only else "zeros")
+        outside: Outside = "border" if inside_only else "reflection" if self._reflect else "zeros"
+        levels = warp(pixels.float(), matrices, "bilinear", outside)
         return whole_levels(levels.round_()).to(torch.uint8) if self._policy is not None else levels
 
     def _recolor(self, levels: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,20 +9,25 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-__all__ = ["crop_and_flip", "erase_squares", "rescale_matrices", "resized_crop_windows", "warp"]
+__all__ = ["Outside", "crop_and_flip", "erase_squares", "rescale_matrices", "resized_crop_windows", "warp"]
+
+Outside = Literal["zeros", "border", "reflection"]
 
 
-def crop_and_flip(pixels: Tensor, padding: tuple[int, int], top: Tensor, left: Tensor, flip: Tensor | None) -> Tensor:
-    """Zero-pad, crop back to the original size at integer offsets, then mirror some of the images left to right.
+def crop_and_flip(
+    pixels: Tensor, padding: tuple[int, int], top: Tensor, left: Tensor, flip: Tensor | None, *, reflect: bool = False
+) -> Tensor:
+    """Pad, crop back to the original size at integer offsets, then mirror some of the images left to right.
 
     Bitwise what slicing `pad(image)[top : top + h, left : left + w]` gives: He et al. 2015, section 4.2.
 
     Args:
         pixels: uint8 [b, c, h, w], any memory format; not changed.
-        padding: zero rows and columns added on each side.
+        padding: rows and columns added on each side, fewer than the image has.
         top: int64 [b] in 0..2 * padding[0], on the pixels' device.
         left: int64 [b] in 0..2 * padding[1], likewise.
         flip: bool [b], likewise: which crops to mirror; None mirrors none.
+        reflect: whether the padding is the image reflected at its edge, as numpy's mode "reflect"; else it is black.
 
     Returns:
         uint8 [b, c, h, w], contiguous.
@@ -31,6 +36,10 @@ def crop_and_flip(pixels: Tensor, padding: tuple[int, int], top: Tensor, left: T
     rows, columns = height + 2 * padding[0], width + 2 * padding[1]
     inside = (..., slice(padding[0], padding[0] + height), slice(padding[1], padding[1] + width))
     padded = pixels.new_zeros(1 if flip is None else 2, batch, channels, rows, columns)
+    if reflect:
+        for axis, side in ((2, padding[0]), (3, padding[1])):
+            pixels = pixels.index_select(axis, _reflected(pixels.shape[axis], side).to(pixels.device))
+        inside = (...,)
     padded[0][inside] = pixels
     start = top * columns + left
     if flip is not None:
@@ -44,6 +53,12 @@ def crop_and_flip(pixels: Tensor, padding: tuple[int, int], top: Tensor, left: T
     starts = (plane + row) + start.view(batch, 1, 1)
     every_row = padded.view(-1).as_strided((padded.numel() - width + 1, width), (1, 1))
     return every_row.index_select(0, starts.view(-1)).view(batch, channels, height, width)
+
+
+def _reflected(length: int, padding: int) -> Tensor:
+    """The index of each row of a padded image in the image: int64 [length + 2 * padding]."""
+    away = torch.arange(-padding, length + padding).abs()
+    return length - 1 - (length - 1 - away).abs()
 
 
 def resized_crop_windows(draws: Tensor, smallest: float, widest: float) -> Tensor:
@@ -74,7 +89,10 @@ def rescale_matrices(matrices: Tensor, height: int, width: int) -> Tensor:
 
 
 def warp(
-    images: Tensor, matrices: Tensor, mode: Literal["nearest", "bilinear"], outside: Literal["zeros", "border"]
+    images: Tensor,
+    matrices: Tensor,
+    mode: Literal["nearest", "bilinear"],
+    outside: Outside,
 ) -> Tensor:
     """Sample each image where its affine matrix says.
 
@@ -83,7 +101,7 @@ def warp(
         matrices: float [b, 6], from `rescale_matrices`: (x, y, 1) of an output pixel, in pixels from the center, to the
             place in the input it shows, first x, then y.
         mode: interpolation.
-        outside: what lies beyond the edge: black or the edge's own pixels.
+        outside: what lies beyond the edge: black, the edge's own pixels, or the image reflected.
 
     Returns:
         float [b, c, h, w], contiguous.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -84,12 +83,6 @@ class NAdamW(_AdamFamily):
     kind: Literal["nadamw"] = "nadamw"
 
 
-def _needs_timm(kind: str) -> str:
-    if find_spec("timm") is None:
-        raise ValueError("needs timm, which is not installed: pip install 'resnet-search[timm]'")
-    return kind
-
-
 class LAMB(_AdamFamily):
     """LAMB (You et al. 2019), Adam's step scaled layer by layer to the norm of its weights; timm's.
 
@@ -99,8 +92,6 @@ class LAMB(_AdamFamily):
     kind: Literal["lamb"] = "lamb"
     lr: Positive = 5e-3
     eps: Positive = 1e-6
-
-    _of_timm = field_validator("kind")(_needs_timm)
 
 
 class Lion(_Optimizer):
@@ -116,8 +107,6 @@ class Lion(_Optimizer):
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
 
-    _of_timm = field_validator("kind")(_needs_timm)
-
 
 class Muon(_Optimizer):
     """Muon (Jordan et al. 2024), orthogonalized Nesterov momentum, with decoupled weight decay; timm's.
@@ -131,8 +120,6 @@ class Muon(_Optimizer):
     kind: Literal["muon"] = "muon"
     lr: Positive = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
-
-    _of_timm = field_validator("kind")(_needs_timm)
 
 
 Optimizer = Annotated[SGD | Adam | AdamW | RMSprop | NAdamW | LAMB | Lion | Muon, Field(discriminator="kind")]

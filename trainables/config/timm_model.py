@@ -6,9 +6,7 @@ Which names there are only timm itself can say: it is imported, and torch with i
 from __future__ import annotations
 
 import difflib
-from functools import cache
-from importlib import import_module
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -16,14 +14,6 @@ from trainables.config.network import LARGE, SMALL, needs_weights, not_none
 from trainables.config.part import Part, Whole
 
 __all__ = ["TimmModel"]
-
-
-@cache
-def _timm() -> Any:
-    try:
-        return import_module("timm")
-    except ImportError as error:
-        raise ValueError(f"needs timm ({error}): pip install 'resnet-search[timm]'") from None
 
 
 class TimmModel(Part):
@@ -56,7 +46,8 @@ class TimmModel(Part):
     @field_validator("name")
     @classmethod
     def _is_timms(cls, name: str) -> str:
-        timm = _timm()
+        import timm  # takes seconds, and brings torch: other models do without
+
         if timm.is_model(name) and "." not in name:
             return name
         architecture, _, tag = name.partition(".")
@@ -69,12 +60,14 @@ class TimmModel(Part):
     @field_validator("pretrained")
     @classmethod
     def _is_published(cls, pretrained: str, info: ValidationInfo) -> str:
+        import timm
+
         publisher, _, tag = pretrained.partition(":")
         if publisher == "torchvision":
             raise ValueError("must be 'none', a path, timm or timm:TAG: torchvision's weights are for its own networks")
         if publisher == "timm" and "name" in info.data:
             name = info.data["name"]
-            tags = [known.partition(".")[2] for known in _timm().list_pretrained(f"{name}.*")]
+            tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
             if not tags:
                 raise ValueError(f"must be 'none' or a path: timm publishes no weights for {name}")
             if tag and tag not in tags:

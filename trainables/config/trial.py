@@ -52,13 +52,21 @@ class Execution(Part):
 
 
 class TrialConfig(Part):
-    """All that determines a trial's numbers: on the CPU, the same config, versions and threads give the same ones."""
+    """All that determines a trial's numbers: on the CPU, the same config, versions and threads give the same ones.
+
+    `loss` is what is trained on; `val_loss` is the cross-entropy with either. `bce` is binary cross-entropy, each class
+    for itself, the mean over classes (Wightman et al. 2021, arXiv:2110.00476).
+    """
 
     model: Model = CifarResNet()
     data: Data = Data()
     augment: Augment = Augment()
     optimizer: Optimizer = SGD()
     schedule: Schedule = Cosine()
+    # A key that was added later is left out of dumps unless it is set: what a config is has not changed since.
+    loss: Annotated[Literal["cross_entropy", "bce"], Field(exclude_if=lambda loss: loss == "cross_entropy")] = (
+        "cross_entropy"
+    )
     regularization: Regularization = Regularization()
     batch_size: Count = 128
     epochs: Count = 10

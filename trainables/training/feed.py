@@ -39,11 +39,16 @@ class Feed:
     def __len__(self) -> int:
         return len(self._images)
 
-    def augmented(self, indices: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
-        """A batch to train on, for indices as `pixels` takes them; crops come from the image files where there are."""
+    def augmented(
+        self, indices: Tensor, augmentation: Augmentation, generator: torch.Generator, turn: Tensor | None = None
+    ) -> Batch:
+        """A batch to train on, for indices as `pixels` takes them; crops come from the image files where there are.
+
+        `turn` is that of `Augmentation`, for these indices.
+        """
         windows = augmentation.windows(len(indices), generator) if self._images.has_originals else None
         pixels = self.pixels(indices) if windows is None else self._sent(self._images.crops(indices.cpu(), windows))
-        return augmentation(pixels, self.labels[indices], generator, cropped=windows is not None)
+        return augmentation(pixels, self.labels[indices], generator, cropped=windows is not None, turn=turn)
 
     def pixels(self, indices: Tensor) -> Tensor:
         """uint8 [b, 3, h, w] on the device, for int64 indices [b] on the CPU or the device."""

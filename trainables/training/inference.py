@@ -47,33 +47,42 @@ class Inference:
         """What the model takes for pixels uint8 [b, 3, h, w] on the device: float32 [b, 3, side, side]."""
         return self.shaped(self._normalize(pixels))
 
-    def shaped(self, images: Tensor) -> Tensor:
-        """Normalized images [b, 3, h, w] in the model's resolution and memory layout."""
-        return _resize(images, self._resolution).contiguous(memory_format=memory_format(self._execution))
+    def shaped(self, images: Tensor, scale: float = 1.0) -> Tensor:
+        """Normalized images [b, 3, h, w] in the model's memory layout and, times `scale`, in its resolution."""
+        sides = (self._resolution, self._resolution) if self._resolution else images.shape[-2:]
+        height, width = (side if scale == 1 else max(8, 4 * round(side * scale / 4)) for side in sides)
+        return _resize(images, (height, width)).contiguous(memory_format=memory_format(self._execution))
 
     def batch_size(self, feed: Feed) -> int:
         """Images of `feed` to compute at once."""
         side = self._resolution or feed.pixels(torch.zeros(1, dtype=torch.int64)).shape[-1]
         return images_at_once(side, self._device.type == "cuda")
 
-    def logits(self, model: nn.Module, feed: Feed, subset: Tensor | None = None) -> Tensor:
+    def logits(
+        self, model: nn.Module, feed: Feed, subset: Tensor | None = None, *, flip_average: bool = False
+    ) -> Tensor:
         """Logits of the images of `feed`, at least float32 [n, classes], on the device; does not wait for it.
 
         Args:
             model: a network in this memory layout on this device; it is left in eval mode.
             feed: the images.
             subset: int64 [n], which of them and in which order; None: all of them.
+            flip_average: whether to average the logits of each image and of its mirror image (test-time augmentation).
         """
         subset = torch.arange(len(feed)) if subset is None else subset
+
+        def of(images: Tensor) -> Tensor:
+            found = at_least_float32(model(images))
+            return (found + at_least_float32(model(images.flip(3)))) / 2 if flip_average else found
+
         model.eval()
         with torch.inference_mode(), autocast(self._execution, self._device):
             batches = torch.split(subset, self.batch_size(feed))
-            return torch.cat([at_least_float32(model(self.inputs(feed.pixels(batch)))) for batch in batches])
+            return torch.cat([of(self.inputs(feed.pixels(batch))) for batch in batches])
 
 
-def _resize(images: Tensor, resolution: int | None) -> Tensor:
-    """Float images [b, 3, h, w] at `resolution` x `resolution` pixels, bilinear with antialiasing."""
-    if resolution is None or images.shape[-2:] == (resolution, resolution):
+def _resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Float images [b, 3, h, w] of this height and width, bilinear with antialiasing."""
+    if images.shape[-2:] == size:
         return images
-    size = (resolution, resolution)
     return functional.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trainables.augment.batch import Augmentation, Batch
 from trainables.checkpoints.class_names import check_same_classes
@@ -33,10 +32,18 @@ from trainables.training.early_stopping import EarlyStopping
 from trainables.training.evaluation import accuracy, class_report, collapse, score
 from trainables.training.execution import autocast, memory_format, resolve_device
 from trainables.training.feed import Feed
-from trainables.training.inference import Inference, at_least_float32
+from trainables.training.inference import Inference
+from trainables.training.losses import training_loss
 from trainables.training.optim import build_optimizer, load_optimizer, lr_at, momentum_at, set_rates
 from trainables.training.partial_epoch import PartialEpoch
-from trainables.training.sampling import class_weights, epoch_order, sampling_weights, train_probe
+from trainables.training.sampling import (
+    class_weights,
+    epoch_order,
+    first_mirrored,
+    sampling_weights,
+    scale_at,
+    train_probe,
+)
 from trainables.training.weights import normalization_for
 
 __all__ = ["Run"]
@@ -71,6 +78,7 @@ class Run(Trainable):
         self._probe = train_probe(config.data, len(self._train))
         self._batch_size = min(config.batch_size, len(self._train))
         self._steps_per_epoch = len(self._train) // self._batch_size
+        self._first_mirrored = first_mirrored(config.seed, len(self._train))
         labels, imbalanced = splits.train.labels, config.regularization
         self._sampling_weights = sampling_weights(imbalanced, labels, store.num_classes)
         weights = class_weights(imbalanced, labels, store.num_classes)
@@ -116,7 +124,8 @@ class Run(Trainable):
         A compiled network has kernels of its own.
         """
         config = self._config
-        if config.execution.compile or not is_fusible(self._model):
+        grows = config.augment.first_scale < 1  # and is not of the same size in another run's epoch
+        if config.execution.compile or grows or not is_fusible(self._model):
             return None
         return config.model, config.execution, config.data, self._batch_size
 
@@ -150,14 +159,20 @@ class Run(Trainable):
         """How many steps of the epoch under way are left."""
         return self._steps_per_epoch - self._step
 
-    def next_batch(self) -> Batch:
-        """The images of the next step, as the network takes them; to be trained on before another one is drawn."""
-        partial = self.begun_epoch()
+    def next_batch(self, scale: float | None = None) -> Batch:
+        """The images of the next step, as the network takes them; to be trained on before another one is drawn.
+
+        Args:
+            scale: of their side, over that in validation; None: the one of this epoch.
+        """
+        partial, augment = self.begun_epoch(), self._config.augment
         if not self._model.training:  # as it is after an evaluation
             train_mode(self._forward)
         indices = self._order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
-        batch = self._train.augmented(indices, self._augmentation, partial.generator)
-        return replace(batch, images=self._inference.shaped(batch.images))
+        turn = self._first_mirrored[indices.cpu()] ^ bool(self._epoch % 2) if augment.flip == "alternating" else None
+        batch = self._train.augmented(indices, self._augmentation, partial.generator, turn)
+        scale = scale or scale_at(augment, self._epoch, self._config.epochs)
+        return replace(batch, images=self._inference.shaped(batch.images, scale))
 
     def train_on(self, batch: Batch) -> None:
         """One step, whole. Its loss and gradient norm are summed up on the device, where nothing waits for them."""
@@ -205,7 +220,7 @@ class Run(Trainable):
     def rehearse(self) -> None:
         """Take three steps and score as many images as at once in an evaluation, for the memory that it takes."""
         for _ in range(3):
-            self.train_on(self.next_batch())
+            self.train_on(self.next_batch(scale=1.0))
         at_once = min(len(self._val), self._inference.batch_size(self._val))
         self._inference.logits(self.model, self._val, torch.arange(at_once))
 
@@ -231,19 +246,8 @@ class Run(Trainable):
         self._step += 1
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """The loss of logits [b, classes], in float32 at least []; with class weights the weighted mean, as torch's."""
-        logits, class_weights = at_least_float32(logits), self._class_weights
-
-        def cross_entropy(labels: Tensor) -> Tensor:
-            return functional.cross_entropy(
-                logits, labels, weight=class_weights, reduction="none",
-                label_smoothing=self._config.regularization.label_smoothing,
-            )  # fmt: skip
-
-        losses = batch.mixed(cross_entropy)
-        if class_weights is None:
-            return losses.mean()
-        return losses.sum() / batch.mixed(lambda labels: class_weights[labels]).sum()
+        """The loss of logits [b, classes], as `training_loss` has it."""
+        return training_loss(self._config, logits, batch, self._class_weights)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimizer, validation history, config, and what the images were: tensors and plain data.

@@ -1,14 +1,14 @@
-"""Which images of the training split are seen when, and what each class weighs."""
+"""Which images of the training split are seen when, mirrored or not and how large, and what each class weighs."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from trainables.config import Data, Regularization
+from trainables.config import Augment, Data, Regularization
 from trainables.seeds import derived_seed
 
-__all__ = ["class_weights", "epoch_order", "sampling_weights", "train_probe"]
+__all__ = ["class_weights", "epoch_order", "first_mirrored", "sampling_weights", "scale_at", "train_probe"]
 
 
 def epoch_order(seed: int, epoch: int, count: int, weights: Tensor | None) -> Tensor:
@@ -24,6 +24,30 @@ def epoch_order(seed: int, epoch: int, count: int, weights: Tensor | None) -> Te
     if weights is not None:
         return torch.multinomial(weights, count, replacement=True, generator=generator)
     return torch.randperm(count, generator=generator)
+
+
+def first_mirrored(seed: int, count: int) -> Tensor:
+    """Which of `count` training images an alternating flip mirrors in the first epoch, and every other: bool [count].
+
+    The others are mirrored in the second epoch, and every other.
+    """
+    generator = torch.Generator().manual_seed(derived_seed(seed, "flip"))
+    return torch.rand(count, generator=generator) < 0.5
+
+
+def scale_at(augment: Augment, epoch: int, epochs: int) -> float:
+    """The side of training images over that in validation: grows linearly over the first 4/5 of the run.
+
+    Progressive resizing, as MosaicML's Composer has it: it ends with images of the size that the network is used on,
+    for which Touvron et al. 2019 (FixRes, arXiv:1906.06423) fine-tune.
+
+    Args:
+        augment: the trial's.
+        epoch: counted from 0.
+        epochs: of the run.
+    """
+    first = 1 - (1 - augment.first_scale) * augment.strength
+    return min(first + (1 - first) * epoch / (0.8 * epochs), 1.0)
 
 
 def train_probe(data: Data, count: int) -> Tensor:

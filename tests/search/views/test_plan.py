@@ -15,7 +15,7 @@ from search.planning.resources import resolved_execution
 from search.study.overrides import override
 from search.study.parse import load_study, parse_study, study_tree
 from search.study.resources import Refit
-from search.views.plan import about, grace_line, print_plan
+from search.views.plan import about, grace_line, print_plan, recipe_lines
 from tests.search.sample_study import IMAGES
 from trainables.config import ConfigError, parse_yaml
 
@@ -103,3 +103,24 @@ def test_a_shortened_grace_period_is_said() -> None:
     line = grace_line(tree, override(tree, epochs=27))
     assert line == "grace period: 3 instead of 9, for trials of 27 epochs; --set scheduler.grace_period=N sets another"
     assert grace_line(tree, override(tree, trials=3)) is None
+
+
+def test_recipes_of_longer_runs_are_named_with_what_is_tried_of_them() -> None:
+    recipe = {"description": "d", "source": "s", "epochs": 100, "config": {"optimizer": {"lr": 0.2}}}
+    short = {"short": {"optimizer": {"lr": 0.1}}}
+    tree = {
+        "study": "s", "trial": {"data": {"source": "digits"}}, "budget": {"trials": 2, "epochs": 24},
+        "scheduler": {"kind": "none"}, "recipes": {"long": recipe, "both": recipe | short},
+    }  # fmt: skip
+    spec = parse_study(tree)
+    assert list(recipe_lines(spec)) == [
+        "recipe long is made for 100 epochs, and with 24 here no baseline: it has no short form",
+        "recipe both is made for 100 epochs, and with 24 tried in its short form",
+    ]
+    assert [spec.trial_config(spec.recipe_config(name)).optimizer.lr for name in spec.recipes] == [0.2, 0.1]
+    assert parse_study(spec.model_dump()) == spec
+    longer = override(spec, epochs=25)
+    assert not list(recipe_lines(longer))
+    assert longer.trial_config(longer.recipe_config("both")).optimizer.lr == 0.2
+    with pytest.raises(ConfigError, match=r"recipes\.long\.short\.optimizer\.lrr: unknown key"):
+        parse_study(tree | {"recipes": {"long": recipe | {"short": {"optimizer": {"lrr": 1}}}}})

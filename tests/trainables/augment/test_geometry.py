@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -23,20 +24,25 @@ def _noise(batch: int, height: int, width: int) -> Tensor:
 
 @given(
     batch=st.integers(1, 6), height=st.integers(1, 12), width=st.integers(1, 12), down=st.integers(0, 6),
-    right=st.integers(0, 6), flip=st.booleans(), channels_last=st.booleans(), data=st.data(),
+    right=st.integers(0, 6), flip=st.booleans(), reflect=st.booleans(), channels_last=st.booleans(), data=st.data(),
 )  # fmt: skip
 @settings(max_examples=100, deadline=None)
 def test_crop_and_flip_is_slicing(
-    batch: int, height: int, width: int, down: int, right: int, flip: bool, channels_last: bool, data: st.DataObject
-) -> None:
+    batch: int, height: int, width: int, down: int, right: int, flip: bool, reflect: bool, channels_last: bool,
+    data: st.DataObject,
+) -> None:  # fmt: skip
+    if reflect:
+        down, right = min(down, height - 1), min(right, width - 1)
+
     def draws(limit: int) -> Tensor:
         return torch.tensor(data.draw(st.lists(st.integers(0, limit), min_size=batch, max_size=batch)))
 
     pixels = _noise(batch, height, width)
     top, left, mirrored = draws(2 * down), draws(2 * right), draws(1).bool()
     given_pixels = pixels.contiguous(memory_format=torch.channels_last) if channels_last else pixels
-    result = crop_and_flip(given_pixels, (down, right), top, left, mirrored if flip else None)
-    padded = torch.nn.functional.pad(pixels, (right, right, down, down))
+    result = crop_and_flip(given_pixels, (down, right), top, left, mirrored if flip else None, reflect=reflect)
+    sides = ((0, 0), (0, 0), (down, down), (right, right))
+    padded = torch.from_numpy(np.pad(pixels.numpy(), sides, mode="reflect" if reflect else "constant"))
     for index in range(batch):
         row, column = int(top[index]), int(left[index])
         expected = padded[index, :, row : row + height, column : column + width]

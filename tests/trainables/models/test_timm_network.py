@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from trainables.config import ConfigError, Normalization, TimmModel, TrialConfig, dump_config, load_config, parse_config
-from trainables.config import timm_model as config_module
 from trainables.data.images import Images, load_splits
 from trainables.models import build_model
 from trainables.models.cost import batch_norm_problem, forward_gflops
@@ -21,8 +19,6 @@ from trainables.models.protocol import head, head_name, is_fusible, stages, trai
 from trainables.training.fused import FusedSteps
 from trainables.training.loop import Run
 from trainables.training.optim import build_optimizer
-
-timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'resnet-search[timm]'")
 
 # Every block, stem and shortcut of timm's ResNets; weights of ten classes in millions, counted with timm 1.0.31.
 RESNETS = {
@@ -215,13 +211,3 @@ def test_images_or_stems_that_a_network_lacks_are_refused() -> None:
     problem = batch_norm_problem(one, 10, (32, 32))
     assert problem is not None
     assert "model.small_images: true, or data.resolution above 32" in problem.rule
-
-
-def test_without_timm_the_config_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> nn.Module:
-        raise ModuleNotFoundError(f"No module named '{name}'")
-
-    monkeypatch.setattr(config_module, "import_module", missing)
-    config_module._timm.cache_clear()
-    with pytest.raises(ConfigError, match=r"model\.name: needs timm .*: pip install 'resnet-search\[timm\]'"):
-        parse_config({"model": TINY})

@@ -59,7 +59,8 @@ class TestRunWithEverythingOn(TestRun):
         more = {
             "model": {"dropout": 0.2},
             "optimizer": {"kind": "adamw", "lr": 0.01, "decay_norm_and_bias": False, "backbone_lr_ratio": 0.5},
-            "augment": {"cutmix": 1.0, "policy": "trivialaugment"},
+            "augment": {"cutmix": 1.0, "policy": "trivialaugment", "padding": "reflect", "first_scale": 0.5},
+            "loss": "bce",
             "schedule": {"kind": "plateau", "patience": 0, "factor": 0.5},
             "regularization": {
                 "ema_decay": 0.9, "clip_norm": 1.0, "label_smoothing": 0.1, "imbalance": "balanced_sampling",
@@ -203,6 +204,54 @@ def test_class_weighted_loss_is_the_weighted_mean_of_torch(smoothing: float, cac
 
 
 @pytest.mark.numeric
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_binary_cross_entropy_is_timms(smoothing: float, cache: Path) -> None:
+    from timm.loss import BinaryCrossEntropy
+
+    trial = run({**DIGITS, "loss": "bce", "regularization": {"label_smoothing": smoothing}}, cache)
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(32, 10, generator=generator), torch.randint(10, (32,), generator=generator)
+    theirs = BinaryCrossEntropy(smoothing=smoothing)
+    images = torch.zeros(32, 3, 8, 8)
+    assert trial.loss(logits, Batch(images, labels)).item() == pytest.approx(theirs(logits, labels).item())
+    mixed = Batch(images, labels, labels.flip(0), torch.full((32,), 0.3))
+    expected = 0.3 * theirs(logits, labels) + 0.7 * theirs(logits, labels.flip(0))
+    assert trial.loss(logits, mixed).item() == pytest.approx(expected.item())
+
+
+def test_alternating_flips_show_each_image_both_ways_in_two_epochs(tmp_path: Path) -> None:
+    write_folder(tmp_path / "images", {"a": 8, "b": 8})
+    tree = {
+        **DIGITS, "data": {"source": f"imagefolder:{tmp_path / 'images'}", "resolution": 16},
+        "augment": {"flip": "alternating"}, "batch_size": 1, "epochs": 2,
+    }  # fmt: skip
+    trial, seen = run(tree, tmp_path / "cache"), list[list[torch.Tensor]]()
+    while len(seen) < 2:
+        trial.begun_epoch()
+        seen.append([])
+        while trial.steps_left:
+            batch = trial.next_batch()
+            seen[-1].append(batch.images[0].clone())
+            trial.train_on(batch)
+        next(trial.steps())
+    assert len(seen[0]) > 5
+    for image in seen[0]:
+        assert sum(torch.allclose(image.flip(2), other) for other in seen[1]) >= 1
+
+
+def test_images_grow_during_the_run_and_are_whole_in_validation(cache: Path) -> None:
+    tree = merge(DIGITS, {"data": {"resolution": 16}, "augment": {"strength": 1.0, "first_scale": 0.5}, "epochs": 5})
+    trial, sides = run(tree, cache), []
+    for _ in range(5):
+        batch = trial.next_batch()
+        sides.append(batch.images.shape[-1])
+        trial.train_on(batch)
+        while next(trial.steps()) is None:
+            pass
+    assert sides == [8, 8, 12, 16, 16]
+    assert trial.next_batch(scale=1.0).images.shape[-1] == 16
+
+
 def test_bf16_trains_and_stays_close(cache: Path) -> None:
     half = list(run(merge(DIGITS, {"execution": {"precision": "bf16"}}), cache).epochs())
     full = list(run(merge(DIGITS, {"execution": {"precision": "fp32"}}), cache).epochs())

@@ -22,7 +22,6 @@ from trainables.config import (
     Adam,
     AdamW,
     CifarResNet,
-    ConfigError,
     Constant,
     Cosine,
     Cyclic,
@@ -36,9 +35,7 @@ from trainables.config import (
     Schedule,
     Step,
     TorchvisionResNet,
-    parse_config,
 )
-from trainables.config import optimization as config_module
 from trainables.models import build_model
 from trainables.models.networks import build_network
 from trainables.models.protocol import head
@@ -131,8 +128,6 @@ def test_fused_steps_equal_the_plain_loop(optimizer: Optimizer) -> None:
 
 @pytest.mark.parametrize("optimizer", [*OPTIMIZERS[1:3], OPTIMIZERS[-1], *OF_TIMM], ids=lambda config: config.kind)
 def test_a_saved_state_has_its_slots_and_continues_exactly(optimizer: Optimizer, tmp_path: Path) -> None:
-    if optimizer in OF_TIMM:
-        pytest.importorskip("timm", reason="timm is not installed: pip install 'resnet-search[timm]'")
     torch.manual_seed(0)
     models = [build_model(CifarResNet(depth=8), 10) for _ in range(2)]
     first, second = (build_optimizer(optimizer, model) for model in models)
@@ -157,7 +152,6 @@ def test_a_saved_state_has_its_slots_and_continues_exactly(optimizer: Optimizer,
 
 
 def test_settings_reach_timms_optimizers() -> None:
-    pytest.importorskip("timm", reason="timm is not installed: pip install 'resnet-search[timm]'")
     model = build_model(CifarResNet(depth=8), 10)
     lamb, lion, muon = (build_optimizer(config, model).param_groups for config in OF_TIMM)
     for backbone, _ in (lamb, lion, muon):
@@ -167,13 +161,6 @@ def test_settings_reach_timms_optimizers() -> None:
     assert [(group["momentum"], group["nesterov"], group["use_fallback"]) for group in muon] == [
         (0.9, True, False), (0.9, True, True),
     ]  # fmt: skip
-
-
-def test_timms_optimizers_ask_for_timm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_module, "find_spec", lambda name: None)
-    for kind in ("lamb", "lion", "muon"):
-        with pytest.raises(ConfigError, match=r"optimizer\.kind: needs timm, .*pip install 'resnet-search\[timm\]'"):
-            parse_config({"optimizer": {"kind": kind}})
 
 
 @pytest.mark.parametrize(

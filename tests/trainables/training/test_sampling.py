@@ -3,8 +3,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainables.config import Data, Regularization
-from trainables.training.sampling import class_weights, epoch_order, sampling_weights, train_probe
+from trainables.config import Augment, Data, Regularization
+from trainables.training.sampling import (
+    class_weights,
+    epoch_order,
+    first_mirrored,
+    sampling_weights,
+    scale_at,
+    train_probe,
+)
 
 RARE = torch.cat([torch.zeros(1000, dtype=torch.int64), torch.ones(10, dtype=torch.int64)])
 
@@ -39,3 +46,17 @@ def test_the_probe_is_the_splits_and_not_the_trials() -> None:
     assert torch.equal(train_probe(data, 50), train_probe(data, 50))
     assert len(set(train_probe(data, 50).tolist())) == 20
     assert len(train_probe(data, 10)) == 10
+
+
+def test_half_of_the_images_are_mirrored_in_the_first_epoch_and_it_depends_on_the_seed() -> None:
+    first = first_mirrored(3, 1000)
+    assert 440 < int(first.sum()) < 560
+    assert torch.equal(first, first_mirrored(3, 1000))
+    assert not torch.equal(first, first_mirrored(4, 1000))
+
+
+def test_images_grow_until_four_fifths_of_the_run() -> None:
+    augment = Augment(first_scale=0.5)
+    assert [scale_at(augment, epoch, 10) for epoch in (0, 4, 8, 9)] == [0.5, 0.75, 1, 1]
+    assert scale_at(Augment(first_scale=0.5, strength=0.5), 0, 10) == 0.75
+    assert scale_at(Augment(), 0, 10) == 1
