@@ -18,7 +18,7 @@ from trainables.cpu import available_cpus
 
 __all__ = ["shrink"]
 
-TRIALS = 8
+TRIALS, SUGGESTED = 8, 3  # trials, of which so many at least are no recipes
 EPOCHS = 4
 STARTUP_TRIALS = 4
 CONCURRENT = 2
@@ -58,7 +58,7 @@ def shrink(spec: StudySpec) -> StudySpec:
         recipe |= {key: _lowered(recipe[key], caps) for key in ("config", "short") if key in recipe}
     tree["space"] = space_tree(at_most(parse_space(spec.space), caps))
     epochs = min(spec.budget.epochs, EPOCHS)
-    trials = min(spec.budget.trials, TRIALS)
+    trials = min(spec.budget.trials, max(TRIALS, len(spec.recipes) + SUGGESTED))
     if not parse_space(tree["space"]).domains():
         trials = min(trials, max(len(spec.recipes), 1))
     tree["budget"] |= {"trials": trials, "epochs": epochs}

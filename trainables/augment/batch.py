@@ -87,7 +87,7 @@ class Augmentation:
         self._num_classes = num_classes
         self._padding = config.pad_crop * strength
         self._reflect = config.padding == "reflect"
-        self._flip = strength * (1.0 if config.flip == "alternating" else 0.5) if config.flip else 0.0
+        self._flip = strength * (1.0 if config.flip_order == "alternating" else 0.5) if config.flip else 0.0
         self._smallest = 1 - (1 - config.resized_crop) * strength
         self._widest = WIDEST**strength
         self._degrees = config.rotation * strength

@@ -34,16 +34,16 @@ def crop_and_flip(
     """
     batch, channels, height, width = pixels.shape
     rows, columns = height + 2 * padding[0], width + 2 * padding[1]
-    inside = (..., slice(padding[0], padding[0] + height), slice(padding[1], padding[1] + width))
     padded = pixels.new_zeros(1 if flip is None else 2, batch, channels, rows, columns)
+    inside = padded[..., padding[0] : padding[0] + height, padding[1] : padding[1] + width]
     if reflect:
         for axis, side in ((2, padding[0]), (3, padding[1])):
             pixels = pixels.index_select(axis, _reflected(pixels.shape[axis], side).to(pixels.device))
-        inside = (...,)
-    padded[0][inside] = pixels
+        inside = padded
+    inside[0] = pixels
     start = top * columns + left
     if flip is not None:
-        padded[1][inside] = pixels.flip(3)
+        inside[1] = pixels.flip(3)
         mirrored = padded[0].numel() + top * columns + (2 * padding[1] - left)
         start = torch.where(flip, mirrored, start)
     # A crop is a set of whole rows, so every possible row is seen as a slice of the flat buffer and the rows wanted are

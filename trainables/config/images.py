@@ -209,20 +209,24 @@ class Augment(Part):
 
     `pad_crop` is the padding on each side as a fraction of the side (4 pixels of 32 are 0.125); `padding` what lies
     beyond the edge, there and where `rotation` shows it: black, or the image reflected. `resized_crop` is the smallest
-    area of a random resized crop (1 is off). `flip` mirrors half of the images left to right; `alternating` mirrors
-    each of them in every other epoch (Jordan 2024, arXiv:2404.00498). `color_jitter` is the largest relative change of
-    brightness, contrast and saturation; `hue` a fraction of the color circle; `rotation` degrees; `cutout` the side of
-    the erased square as a fraction of the image's; `mixup` and `cutmix` the alpha of the Beta distribution (0 is off;
-    with both, each batch draws one). `policy` is RandAugment (Cubuk et al. 2019) or TrivialAugment (Mueller and Hutter
-    2021). `first_scale` below 1 is progressive resizing: the side of the images in the first epoch as a fraction of
-    what it is in the last fifth of the run, as in FFCV's and MosaicML's recipes; validation sees the whole size.
+    area of a random resized crop (1 is off). `flip` mirrors half of the images left to right, drawn anew each time or,
+    `alternating`, each image in every other epoch (Jordan 2024, arXiv:2404.00498). `color_jitter` is the largest
+    relative change of brightness, contrast and saturation; `hue` a fraction of the color circle; `rotation` degrees;
+    `cutout` the side of the erased square as a fraction of the image's; `mixup` and `cutmix` the alpha of the Beta
+    distribution (0 is off; with both, each batch draws one). `policy` is RandAugment (Cubuk et al. 2019) or
+    TrivialAugment (Mueller and Hutter 2021). `first_scale` below 1 is progressive resizing: the side of the images in
+    the first epoch as a fraction of what it is in the last fifth of the run, as in FFCV's and MosaicML's recipes;
+    validation sees the whole size.
     """
 
     strength: Fraction = 1.0
     pad_crop: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     resized_crop: Annotated[float, Field(gt=0, le=1)] = 1.0
     padding: Annotated[Literal["zeros", "reflect"], Field(exclude_if=lambda padding: padding == "zeros")] = "zeros"
-    flip: bool | Literal["alternating"] = False
+    flip: bool = False
+    flip_order: Annotated[Literal["random", "alternating"], Field(exclude_if=lambda order: order == "random")] = (
+        "random"
+    )
     color_jitter: Fraction = 0.0
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0

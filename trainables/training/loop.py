@@ -169,7 +169,9 @@ class Run(Trainable):
         if not self._model.training:  # as it is after an evaluation
             train_mode(self._forward)
         indices = self._order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
-        turn = self._first_mirrored[indices.cpu()] ^ bool(self._epoch % 2) if augment.flip == "alternating" else None
+        turn = None
+        if augment.flip_order == "alternating":
+            turn = self._first_mirrored[indices.cpu()] ^ bool(self._epoch % 2)
         batch = self._train.augmented(indices, self._augmentation, partial.generator, turn)
         scale = scale or scale_at(augment, self._epoch, self._config.epochs)
         return replace(batch, images=self._inference.shaped(batch.images, scale))

@@ -58,7 +58,7 @@ def test_a_study_without_weights_stays_as_it_is() -> None:
 def test_a_recipe_of_the_studys_own_stays_and_the_probe_follows_it() -> None:
     own = load_study("imagefolder_resnet50").recipes
     spec = override(study_tree("imagefolder_resnet50"))
-    assert list(spec.recipes) == [FINE_TUNE, LINEAR_PROBE, "naive"]
+    assert list(spec.recipes) == [FINE_TUNE, LINEAR_PROBE, "naive", "progressive"]
     assert spec.recipes[FINE_TUNE] == own[FINE_TUNE]
     probe = spec.recipes[LINEAR_PROBE].config
     assert (probe["model"]["frozen_stages"], probe["batch_size"]) == (5, own[FINE_TUNE].config["batch_size"])

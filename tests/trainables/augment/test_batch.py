@@ -22,9 +22,9 @@ EVERYTHING: dict[str, object] = {
     "cutout": 0.5, "mixup": 0.2, "cutmix": 1.0,
 }  # fmt: skip
 EACH: list[dict[str, object]] = [
-    {"pad_crop": 0.125}, {"pad_crop": 0.125, "padding": "reflect"}, {"flip": True}, {"resized_crop": 0.3},
-    {"rotation": 30.0}, {"color_jitter": 0.4}, {"hue": 0.2}, {"policy": "randaugment"}, {"policy": "trivialaugment"},
-    {"cutout": 0.5}, {"mixup": 0.2}, {"cutmix": 1.0}, EVERYTHING,
+    {"pad_crop": 0.125}, {"flip": True}, {"resized_crop": 0.3}, {"rotation": 30.0}, {"color_jitter": 0.4}, {"hue": 0.2},
+    {"policy": "randaugment"}, {"policy": "trivialaugment"}, {"cutout": 0.5}, {"mixup": 0.2}, {"cutmix": 1.0},
+    {"pad_crop": 0.125, "padding": "reflect"}, EVERYTHING,
 ]  # fmt: skip
 
 

@@ -223,7 +223,7 @@ def test_alternating_flips_show_each_image_both_ways_in_two_epochs(tmp_path: Pat
     write_folder(tmp_path / "images", {"a": 8, "b": 8})
     tree = {
         **DIGITS, "data": {"source": f"imagefolder:{tmp_path / 'images'}", "resolution": 16},
-        "augment": {"flip": "alternating"}, "batch_size": 1, "epochs": 2,
+        "augment": {"flip": True, "flip_order": "alternating"}, "batch_size": 1, "epochs": 2,
     }  # fmt: skip
     trial, seen = run(tree, tmp_path / "cache"), list[list[torch.Tensor]]()
     while len(seen) < 2:
