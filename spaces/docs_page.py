@@ -34,7 +34,7 @@ The type of its key decides how a value is read. With `--set` a path or a name i
 `: ` and brackets; quotes around it are removed. Everything else is YAML: `[0.3, 0.6]` is a list, `on` and `yes` are
 true, `064` is 64, and a comment is refused. `None`, `null`, `false` and an empty value are read as the key's own word
 for none: `none` (`model.pretrained`, `augment.policy`, `scheduler.kind`) or null (`regularization.patience`,
-`budget.hours`). Other tools' names for a key, a range or a choice are refused, and the message gives the name used here.
+`budget.hours`). Other tools' names for a key, a range or a choice are refused, with the name that is used here.
 
 No config is trained twice with the same seed. A finite space (no range in it is continuous) is tried combination by
 combination, and the search ends when none is left, as a grid does; the plan shows how many there are. A recipe counts
