@@ -71,15 +71,15 @@ def diagnose_model(
 ) -> list[Check]:  # fmt: skip
     """The model doctor: why does a network predict badly, and what would help? About a minute for small images.
 
-    Each cause is tried: one thing is changed, and what that moves is measured. The first check is the cause; each has
-    its evidence, the cure as `--set`, and the search that would settle it. docs/diagnose.md says how each is decided.
+    One thing at a time is changed, and the effect is measured. The first check is the cause; each has its evidence, the
+    cure as `--set`, and the search that would settle it. docs/diagnose.md describes how each is decided.
 
     Args:
         model: a checkpoint; a config as YAML, with its pretrained weights, or trained for a short time if it has none;
             or a study, by name or folder, whose best trial is taken.
         data: other images than the config's own.
-        predictions: a CSV (file or index, label) of what another pipeline says of the validation images: which
-            preparation of the images reproduces it is found.
+        predictions: a CSV (file or index, label) with another pipeline's predictions for the validation images: the
+            preparation of the images that reproduces them is found.
         write_images: only write the validation images into this folder, for another pipeline, with a list of them.
         trial: of a study, this trial instead of the best.
         device: auto, cpu or cuda.
@@ -89,7 +89,7 @@ def diagnose_model(
         progress: print what is being tried.
 
     Raises:
-        ConfigError: for bad input: a study without checkpoints, other classes, files that are no validation images.
+        ConfigError: for bad input: a study without checkpoints, other classes, files that are not validation images.
 
     Example:
         >>> search.diagnose_model("model.pt")[0].evidence

@@ -81,8 +81,8 @@ def run_study(
         smoke: shrink the study to a few minutes on two cores.
         fresh: start anew as STUDY-2 beside a study that is there, instead of continuing it.
         refit: False leaves out the study's last phase, in which its best trials get fresh seeds.
-        warm_start: earlier studies, by name or folder: the searcher is told of their trials that lie inside the space.
-            What it is told is recorded, so that the study is continued without them.
+        warm_start: earlier studies, by name or folder: the searcher learns from those of their trials that lie inside
+            the space. They are recorded, so that the study can be continued without the earlier ones.
         storage: also store the study at a path, `s3://BUCKET/FOLDER` or `gs://...`.
         searcher, scheduler: used instead of what the study names; it continues only with one of the same class.
         listeners: called with every event after it is on disk, from the thread that schedules trials.
@@ -90,7 +90,7 @@ def run_study(
             that workers can import. The study records its dotted path.
         plugins: packages whose dotted paths (`kind: package:Name`) the study may name.
         tracking_uri: MLflow's; by default MLFLOW_TRACKING_URI, else `mlflow.db` in the results folder.
-        tracking_later: start though MLflow is unreachable; it is written when it answers.
+        tracking_later: start even if MLflow is unreachable; it is written once it answers.
         progress: print progress; otherwise warnings are log records.
         **overrides: as on the command line: `data`, `trials`, `epochs`, `hours`, `max_cost`, `prices`, `concurrent`,
             `cpus_per_trial`, `gpus_per_trial`, `seed`, and `sets`, a list of `"a.b=value"`.

@@ -23,23 +23,23 @@ INTRODUCTION = """\
 Generated from `spaces/*.yaml` by `python -m spaces.docs_page`; edit those, then run it again.
 
 `python -m search.run STUDY` runs one, `python -m search.run path/to/mine.yaml` one of your own in the same grammar.
-Recipes are tried first and run to the end; the search then draws from the space. What neither a recipe nor the space
+Recipes are tried first and run to the end; then the searcher draws from the space. What neither a recipe nor the space
 names stays at the trial's defaults. `--set a.b=value` fixes a path: the value wins over defaults, space and recipes
-wherever the key exists (a momentum reaches SGD, not Adam), and the path is no longer searched. What is searched *with*
-a path, such as the freeze depth with `model.pretrained`, is left out while that path is empty, and where the path is
-searched itself, with those of its options that are. With pretrained weights every study tries two more recipes first,
-`fine_tune` and `linear_probe`: [transfer.md](transfer.md).
+wherever the key exists (a momentum reaches SGD, not Adam), and the path is no longer searched. A parameter that
+requires a path, such as the freeze depth with `model.pretrained`, is left out while that path is empty; where the path
+itself is searched, it is searched with those options that are not empty. With pretrained weights every study tries two
+more recipes first, `fine_tune` and `linear_probe`: [transfer.md](transfer.md).
 
-A value means what its key says. Behind `--set` a path or a name is taken whole, with blanks, ` #`, `: ` and brackets;
-quotes around it are removed. Everything else is YAML: `[0.3, 0.6]` is a list, `on` and `yes` are true, `064` is 64, and
-a comment is refused. `None`, `null`, `false` and nothing at all are read as the key's own word for none: `none`
-(`model.pretrained`, `augment.policy`, `scheduler.kind`) or null (`regularization.patience`, `budget.hours`). What other
-tools call a key, a range or a choice is refused with the word that is meant.
+The type of its key decides how a value is read. With `--set` a path or a name is taken as a whole, with blanks, ` #`,
+`: ` and brackets; quotes around it are removed. Everything else is YAML: `[0.3, 0.6]` is a list, `on` and `yes` are
+true, `064` is 64, and a comment is refused. `None`, `null`, `false` and an empty value are read as the key's own word
+for none: `none` (`model.pretrained`, `augment.policy`, `scheduler.kind`) or null (`regularization.patience`,
+`budget.hours`). Other tools' names for a key, a range or a choice are refused, with the name that is used here.
 
-No config is trained twice with the same seed. A space with an end (no range in it is continuous) is tried combination
-by combination, and the search is over when none is left, as a grid is; the plan says how many there are. A recipe
-counts as the combination that it is. Where two recipes are the same, or a searcher of your own repeats itself, the
-trial gets the next seed.
+No config is trained twice with the same seed. A finite space (no range in it is continuous) is tried combination by
+combination, and the search ends when none is left, as a grid does; the plan shows how many there are. A recipe counts
+as its combination. Where two recipes are the same, or a searcher of your own repeats itself, the trial gets the next
+seed.
 
 A recipe that was published for runs more than four times as long is tried in a short form, and a line says so when the
 search starts: what is made for 160 epochs is no baseline for 12.

@@ -23,6 +23,12 @@ def test_every_link_between_pages_leads_somewhere() -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    pages = [page.name for page in DOCS.iterdir() if page.suffix in (".md", ".ipynb") and page.name != "README.md"]
+    assert not [page for page in pages if f"]({page})" not in index]
+
+
 def test_files_that_the_architecture_names_exist() -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:search|trainables|spaces)/[\w/]*(?:\.py|/))`", text))

@@ -80,10 +80,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study would do: so many trials at once, on so many nodes of each type (empty if nothing has a price).
+    """What a study would do: `concurrent` trials at once, on `nodes` of each type (empty if nothing has a price).
 
-    `images` describes the prepared images, three lines for each source; `weights` says what is loaded of pretrained
-    weights, `prior` which trials of earlier studies the searcher is told of.
+    `images` describes the prepared images in three lines for each source, `weights` what is loaded of pretrained
+    weights, `prior` from which trials of earlier studies the searcher learns.
     """
 
     spec: StudySpec

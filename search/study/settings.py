@@ -78,7 +78,7 @@ class Guards(Section):
     """What is done about trials that are of no use as they stand.
 
     A trial has `collapsed` if its network predicts one class, or if its training loss is over twice what it was at the
-    first step. It is told as such; `stop` also ends it after two such epochs in a row, unless it is a run of a
+    first step. Such a trial is only marked; `stop` also ends it after two such epochs in a row, unless it is a run of a
     comparison.
     """
 

@@ -79,7 +79,7 @@ def after_search(result: StudyResult, folder: Path, compare: str, where: str = "
     yield f"{verb('report', folder, '--open')}   # the whole search on one page"
     if result.best() is not None:
         config = shown(folder / "best_config.yaml")
-        yield f"{program('python')} -m trainables.train {config}   # the same trial again{where}"
+        yield f"{program('python')} -m trainables.train {config}{plugins()}   # the same trial again{where}"
         if result.latest("refit") is None:
             yield f"{verb('refit', folder)}   # was it luck? fresh seeds, then the test split"
         else:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from PIL import Image
 
 from search.init import init
 from search.study.overrides import override
-from search.study.parse import load_study
-from trainables.config import ConfigError
+from search.study.parse import load_study, parse_study
+from trainables.config import ConfigError, parse_yaml
+from trainables.models.networks import build_network, check_logits
 
 
 @pytest.fixture
@@ -72,6 +75,20 @@ def test_networks_by_their_own_names() -> None:
     assert (model.kind, model.name, model.small_images) == ("timm", "resnet18d", True)
     with pytest.raises(ConfigError, match=r"model\.name: must be a model of timm .* did you mean resnet18d"):
         init("digits", to=Path("bad.yaml"), model="resnet18dd", name="bad")
+
+
+def test_the_network_of_the_quickstart_and_its_width(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "quickstart.md").read_text(encoding="utf-8")
+    (code,), (widths,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "yaml"))
+    Path("my_net.py").write_text(code)
+    monkeypatch.syspath_prepend(Path.cwd())
+    init(str(photos), model="my_net:build", name="mine", plugin=["my_net"])
+    study: Any = parse_yaml(Path("mine.yaml").read_text(), "mine.yaml")
+    study["space"] |= yaml.safe_load(widths)["space"]
+    spec = parse_study(study)
+    for width in spec.space["model"]["settings"]["width"]["choice"]:
+        config = spec.trial_config({"model": {"settings": {"width": width}}}).model
+        check_logits(build_network(config, 2), config, 2, (224, 224))
 
 
 def test_weights_are_fine_tuned(photos: Path) -> None:
