@@ -1,10 +1,10 @@
 """Makes the pictures of the documentation from real runs: `make docs-figures`, or `python docs/figures.py terminal`.
 
-`terminal`, `mlflow` and `optuna` show a search on digits, which takes two minutes. `report` shows the study of
-answers.md, an hour on two cores, and `inspect` a copy of CIFAR-10's test images with planted faults; both need
-RESNET_SEARCH_DATA, and `inspect` RESNET_SEARCH_WEIGHTS (docs/guide.md, "Tests"). What is run is in `runs/figures`; the
-study of answers.md is not searched again while it is there. docs/generate.py makes `architecture.svg`. Pages are
-drawn by Chromium.
+`terminal`, `mlflow` and `optuna` show a search on digits, which takes two minutes; `quickstart` runs the notebook.
+`report` shows the study of answers.md, an hour on two cores, and `inspect` a copy of CIFAR-10's test images with
+planted faults; both need RESNET_SEARCH_DATA, and `inspect` RESNET_SEARCH_WEIGHTS (docs/guide.md, "Tests"). What is run
+is in `runs/figures`; the study of answers.md is not searched again while it is there. docs/generate.py makes
+`architecture.svg`. Pages are drawn by Chromium.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from nbclient import NotebookClient
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.text import Text
@@ -42,6 +44,7 @@ sys.path.insert(0, str(ROOT))
 from tests.search.views.browser import NAMES, Browser, browser  # noqa: E402 (found through the path above)
 from tests.trainables.inspection.planted import changed, copied, mislabelled  # noqa: E402
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 COLUMNS, ROWS = 118, 60  # of the terminal
 SEARCH = "python -m search.run digits_resnet8"
 ANSWERS = (
@@ -209,8 +212,21 @@ def plant(images: Path, planted: Path) -> None:
         pq.write_table(pa.Table.from_pylist(content, schema=table.schema), planted / f"{split}.parquet")
 
 
+def quickstart(tab: Browser) -> None:
+    """The outputs of quickstart.ipynb; widgets, which nothing but the kernel that made them can show, are left out."""
+    path = DOCS / "quickstart.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(folder("quickstart"))}}
+    NotebookClient(notebook, timeout=600, resources=resources, record_timing=False).execute(env=environment())
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    nbformat.write(notebook, path)
+
+
 def main() -> None:
-    pages = {"report": report, "inspect": inspect}
+    pages = {"report": report, "inspect": inspect, "quickstart": quickstart}
     every = {"terminal", "mlflow", "optuna", *pages}
     names = set(sys.argv[1:]) or every
     if unknown := names - every:

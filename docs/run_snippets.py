@@ -37,6 +37,7 @@ RECORD, WORK = DOCS / "snippets.json", ROOT / "runs" / "snippets"
 LIMIT = 900  # seconds for a command
 # Why a command is not run here: by what it contains.
 REASONS = {
+    r"^import search\n\nresult": "docs/quickstart.ipynb and docs/api_example.py make the same calls: tests",
     r"^make ": "a target for a checkout; the project's gate runs setup, lint, test, test-slow and test-numeric",
     r"--cluster|^ray |^aws ": "needs a cluster: tests/search/cluster makes one of its own",
     r"^sbatch ": "needs SLURM: tests/test_slurm.py has stand-ins for it",
@@ -90,7 +91,7 @@ def prepare() -> None:
     for name in ("a.jpg", "b.png"):
         Image.open(WORK / "photos" / "test" / "0" / "0.png").save(WORK / name)
     for command in (
-        "python -m search.run digits_resnet8 --trials 6",
+        "python -m search.run digits_resnet8 --trials 4 --epochs 2 --set data.train_samples=300",
         "python -m trainables.train config.yaml --checkpoint model.pt",
         "python -m search.diagnose model.pt --write-images written",
     ):

@@ -12,7 +12,7 @@ import pytest
 from search.__main__ import VERBS
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"mlflow", "optuna", "pyarrow", "ray", "scipy", "sklearn", "torch", "torchvision"}
+HEAVY = {"mlflow", "optuna", "ray", "torch", "torchvision"}
 
 
 def completed(line: str, folder: Path) -> list[str]:
