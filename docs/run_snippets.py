@@ -46,7 +46,8 @@ REASONS = {
     r"search\.run (cifar10|imagefolder)|cifar10_resnet110 --from": "needs CIFAR-10, weights or many images",
     r"resnet56|moco|parquet:": "needs pretrained weights, or images of the reader as Parquet",
     r"probe\.yaml|weights\.yaml|right\.yaml": "needs the pretrained weights that the page is about",
-    r"your_pipeline|my_pipeline|^read |^ssh |^\. |path/to": "stands for something of the reader",
+    r"your_pipeline|my_pipeline|^read |^ssh |^\. |path/to|run \.\.\. ": "stands for something of the reader",
+    r"hymenoptera|photos\.yaml|photos/new|my_net": "needs photographs: tests/search/test_init.py, test_own_networks.py",
     r"load\.py|to_json|mlflow models|^cd ": "runs in an exported folder: tests/search/test_parity.py",
     r"benchmarks\.": "takes up to an hour: the page says what it printed",
     r"^pip |pytest": "what the tests themselves need",
@@ -124,8 +125,12 @@ def as_it_is_run(snippet: str) -> str:
     text = filled(snippet)
     if "\n" in text:
         return f"python -c {shlex.quote(text)}"
-    if "search.run" not in text:
+    if "search.run" in text:
+        text = text.replace("digits_resnet8", "mine.yaml") if "STUDY" in snippet else text
+    else:
         text = re.sub(r"cifar10_resnet\d+( digits_resnet8)?", "digits_resnet8", text)
+    if "search.init" in text:
+        (WORK / "photos.yaml").unlink(missing_ok=True)  # `init` replaces no file
     is_study = "search.run mine.yaml" in text or "search.run new.yaml" in text
     for name in ("mine", "new"):
         tree = STUDY | {"study": name} if is_study else CONFIG
@@ -156,11 +161,9 @@ def main() -> None:
     versions = {"python": platform.python_version()} | {package: version(package) for package in packages}
     done: set[str] = set()
     record: dict[str, Any] = {}
-    try:
-        for snippet in snippets():
-            record[snippet] = known.get(snippet) or entry(snippet, done)
-    finally:  # what was run before one that fails need not be run again
-        content = {"versions": versions, "commands": record}
+    for snippet in snippets():
+        record[snippet] = known.get(snippet) or entry(snippet, done)
+        content = {"versions": versions, "commands": record}  # after each, since the next may fail
         RECORD.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
