@@ -4,7 +4,7 @@
 `report` shows the study of answers.md, an hour on two cores, and `inspect` a copy of CIFAR-10's test images with
 planted faults; both need RESNET_SEARCH_DATA, and `inspect` RESNET_SEARCH_WEIGHTS (docs/guide.md, "Tests"). What is run
 is in `runs/figures`; the study of answers.md is not searched again while it is there. docs/generate.py makes
-`architecture.svg`. Pages are drawn by Chromium.
+`architecture.svg`. Pages are drawn by Chromium, with the fonts of fonts-liberation.
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ sys.path.insert(0, str(ROOT))
 from tests.search.views.browser import NAMES, Browser, browser  # noqa: E402 (found through the path above)
 from tests.trainables.inspection.planted import changed, copied, mislabelled  # noqa: E402
 
+# MLflow opens a panel beside the table for whoever comes for the first time.
+CLOSE_ASSISTANT = (
+    """[...document.querySelectorAll("button")].findLast(b => /close/i.test(b.ariaLabel ?? ""))?.click()"""
+)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 COLUMNS, ROWS = 118, 60  # of the terminal
 SEARCH = "python -m search.run digits_resnet8"
@@ -157,6 +161,8 @@ def digits(names: set[str], tab: Browser) -> None:
         with served(cwd) as (optuna, mlflow):
             if "mlflow" in names:
                 open_page(tab, mlflow, "matching runs", 1412, 800)
+                tab.run(CLOSE_ASSISTANT)
+                time.sleep(2)
                 save(tab, "mlflow", 1412, 800)
             if "optuna" in names:
                 open_page(tab, optuna, "Hyperparameter Importance", 1600, 1100)
@@ -168,10 +174,10 @@ def terminal(lines: list[str], tab: Browser) -> None:
     for line in lines:
         console.print(Text.from_ansi(line), soft_wrap=True)
     svg = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title=SEARCH), flags=re.DOTALL)  # they are on the web
-    (WORK / "terminal.svg").write_text(svg, encoding="utf-8")
-    width, height = (float(size) for size in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
-    tab.show(WORK / "terminal.svg", width=1240)
-    save(tab, "terminal", 1240, round(1240 * height / width))
+    page = WORK / "terminal.html"
+    page.write_text(f'<body style="margin: 0">{svg.replace("<svg ", "<svg width=1240 ", 1)}', encoding="utf-8")
+    tab.show(page, width=1240)
+    save(tab, "terminal", 1240, int(tab.run("document.querySelector('svg').getBoundingClientRect().height")))
 
 
 def report(tab: Browser) -> None:
@@ -232,7 +238,7 @@ def main() -> None:
     if unknown := names - every:
         raise SystemExit(f"there are {', '.join(sorted(every))}, got {', '.join(sorted(unknown))}")
     if not any(map(shutil.which, NAMES)):
-        raise SystemExit(f"none of {', '.join(NAMES)} is installed: apt-get install chromium")
+        raise SystemExit(f"none of {', '.join(NAMES)} is installed: apt-get install chromium fonts-liberation")
     WORK.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as profile, browser(Path(profile)) as tab:
         if names - set(pages):

@@ -208,7 +208,7 @@ def test_python_compiles_and_what_it_imports_is_there() -> None:
 
 def test_every_command_was_run_or_has_a_reason_why_not() -> None:
     record = json.loads(RECORD.read_text(encoding="utf-8"))["commands"]
-    assert list(record) == snippets(), "run `make snippets`"
+    assert not [snippet for snippet in snippets() if snippet not in record], "run `make snippets`"
 
 
 @pytest.mark.slow
