@@ -45,9 +45,7 @@ from tests.search.views.browser import NAMES, Browser, browser  # noqa: E402 (fo
 from tests.trainables.inspection.planted import changed, copied, mislabelled  # noqa: E402
 
 # MLflow opens a panel beside the table for whoever comes for the first time.
-CLOSE_ASSISTANT = (
-    """[...document.querySelectorAll("button")].findLast(b => /close/i.test(b.ariaLabel ?? ""))?.click()"""
-)
+CLOSE_ASSISTANT = """document.querySelector('button[aria-label="Close"]')?.click()"""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 COLUMNS, ROWS = 118, 60  # of the terminal
 SEARCH = "python -m search.run digits_resnet8"

@@ -2,8 +2,8 @@
 
 Each command runs in `runs/snippets`, beside files and studies with the names that the pages use, on scikit-learn's
 digits, without a network or a GPU. What is a placeholder for the reader is filled in first (`snippets.PLACEHOLDERS`).
-`snippets.json` says when each was run, with which versions, or why it is not run here. Without `--all` only what it
-does not know yet is run.
+`snippets.json` says when each was run, with which versions, or why it is not run here. Without `--all` only what was
+never run is run. `--later` runs nothing, and notes what is missing.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = ["RECORD", "snippets"]
 
 RECORD, WORK = DOCS / "snippets.json", ROOT / "runs" / "snippets"
 LIMIT = 900  # seconds for a command
+NOT_YET = "not yet: tests have checked its words only"
 # Why a command is not run here: by what it contains.
 REASONS = {
     r"^import search\n\nresult": "docs/quickstart.ipynb and docs/api_example.py make the same calls: tests",
@@ -50,6 +51,7 @@ REASONS = {
     r"hymenoptera|photos\.yaml|photos/new|my_net": "needs photographs: tests/search/test_init.py, test_own_networks.py",
     r"load\.py|to_json|mlflow models|^cd ": "runs in an exported folder: tests/search/test_parity.py",
     r"benchmarks\.": "takes up to an hour: the page says what it printed",
+    r"-completion$": "changes the shell's settings: tests/search/test_completion.py",
     r"^pip |pytest": "what the tests themselves need",
     r"search\.(run|status) runs/|--out ~": "another folder's study: tests/search/test_run.py",
 }  # fmt: skip
@@ -138,11 +140,13 @@ def as_it_is_run(snippet: str) -> str:
     return text
 
 
-def entry(snippet: str, done: set[str]) -> dict[str, Any]:
+def entry(snippet: str, done: set[str], later: bool) -> dict[str, Any]:
     """Run a command, unless it was `done` in other words; or say why not."""
     for pattern, reason in REASONS.items():
         if re.search(pattern, snippet):
             return {"not_run": reason}
+    if later:
+        return {"not_run": NOT_YET}
     if not (WORK / "theirs.csv").exists():
         prepare()
     text = as_it_is_run(snippet)
@@ -154,16 +158,19 @@ def entry(snippet: str, done: set[str]) -> dict[str, Any]:
 
 def main() -> None:
     known = json.loads(RECORD.read_text(encoding="utf-8"))["commands"] if RECORD.exists() else {}
+    known = {snippet: found for snippet, found in known.items() if found.get("not_run") != NOT_YET}
     if "--all" in sys.argv:
         known = {}
         shutil.rmtree(WORK, ignore_errors=True)
     packages = ("resnet-search", "torch", "ray", "optuna", "mlflow")
     versions = {"python": platform.python_version()} | {package: version(package) for package in packages}
     done: set[str] = set()
-    record: dict[str, Any] = {}
     for snippet in snippets():
-        record[snippet] = known.get(snippet) or entry(snippet, done)
-        content = {"versions": versions, "commands": record}  # after each, since the next may fail
+        if snippet not in known:
+            known[snippet] = entry(snippet, done, "--later" in sys.argv)
+        # After each, since the next may fail; in the order of the pages, without what they no longer say.
+        record = {snippet: known[snippet] for snippet in snippets() if snippet in known}
+        content = {"versions": versions, "commands": record}
         RECORD.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

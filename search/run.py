@@ -27,10 +27,11 @@ def _shipped(incomplete: str) -> list[str]:
     return [name for name in study_names() if name.startswith(incomplete)]
 
 
+STUDY = typer.Argument(help="a study's name, or your YAML; without it: all names", autocompletion=_shipped)
+
+
 def run(
-    study: Annotated[
-        str | None, typer.Argument(help="a study's name, or your YAML; without it: all names", autocompletion=_shipped)
-    ] = None,
+    study: Annotated[str | None, STUDY] = None,
     data: Annotated[str | None, typer.Option(help="images: cifar10, parquet:PATH, imagefolder:PATH, ...")] = None,
     trials: Annotated[int | None, typer.Option(help="how many trials, recipes included")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of a whole trial, and so the schedule's length")] = None,
