@@ -17,6 +17,7 @@ from search.algorithms.schedulers.asha import Asha
 from search.algorithms.schedulers.asha_promote import AshaPromote
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.schedulers.hyperband import Hyperband
+from search.algorithms.schedulers.none import NoStopping
 from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.optuna_tpe import OptunaSearcher
 from search.algorithms.searchers.random import RandomSearcher
@@ -73,7 +74,11 @@ class Outcome:
     @property
     def best(self) -> float:
         """The final accuracy of the trial found in the end; 0 if none was trained to the end."""
-        return self.found[-1][1] if self.found else 0.0
+        return self.best_at(math.inf)
+
+    def best_at(self, seconds: float) -> float:
+        """The same of a search that ended then."""
+        return next((final for time, final in reversed(self.found) if time <= seconds), 0.0)
 
 
 @dataclass
@@ -158,7 +163,8 @@ class OurSearch:
             "tpe": OptunaSearcher(family.space, metric=METRIC, mode="max", seed=seed),
         }
         schedulers: dict[str, type] = {"asha": Asha, "asha_promote": AshaPromote, "hyperband": Hyperband}
-        return cls(searchers[searcher], schedulers[scheduler](**halving), family.epochs, trials)
+        decider = NoStopping() if scheduler == "none" else schedulers[scheduler](**halving)
+        return cls(searchers[searcher], decider, family.epochs, trials)
 
     def next_leg(self, final: bool) -> Leg | None:
         """A promotion, or else a new trial."""
