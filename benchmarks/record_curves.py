@@ -1,6 +1,6 @@
 """Record real learning curves: random configurations of a study, each trained to the end.
 
-    python -m benchmarks.record_curves benchmarks/cifar10_resnet8.yaml [--data parquet:PATH] [--processes 2]
+    python -m benchmarks.record_curves benchmarks/cifar10_resnet8.yaml --data 'parquet:$RESNET_SEARCH_DATA/cifar10_jpeg'
 
 Runs 0 to RUNS - 1 have the configurations that the random searcher suggests for these trials, and the study's seed.
 When all are recorded, the AGAIN best of them are trained once more with the next seed. The result is
@@ -24,6 +24,7 @@ import json
 import math
 import multiprocessing
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -60,6 +61,7 @@ SCHEMA = pa.schema({
     "ema_accuracy": pa.list_(pa.float32()), "ema_loss": pa.list_(pa.float32()),
     "seconds": pa.list_(pa.float32()), "machine": pa.string(), "date": pa.string(),
 })  # fmt: skip
+DECISIVE = ("trial", "space", "seed", "epochs")  # of a study, for a run; execution changes the last digits alone
 CURVES = ("val_accuracy", "val_loss", "ema_accuracy", "ema_loss", "seconds")
 
 
@@ -115,14 +117,15 @@ class Table:
 
     def __init__(self, path: Path, spec: StudySpec) -> None:
         self._path = path
-        identity = spec.identity()
-        del identity["trial"]["execution"]  # which the runs of one file need not share
-        command = " ".join(["python -m benchmarks.record_curves", *sys.argv[1:]])
-        self._schema = SCHEMA.with_metadata({"study": json.dumps(identity), "command": command})
+        identity = {key: value for key, value in spec.identity().items() if key in DECISIVE}
+        del identity["trial"]["execution"]
+        study = json.dumps(identity, sort_keys=True).encode()
+        command = shlex.join(["python", "-m", "benchmarks.record_curves", *sys.argv[1:]])
+        self._schema = SCHEMA.with_metadata({b"study": study, b"command": command.encode()})
         self.rows: list[dict[str, Any]] = []
         if path.exists():
             found = pq.read_table(path)
-            if json.loads(found.schema.metadata[b"study"]) != identity:
+            if found.schema.metadata[b"study"] != study:
                 raise SystemExit(f"error: {path} holds runs of another version of this study: remove or rename it")
             self.rows = found.to_pylist()
 
@@ -161,7 +164,7 @@ def main() -> None:
     """Record what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", help="a study, as `search.run` takes it")
-    parser.add_argument("--data", help="the images, as for `search.run`")
+    parser.add_argument("--data", type=os.path.expandvars, help="the images, as for `search.run`; may name variables")
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--again", type=int, default=50)
     parser.add_argument("--processes", type=int, default=2)

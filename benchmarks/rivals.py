@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 
+from benchmarks.curves import Family
 from benchmarks.one_epoch import OneEpoch
 from benchmarks.optuna_search import OptunaSearch
 from benchmarks.ray_search import RaySearch
@@ -36,7 +37,7 @@ from search.study.parse import load_study
 from search.study.spec import StudySpec
 from spaces import Scalar
 
-__all__ = ["BUDGETS", "SYSTEMS", "Result", "run"]
+__all__ = ["BUDGETS", "SYSTEMS", "Given", "is_installed"]
 
 BUDGETS = (8, 16, 32, 64)  # full trainings, by all workers together
 REFERENCE = "tpe + asha"
@@ -46,7 +47,7 @@ PRIOR = "he2015"  # the recipe that stands for what a user believes
 class Given(NamedTuple):
     """What a search is built from."""
 
-    family: Recorded
+    family: Family
     prior: Mapping[str, Scalar]
     seed: int
     trainings: float
@@ -166,7 +167,7 @@ def main() -> None:
     parser.add_argument("--system", action="append", choices=SYSTEMS)
     parser.add_argument("--out", type=Path, help="write what each search found, as JSON")
     arguments = parser.parse_args()
-    systems = [name for name in arguments.system or SYSTEMS if _is_installed(name)]
+    systems = [name for name in arguments.system or SYSTEMS if is_installed(name)]
     if missing := [name for name in arguments.system or SYSTEMS if name not in systems]:
         print(f"left out, not installed (benchmarks/rivals.txt): {', '.join(missing)}\n")
     tasks = [
@@ -194,7 +195,8 @@ def main() -> None:
     print("\nseconds a search: " + ", ".join(f"{name} {total / arguments.seeds:.1f}" for name, total in took.items()))
 
 
-def _is_installed(system: str) -> bool:
+def is_installed(system: str) -> bool:
+    """Whether the packages behind a system of `SYSTEMS` are there."""
     return all(find_spec(module) for name, module in NEEDS.items() if system.startswith(name))
 
 
