@@ -100,13 +100,13 @@ BY_BUDGET = {ONE_EPOCH}
 
 
 class Task(NamedTuple):
-    """One search on one half of a table, up to a budget."""
+    """One search on one half of a table, and the budgets, ascending, at whose ends it is looked at."""
 
     study: str
     half: int
     system: str
     seed: int
-    trainings: int
+    budgets: tuple[int, ...]
 
 
 Result = dict[int, float]  # by budget: final accuracy of the trial that was found
@@ -127,11 +127,10 @@ def run(task: Task) -> tuple[Task, Result, float]:
     began = time.perf_counter()
     family, spec = _table(task.study, task.half)
     prior = spec.locate(spec.recipes[PRIOR].config) or {}
-    search = SYSTEMS[task.system](Given(family, prior, task.seed, task.trainings))
-    end = _seconds(family, task.trainings)
-    outcome = simulate(family, search, seed=task.seed, workers=WORKERS, seconds=end)
-    budgets = [task.trainings] if task.system in BY_BUDGET else [n for n in BUDGETS if n <= task.trainings]
-    return task, {n: outcome.best_at(_seconds(family, n)) for n in budgets}, time.perf_counter() - began
+    ends = {n: _seconds(family, n) for n in task.budgets}
+    search = SYSTEMS[task.system](Given(family, prior, task.seed, task.budgets[-1]))
+    outcome = simulate(family, search, seed=task.seed, workers=WORKERS, seconds=max(ends.values()))
+    return task, {n: outcome.best_at(end) for n, end in ends.items()}, time.perf_counter() - began
 
 
 def _seconds(family: Recorded, trainings: float) -> float:
@@ -144,17 +143,11 @@ def _cell(values: np.ndarray) -> str:
     return f"{values.mean() * 100:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _print(found: Mapping[str, Mapping[int, np.ndarray]], best: float) -> None:
-    header = " | ".join(f"{n} trainings" for n in BUDGETS)
-    for title, reference in (("Regret, points", None), (f"Regret against {REFERENCE}", found.get(REFERENCE))):
-        if reference is None and title != "Regret, points":
-            continue
-        print(f"\n### {title}\n\n| search | {header} |\n| --- |{' ---: |' * len(BUDGETS)}")
-        for system, by_budget in found.items():
-            if system == REFERENCE and reference is not None:
-                continue
-            cells = [_cell((best if reference is None else reference[n]) - by_budget[n]) for n in BUDGETS]
-            print(f"| {system} | {' | '.join(cells)} |")
+def _print(title: str, regret: Mapping[str, Mapping[int, np.ndarray]], budgets: tuple[int, ...]) -> None:
+    print(f"\n### {title}\n\n| search | {' | '.join(f'{n} trainings' for n in budgets)} |")
+    print(f"| --- |{' ---: |' * len(budgets)}")
+    for system, by_budget in regret.items():
+        print(f"| {system} | {' | '.join(_cell(by_budget[n]) for n in budgets)} |")
 
 
 def main() -> None:
@@ -164,18 +157,20 @@ def main() -> None:
     parser.add_argument("--half", type=int, choices=[0, 1], default=1)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--budget", type=int, action="append", choices=BUDGETS, help="full trainings; all by default")
     parser.add_argument("--system", action="append", choices=SYSTEMS)
     parser.add_argument("--out", type=Path, help="write what each search found, as JSON")
     arguments = parser.parse_args()
     systems = [name for name in arguments.system or SYSTEMS if is_installed(name)]
     if missing := [name for name in arguments.system or SYSTEMS if name not in systems]:
         print(f"left out, not installed (benchmarks/rivals.txt): {', '.join(missing)}\n")
+    budgets = tuple(sorted(arguments.budget or BUDGETS))
     tasks = [
-        Task(arguments.study, arguments.half, system, seed, trainings)
+        Task(arguments.study, arguments.half, system, seed, each)
         for seed in range(arguments.seeds) for system in systems
-        for trainings in (BUDGETS if system in BY_BUDGET else BUDGETS[-1:])
+        for each in ([(n,) for n in budgets] if system in BY_BUDGET else [budgets])
     ]  # fmt: skip
-    results: dict[str, dict[int, dict[int, float]]] = {system: {n: {} for n in BUDGETS} for system in systems}
+    results: dict[str, dict[int, dict[int, float]]] = {system: {n: {} for n in budgets} for system in systems}
     took = dict.fromkeys(systems, 0.0)
     with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
         for task, result, seconds in pool.imap_unordered(run, tasks):
@@ -188,10 +183,14 @@ def main() -> None:
     best = max(family.curve(point, 0).final for point in family.points)
     print(f"{len(family.points)} configurations, the best {best:.4f}; {arguments.seeds} seeds, {WORKERS} workers; "
           f"{_seconds(family, 1) * WORKERS:.0f} s a training")  # fmt: skip
-    _print({
-        system: {n: np.array([by_seed[seed] for seed in sorted(by_seed)]) for n, by_seed in by_budget.items()}
-        for system, by_budget in results.items()
-    }, best)  # fmt: skip
+    regret = {
+        system: {n: best - np.array([by_seed[seed] for seed in sorted(by_seed)]) for n, by_seed in of_budget.items()}
+        for system, of_budget in results.items()
+    }
+    _print("Regret, points", regret, budgets)
+    if reference := regret.pop(REFERENCE, None):
+        differences = {system: {n: own[n] - reference[n] for n in budgets} for system, own in regret.items()}
+        _print(f"Regret against {REFERENCE}, points", differences, budgets)
     print("\nseconds a search: " + ", ".join(f"{name} {total / arguments.seeds:.1f}" for name, total in took.items()))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+import numpy as np
 from syne_tune.backend.trial_status import Trial
 from syne_tune.config_space import choice, lograndint, loguniform, randint, uniform
 from syne_tune.optimizer.baselines import ASHABORE, ASHACQR, BOHB
@@ -31,6 +32,7 @@ class SyneTuneSearch:
     """
 
     def __init__(self, family: Family, seed: int, baseline: str) -> None:
+        np.random.seed(seed)  # noqa: NPY002 - its searchers draw from the global generator, too
         self._family = family
         self._scheduler = SYNE_TUNE[baseline](
             {key: _domain(domain) for key, domain in family.space.domains().items()}, metric=METRIC,
