@@ -5,10 +5,10 @@
 
 Run it in the root of the repository, in a virtual environment of its own. All searches run on WORKERS simulated
 workers, see the same curves, and are judged alike: by the final accuracy of the trial with the best reported one among
-those that were trained to the end, under another seed where that was recorded. A budget of n full trainings is the time
-in which the workers could train n mean configurations. One search gives the figures of all budgets, at the times
-when they end, unless it plans with its budget. Rules and settings are to be chosen on the runs with even numbers
-(--half 0), and compared on the odd ones (--half 1). Prints tables in Markdown, asserts nothing.
+those that were trained to the end (or furthest, if none was), under another seed where that was recorded. A budget of n
+full trainings is the time in which the workers could train n mean configurations. One search gives the figures of all
+budgets, at the times when they end, unless it plans with its budget. Rules and settings are to be chosen on the runs
+with even numbers (--half 0), and compared on the odd ones (--half 1). Prints tables in Markdown, asserts nothing.
 """
 
 from __future__ import annotations

@@ -42,6 +42,11 @@ def test_one_epoch_spends_half_on_first_epochs_and_half_on_the_best() -> None:
     assert found.best == max(best, key=lambda curve: curve.reported[-1]).final
 
 
-def test_what_was_found_by_a_time_is_what_a_shorter_search_finds() -> None:
-    assert Outcome(((1.0, 0.5), (3.0, 0.7)), 0, 0, 0, 9.0).best_at(2.0) == 0.5
-    assert Outcome(((1.0, 0.5), (3.0, 0.7)), 0, 0, 0, 9.0).best_at(0.5) == 0.0
+def test_a_search_that_ended_earlier_has_chosen_the_trial_that_was_trained_furthest() -> None:
+    ended = Outcome(((3.0, 0.5), (5.0, 0.7)), ((1.0, 0.6), (2.0, 0.4)), 0, 0, 0, 9.0)
+    assert [ended.best_at(time) for time in (0.5, 1.0, 2.5, 4.0, 6.0)] == [0.0, 0.6, 0.4, 0.5, 0.7]
+    assert ended.best == 0.7
+    search = SYSTEMS["random"](Given(IN_ORDER, {}, 1, 2))
+    cut = simulate(IN_ORDER, search, seed=0, workers=1, seconds=20)
+    assert cut.best == 0.0
+    assert cut.best_at(20) > 0.1
