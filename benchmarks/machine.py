@@ -23,20 +23,26 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainables.config import CifarResNet
 from trainables.models.networks import build_network
 
-__all__ = ["copy_limit", "describe", "product_limit", "ratios", "step_demand"]
+__all__ = ["copy_limit", "describe", "processor", "product_limit", "ratios", "step_demand"]
 
 REPEATS = 7
 
 
+def processor() -> str:
+    """The name of the processor, and the widest arithmetic that it knows."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return platform.processor() or platform.machine()
+    text = cpuinfo.read_text()
+    name = next(line.split(":")[1].strip() for line in text.splitlines() if "model name" in line)
+    widest = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
+    return name + next((f" with {words}" for flag, words in widest.items() if flag in text.split()), "")
+
+
 def describe() -> str:
     """One line that names the machine and what runs on it."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        name = next(line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line)
-        name += " with AMX" if "amx_bf16" in cpuinfo.read_text() else ""
     return (
-        f"{os.cpu_count()} cores of {name}, {platform.system()} {platform.machine()}, "
+        f"{os.cpu_count()} cores of {processor()}, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, torch {torch.__version__}; load {os.getloadavg()[0]:.1f} at the start"
     )
 

@@ -9,7 +9,6 @@ advance, knowing less.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,25 +17,11 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.curves import Family
+from benchmarks.optuna_search import drawn_by
 from benchmarks.simulation import GRACE, METRIC, REDUCTION, Leg
-from spaces import Choice, Domain, Int, Scalar, Space, walk
+from spaces import Scalar
 
 __all__ = ["RaySearch"]
-
-
-def _define_by_run(space: Space) -> Callable[[optuna.Trial], None]:
-    # The form that Ray's documentation recommends for spaces with conditions.
-    def define(trial: optuna.Trial) -> None:
-        def draw(key: str, domain: Domain) -> Scalar:
-            if isinstance(domain, Choice):
-                return trial.suggest_categorical(key, domain.options)
-            if isinstance(domain, Int):
-                return trial.suggest_int(key, domain.low, domain.high, log=domain.log, step=domain.step)
-            return trial.suggest_float(key, domain.low, domain.high, log=domain.log, step=domain.step)
-
-        walk(space, draw)
-
-    return define
 
 
 class RaySearch:
@@ -54,9 +39,13 @@ class RaySearch:
     ) -> None:
         logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._space, self._trials, self._suggested = family.space, trials, 0
+        self._trials, self._suggested = trials, 0
         given: dict[str, Any] = {"seed": seed} if sampler is None else {"sampler": sampler}
-        self._searcher = OptunaSearch(_define_by_run(family.space), metric=METRIC, mode="max", **given)
+
+        def define(trial: optuna.Trial) -> None:  # the form that Ray's documentation recommends for conditions
+            drawn_by(trial, family.space)
+
+        self._searcher = OptunaSearch(define, metric=METRIC, mode="max", **given)
         self._scheduler = ASHAScheduler(
             metric=METRIC, mode="max", max_t=family.epochs, grace_period=GRACE, reduction_factor=REDUCTION
         )

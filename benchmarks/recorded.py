@@ -1,9 +1,13 @@
-"""Real learning curves as a family: what `record_curves` measured on handwritten digits.
+"""Real learning curves as a family: what `record_curves` measured.
 
 A point of the space shows the curve of the recorded configuration nearest to it, whoever suggests it. Nearest means:
 the same options wherever something hangs on the option (optimizer, schedule); then the smallest sum, over the values of
 that branch, of squared differences on ranges scaled to 0..1 (in the logarithm where the space says so) and a quarter
-for each other choice that differs. Nothing is added to what was recorded: the noise of these curves is their own.
+for each other choice that differs. Where no configuration with these options was recorded, those with the most of them
+stand in. Nothing is added to what was recorded: the noise of these curves is their own.
+
+What a configuration ends at is what its second run, with another seed, ended at, where there is one: the run that a
+search saw and chose is likely to have been a lucky one.
 
 An epoch takes the median recorded seconds of its batch size, the only value that the time of this network depends on.
 """
@@ -16,6 +20,7 @@ import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -26,6 +31,8 @@ from spaces import Choice, Domain, Float, Int, Scalar, Space
 __all__ = ["Recorded"]
 
 OTHER_CHOICE = 0.25
+
+Options = tuple[tuple[str, Scalar], ...]
 
 
 @dataclass(frozen=True)
@@ -44,45 +51,57 @@ class Recorded:
         path: the file.
         space: that of the study the runs were drawn from.
         name: what tables call it.
+        half: 0 for the runs with even numbers alone, 1 for the odd ones; None for all.
     """
 
-    def __init__(self, path: Path, space: Space, name: str) -> None:
+    def __init__(self, path: Path, space: Space, name: str, half: int | None = None) -> None:
         self.name, self.space = name, space
         self._domains = space.domains()
         self._branching = [k for k in self._domains if any(o.startswith(f"{k}=") for o in self._domains)]
-        rows = pq.read_table(path).to_pylist()
-        self.points: list[dict[str, Scalar]] = [json.loads(row["values"]) for row in rows]
-        self.epochs = max(len(row["val_accuracy"]) for row in rows)
+        rows: dict[int, list[dict[str, Any]]] = {}  # of each run, its seeds in order
+        for row in pq.read_table(path).to_pylist():
+            if half is None or row["run"] % 2 == half:
+                rows.setdefault(row["run"], []).append(row)
+        first = [of_run[0] for of_run in rows.values()]
+        self.points: list[dict[str, Scalar]] = [json.loads(row["values"]) for row in first]
+        self.epochs = max(len(row["val_accuracy"]) for row in first)
         by_batch: dict[Scalar, list[float]] = {}
-        for point, row in zip(self.points, rows, strict=True):
+        for point, row in zip(self.points, first, strict=True):
             by_batch.setdefault(point["batch_size"], []).extend(row["seconds"])
         seconds = {batch: statistics.median(taken) for batch, taken in by_batch.items()}
         self._curves = [
-            self._curve(row["val_accuracy"], seconds[point["batch_size"]])
-            for point, row in zip(self.points, rows, strict=True)
+            self._curve([row["val_accuracy"] for row in of_run], seconds[point["batch_size"]])
+            for point, of_run in zip(self.points, rows.values(), strict=True)
         ]
         self._branches = self._grouped()
 
     def curve(self, values: Mapping[str, Scalar], seed: int) -> Curve:
         """The curve of the nearest recorded point; every seed sees the same."""
-        branch = self._branches[self._options(values)]
+        options = self._options(values)
+        branch = self._branches.get(options) or self._branches[self._closest(options)]
         distance = np.zeros(len(branch.runs))
         for column, key in enumerate(branch.keys):
-            domain, value = self._domains[key], values[key]
-            off = branch.scaled[:, column] - self._scaled(domain, value)
+            if key not in values:  # of an option that is not this point's
+                continue
+            domain = self._domains[key]
+            off = branch.scaled[:, column] - self._scaled(domain, values[key])
             distance += (off != 0) * OTHER_CHOICE if isinstance(domain, Choice) else off**2
         return self._curves[branch.runs[int(np.argmin(distance))]]
 
-    def _curve(self, accuracies: list[float], seconds: float) -> Curve:
-        diverged = len(accuracies) + 1 if len(accuracies) < self.epochs else None
-        reported = [*accuracies, *[CHANCE] * (self.epochs - len(accuracies))]
-        return Curve(tuple(reported), seconds, reported[-1], diverged)
+    def _curve(self, accuracies: list[list[float]], seconds: float) -> Curve:
+        """From the accuracies of a configuration, one list a seed."""
+        diverged = len(accuracies[0]) + 1 if len(accuracies[0]) < self.epochs else None
+        whole = [[*of_seed, *[CHANCE] * (self.epochs - len(of_seed))] for of_seed in accuracies]
+        return Curve(tuple(whole[0]), seconds, whole[-1][-1], diverged)
 
-    def _options(self, values: Mapping[str, Scalar]) -> tuple[tuple[str, Scalar], ...]:
+    def _options(self, values: Mapping[str, Scalar]) -> Options:
         return tuple((key, values[key]) for key in self._branching if key in values)
 
-    def _grouped(self) -> dict[tuple[tuple[str, Scalar], ...], _Branch]:
-        members: dict[tuple[tuple[str, Scalar], ...], list[int]] = {}
+    def _closest(self, options: Options) -> Options:
+        return max(self._branches, key=lambda recorded: len({*recorded} & {*options}))
+
+    def _grouped(self) -> dict[Options, _Branch]:
+        members: dict[Options, list[int]] = {}
         for run, point in enumerate(self.points):
             members.setdefault(self._options(point), []).append(run)
         branches = {}

@@ -24,7 +24,6 @@ from scipy.stats import spearmanr
 
 from benchmarks.curves import IN_ORDER, SYNTHETIC, Family, Synthetic
 from benchmarks.ray_search import RaySearch
-from benchmarks.record_curves import FILE, STUDY
 from benchmarks.recorded import Recorded
 from benchmarks.simulation import OurSearch, Outcome, System, simulate
 from search.algorithms.schedulers.halving import rung_levels
@@ -41,6 +40,7 @@ TRIALS = 80
 DRAWS = 10_000  # random configurations that a family's target and mean epoch are taken from
 RAY = "Ray: OptunaSearch + ASHA"
 BUDGETS = ("time", "trials")
+DIGITS = Path(__file__).with_name("curves_digits_resnet8.parquet")
 
 
 def _ours(searcher: str, scheduler: str) -> Callable[[Family, int, int | None], System]:
@@ -61,7 +61,7 @@ def families() -> Iterator[Family]:
     """Every family, the recorded one last."""
     yield from SYNTHETIC
     yield IN_ORDER
-    yield Recorded(FILE, load_study(STUDY).parsed_space, "recorded_digits")
+    yield Recorded(DIGITS, load_study("digits_resnet8").parsed_space, "recorded_digits")
 
 
 @dataclass(frozen=True)

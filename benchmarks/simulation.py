@@ -17,6 +17,7 @@ from search.algorithms.schedulers.asha import Asha
 from search.algorithms.schedulers.asha_promote import AshaPromote
 from search.algorithms.schedulers.base import Scheduler
 from search.algorithms.schedulers.hyperband import Hyperband
+from search.algorithms.schedulers.none import NoStopping
 from search.algorithms.searchers.base import Searcher
 from search.algorithms.searchers.optuna_tpe import OptunaSearcher
 from search.algorithms.searchers.random import RandomSearcher
@@ -57,10 +58,12 @@ class Outcome:
     """What a search found and used.
 
     `found` holds, by time, the final accuracy without noise of the trial that then had the best reported one among all
-    that were trained to the end. `seconds` is when the last worker stopped.
+    that were trained to the end; `ahead` the same among those that were trained furthest, until one was trained to the
+    end. `seconds` is when the last worker stopped.
     """
 
     found: tuple[tuple[float, float], ...]
+    ahead: tuple[tuple[float, float], ...]
     epochs: int
     trials: int
     finished: int
@@ -74,6 +77,13 @@ class Outcome:
     def best(self) -> float:
         """The final accuracy of the trial found in the end; 0 if none was trained to the end."""
         return self.found[-1][1] if self.found else 0.0
+
+    def best_at(self, seconds: float) -> float:
+        """The final accuracy of the trial that a search which ended then would have chosen, trained to the end or not.
+
+        0 if there was none.
+        """
+        return next((final for time, final in reversed((*self.ahead, *self.found)) if time <= seconds), 0.0)
 
 
 @dataclass
@@ -91,8 +101,9 @@ def simulate(family: Family, system: System, *, seed: int, workers: int, seconds
     queue: list[tuple[float, int, int]] = []  # time, order, worker
     busy: dict[int, _Worker] = {}
     found: list[tuple[float, float]] = []
+    ahead: list[tuple[float, float]] = []
     trials: set[int] = set()
-    best = -math.inf
+    best = (0, -math.inf)  # epoch and value of the trial ahead
     epochs = finished = order = 0
     now = 0.0
 
@@ -121,17 +132,16 @@ def simulate(family: Family, system: System, *, seed: int, workers: int, seconds
         value, curve = running.curve.reported[running.epoch - 1], running.curve
         diverged = curve.diverged is not None and running.epoch >= curve.diverged
         continues = system.on_result(running.leg.trial, running.epoch, value, diverged)
-        if running.epoch == family.epochs and not diverged:
-            finished += 1
-            if value > best:
-                best = value
-                found.append((now, curve.final))
+        finished += running.epoch == family.epochs and not diverged
+        if (running.epoch, value) > best and not diverged:
+            best = (running.epoch, value)
+            (found if running.epoch == family.epochs else ahead).append((now, curve.final))
         if continues and running.epoch < family.epochs:
             train(worker, curve.seconds)
         else:
             del busy[worker]
             fill()
-    return Outcome(tuple(found), epochs, len(trials), finished, now)
+    return Outcome(tuple(found), tuple(ahead), epochs, len(trials), finished, now)
 
 
 @dataclass
@@ -158,7 +168,8 @@ class OurSearch:
             "tpe": OptunaSearcher(family.space, metric=METRIC, mode="max", seed=seed),
         }
         schedulers: dict[str, type] = {"asha": Asha, "asha_promote": AshaPromote, "hyperband": Hyperband}
-        return cls(searchers[searcher], schedulers[scheduler](**halving), family.epochs, trials)
+        decider = NoStopping() if scheduler == "none" else schedulers[scheduler](**halving)
+        return cls(searchers[searcher], decider, family.epochs, trials)
 
     def next_leg(self, final: bool) -> Leg | None:
         """A promotion, or else a new trial."""
