@@ -228,7 +228,7 @@ def explain_study(
 def _fetched(study: str | Path, out: str | Path, plugins: Iterable[str]) -> StudyResult:
     """A study as it stands in its storage, where another machine may have continued it."""
     allow_plugins(plugins)
-    folder = find_study(str(study), Path(out))
+    folder = find_study(str(study), Path(out).absolute())  # Ray takes no other
     if (place := study_storage(None, folder, smoke=False, fresh=False)) is not None:
         fetch_study(place.child(folder.name), folder)
     return collect(*read_study(folder), folder)

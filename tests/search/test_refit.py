@@ -28,10 +28,10 @@ SMALL = (
 )  # fmt: skip
 
 
-def start(verb: str, *arguments: str) -> subprocess.Popen[str]:
+def start(verb: str, *arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", f"search.{verb}", *arguments], env=environment(), stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
+        stderr=subprocess.STDOUT, text=True, cwd=cwd,
     )  # fmt: skip
 
 
@@ -47,8 +47,8 @@ def kill_at(folder: Path, marker: str, verb: str, *arguments: str) -> None:
     raise AssertionError(process.communicate()[0])
 
 
-def finish(verb: str, *arguments: str) -> str:
-    process = start(verb, *arguments)
+def finish(verb: str, *arguments: str, cwd: Path | None = None) -> str:
+    process = start(verb, *arguments, cwd=cwd)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     return output
@@ -97,7 +97,7 @@ def test_killed_in_refit_at_the_test_split_and_in_explain_it_ends_as_if_never_st
     found = result(tmp_path, "digits_resnet8")
     each_run_once(found)
     assert [comparison.kind for comparison in found.comparisons] == ["refit", "explain"]
-    finish("refit", "digits_resnet8", "--top", "1", "--seeds", "2", "--folds", "3", *out)
+    finish("refit", "digits_resnet8", "--top", "1", "--seeds", "2", "--folds", "3", "--out", ".", cwd=tmp_path)
     again = result(tmp_path, "digits_resnet8")
     assert refit_outcome(again, again.comparisons[-1]).opened_before == 1
     assert {run.config["data"]["folds"] for run in again.comparisons[-1].runs} == {3}
