@@ -52,6 +52,7 @@ def run_trials(context: TuneContext, trainable: type[tune.Trainable] = ResNetTri
             storage_path=str(context.study / "ray"),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the trials' own are in `checkpoints/`
             verbose=0,
+            progress_reporter=tune.CLIReporter(),  # silent, too; in a notebook Tune's own empties the cell's output
         ),
     )
     if context.resources.fuse:
