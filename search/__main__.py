@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 import sys
 from importlib import import_module
 
-from trainables.cli import run_verb
+import typer
+
+from trainables.cli import as_command
 
 __all__ = ["VERBS", "main"]
 
@@ -33,21 +35,28 @@ VERBS = {
 
 
 def main() -> None:
-    """Run the verb that the command line names."""
-    verb, *arguments = sys.argv[1:] or ["--help"]
-    if verb in ("--help", "-h"):
-        print("Usage: resnet-search VERB [OPTIONS]\n")  # noqa: T201 (the help page)
-        for name, (_, purpose) in VERBS.items():
-            print(f"  {name:<9} {purpose}")  # noqa: T201
-        print("\nresnet-search VERB --help lists the options of a verb.")  # noqa: T201
-        return
-    if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean `{close[0]}`? " if close else ""
-        print(f"error: VERB: unknown verb, {hint}there are {', '.join(VERBS)}, got {verb!r}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    module, _ = VERBS[verb]
-    run_verb(getattr(import_module(module), verb), name=f"resnet-search {verb}", arguments=arguments)
+    """Run the verb that the command line names, or complete the command line for a shell."""
+    app = typer.Typer(
+        pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )  # fmt: skip
+    typed = _typed_verb()
+    for name, (module, purpose) in VERBS.items():
+        # A verb's module takes up to a second to load; for the list of verbs its purpose is enough.
+        verb = as_command(getattr(import_module(module), name)) if name == typed else _not_loaded
+        app.command(name, short_help=purpose)(verb)
+    app(prog_name="resnet-search")
+
+
+def _typed_verb() -> str | None:
+    """The first word after the program's name. Bash hands the line over in one variable, zsh and fish in another."""
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS")
+    words = line.split() if line else sys.argv
+    return next((word for word in words[1:] if not word.startswith("-")), None)
+
+
+def _not_loaded() -> None:
+    raise NotImplementedError
 
 
 if __name__ == "__main__":

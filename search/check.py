@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from search.api import check_study, open_study
+from search.study_argument import STUDY
 from search.views.checks import checks_json, print_checks
 from trainables.cli import Plugins, run_verb
 
@@ -16,7 +17,7 @@ __all__ = ["check"]
 
 
 def check(
-    study: Annotated[str, typer.Argument(help="the study's name: its folder below --out; or the folder's path")],
+    study: Annotated[str, STUDY],
     out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="as a JSON list")] = False,
     plugin: Plugins = None,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from search.study_argument import started_studies
 from trainables.check import alarms
 from trainables.cli import Plugins, run_verb
 
@@ -15,7 +16,11 @@ __all__ = ["diagnose"]
 
 def diagnose(
     subject: Annotated[
-        str, typer.Argument(help="a checkpoint, a config as YAML, or a study: its name below --out, or its folder")
+        str,
+        typer.Argument(
+            help="a checkpoint, a config as YAML, or a study: its name below --out, or its folder",
+            autocompletion=started_studies,
+        ),
     ],
     data: Annotated[str | None, typer.Option(help="other images than the config's own")] = None,
     predictions: Annotated[

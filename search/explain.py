@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
+from search.study_argument import STUDY
 from trainables.cli import Plugins, run_verb
 
 __all__ = ["explain"]
 
 
 def explain(
-    study: Annotated[str, typer.Argument(help="the study's name: its folder below --out; or the folder's path")],
+    study: Annotated[str, STUDY],
     baseline: Annotated[
         str | None,
         typer.Option("--from", help="a recipe of the study, or a config as YAML [default: the first recipe]"),

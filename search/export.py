@@ -12,6 +12,7 @@ from search.journal.records import TrialRecord
 from search.journal.result import StudyResult
 from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
+from search.study_argument import started_studies
 from search.tracking.uri import check_reachable, default_uri, holds_database
 from search.views.exported import checkpoint_of, exported_trial
 from search.views.model_numbers import model_numbers
@@ -58,7 +59,11 @@ def _run_id(uri: str, study: str, started: float, trial: int) -> str | None:
 
 def export(
     study: Annotated[
-        str, typer.Argument(help="the study's name: its folder below --out; or the folder's path; or a checkpoint")
+        str,
+        typer.Argument(
+            help="the study's name: its folder below --out; or the folder's path; or a checkpoint",
+            autocompletion=started_studies,
+        ),
     ],
     trial: Annotated[int | None, typer.Option(min=0, help="this trial instead of the best")] = None,
     form: Annotated[

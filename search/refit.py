@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
+from search.study_argument import STUDY
 from trainables.cli import Plugins, run_verb
 
 __all__ = ["refit"]
 
 
 def refit(
-    study: Annotated[str, typer.Argument(help="the study's name: its folder below --out; or the folder's path")],
+    study: Annotated[str, STUDY],
     top: Annotated[int, typer.Option(help="how many of the best trials")] = 3,
     seeds: Annotated[int, typer.Option(help="fresh seeds for each, at most")] = 5,
     against: Annotated[

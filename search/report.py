@@ -11,6 +11,7 @@ import typer
 
 from search.journal.result import StudyResult
 from search.journal.study_folder import find_study
+from search.study_argument import started_studies
 from search.views.next_commands import shown
 from search.views.report.page import REPORT, write_report
 from search.views.summary import look
@@ -23,7 +24,10 @@ INTERVAL = 10  # seconds between two pages of a search that runs
 
 
 def report(
-    studies: Annotated[list[str], typer.Argument(help="the studies' names: folders below --out; or paths")],
+    studies: Annotated[
+        list[str],
+        typer.Argument(help="the studies' names: folders below --out; or paths", autocompletion=started_studies),
+    ],
     browser: Annotated[bool, typer.Option("--open", help="open the page in a browser")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="write it every 10 s until the searches have ended")] = False,
     out: Annotated[Path, typer.Option(help="results folder of the searches")] = Path("runs"),

@@ -21,8 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 
+def _shipped(incomplete: str) -> list[str]:
+    from spaces import study_names
+
+    return [name for name in study_names() if name.startswith(incomplete)]
+
+
+STUDY = typer.Argument(help="a study's name, or your YAML; without it: all names", autocompletion=_shipped)
+
+
 def run(
-    study: Annotated[str | None, typer.Argument(help="a study's name, or your YAML; without it: all names")] = None,
+    study: Annotated[str | None, STUDY] = None,
     data: Annotated[str | None, typer.Option(help="images: cifar10, parquet:PATH, imagefolder:PATH, ...")] = None,
     trials: Annotated[int | None, typer.Option(help="how many trials, recipes included")] = None,
     epochs: Annotated[int | None, typer.Option(help="epochs of a whole trial, and so the schedule's length")] = None,

@@ -25,6 +25,7 @@ from search.journal.records import TrialRecord, TrialStatus
 from search.journal.reference import against_reference
 from search.journal.result import StudyResult
 from search.journal.study_folder import find_study, studies_below
+from search.study_argument import STUDY
 from search.views.checks import print_alarms
 from search.views.leaderboard import print_leaderboard
 from search.views.next_commands import resume, shown, verb
@@ -44,9 +45,7 @@ MOST_BEST = 5
 
 
 def status(
-    study: Annotated[
-        str | None, typer.Argument(help="the study's name: its folder below --out; or the folder's path")
-    ] = None,
+    study: Annotated[str | None, STUDY] = None,
     every: Annotated[bool, typer.Option("--all", help="a line for each study below --out")] = False,
     json: Annotated[bool, typer.Option("--json", help="for scripts; with --all a list")] = False,
     out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),

@@ -18,6 +18,7 @@ from search.journal.locks import holder
 from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
 from search.study.spec import StudySpec
+from search.study_argument import STUDY
 from search.tracking.projection import RunProjection
 from search.tracking.tracker import ATTACHED, writer_lock
 from search.tracking.uri import VARIABLE, artifact_root, check_reachable, default_uri, reason, redacted
@@ -33,7 +34,7 @@ ATTEMPTS = 3  # of writing, while MLflow does not answer
 
 
 def track(
-    study: Annotated[str, typer.Argument(help="the study's name: its folder below --out; or the folder's path")],
+    study: Annotated[str, STUDY],
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow's [default: MLFLOW_TRACKING_URI, else mlflow.db in the results folder]")
     ] = None,

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from search.api import open_study
+from search.study_argument import STUDY
 from search.views.next_commands import shown
 from search.views.trials import print_trials, sorted_trials, write_table
 from trainables.cli import Plugins, run_verb
@@ -17,7 +18,7 @@ __all__ = ["trials"]
 
 
 def trials(
-    study: Annotated[str, typer.Argument(help="the study's name: its folder below --out; or the folder's path")],
+    study: Annotated[str, STUDY],
     to: Annotated[
         Path | None, typer.Option(help="write them to a .csv, .parquet or .md file, with every searched setting")
     ] = None,

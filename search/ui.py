@@ -24,6 +24,7 @@ import typer
 from search.cluster.head import find_head
 from search.journal.study_folder import find_study
 from search.study.parse import load_study
+from search.study_argument import started_studies
 from search.tracking.uri import (
     VIEW_TAG,
     connect,
@@ -47,7 +48,9 @@ PATIENCE = 90.0  # seconds for a server to come up, which takes ten
 
 
 def ui(
-    study: Annotated[str, typer.Argument(help="the study's name, or the path of its YAML")],
+    study: Annotated[
+        str, typer.Argument(help="the study's name, or the path of its YAML", autocompletion=started_studies)
+    ],
     cluster: Annotated[Path | None, typer.Option(help="the file of the cluster that searches it")] = None,
     out: Annotated[Path, typer.Option(help="results folder of a search on this machine")] = Path("runs"),
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="of this machine [default: 5000 if free]")] = None,

@@ -65,4 +65,4 @@ def test_the_console_command_lists_its_verbs_and_runs_them(environment: Path) ->
     assert "resnet-search status [OPTIONS]" in run(command, "status", "--help", cwd=environment)
     misspelt = subprocess.run([command, "statsu"], cwd=environment, capture_output=True, text=True, check=False)
     assert misspelt.returncode == 2
-    assert "did you mean `status`?" in misspelt.stderr
+    assert "Did you mean 'status'?" in misspelt.stderr

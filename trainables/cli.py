@@ -16,7 +16,7 @@ import typer
 from trainables.check import INDENT, Check, line_of
 from trainables.config import ConfigError
 
-__all__ = ["Plugins", "echo_checks", "leave_terminal", "run_verb", "silence", "stop_signals"]
+__all__ = ["Plugins", "as_command", "echo_checks", "leave_terminal", "run_verb", "silence", "stop_signals"]
 
 P = ParamSpec("P")
 
@@ -53,13 +53,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def run_verb(verb: Callable[P, None], name: str | None = None, arguments: Sequence[str] | None = None) -> None:
-    """Run `verb` as a Typer command: no traceback and exit code 2 for a `ConfigError`, 130 for a signal.
+def as_command(verb: Callable[P, None]) -> Callable[P, None]:
+    """`verb` for Typer: no traceback and exit code 2 for a `ConfigError`, 130 for a signal.
 
     Args:
         verb: its parameters are the command's options.
-        name: how the command is typed, for its help; None: as it was started.
-        arguments: None: those of the process.
     """
 
     @functools.wraps(verb)
@@ -76,9 +74,19 @@ def run_verb(verb: Callable[P, None], name: str | None = None, arguments: Sequen
                 typer.echo(f"error: {problem}", err=True)
             raise typer.Exit(2) from None
 
+    return guarded
+
+
+def run_verb(verb: Callable[P, None], arguments: Sequence[str] | None = None) -> None:
+    """Run `verb` as a program of its own, `python -m search.VERB`.
+
+    Args:
+        verb: as `as_command` takes it.
+        arguments: None: those of the process.
+    """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(guarded)
-    app(args=arguments, prog_name=name)
+    app.command()(as_command(verb))
+    app(args=arguments)
 
 
 def echo_checks(checks: Iterable[Check]) -> None:

@@ -8,16 +8,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-import torch
 import typer
 from scipy.stats import binomtest
-from torch import Tensor
 
-from trainables.checkpoints.checkpoint import config_of, load_checkpoint
 from trainables.checkpoints.class_names import Matched, match_classes
-from trainables.checkpoints.resume import translate_mismatch
 from trainables.cli import Plugins, run_verb
 from trainables.config import (
     ConfigError,
@@ -31,19 +27,15 @@ from trainables.config import (
 )
 from trainables.config.images import canonical_source
 from trainables.config.plugins import allow_plugins
-from trainables.data.held_out import open_test, open_test_alone
-from trainables.data.images import Images, load_splits
 from trainables.data.store import PreparedData, default_cache, prepare
 from trainables.files import write_text
-from trainables.models.networks import build_network
-from trainables.models.pretrained import load_pretrained
-from trainables.models.trained import trained_network
 from trainables.result import ClassReport
-from trainables.training.evaluation import Scores, class_report, score
-from trainables.training.execution import memory_format, resolve_device
-from trainables.training.feed import Feed
-from trainables.training.inference import Inference
-from trainables.training.weights import normalization_for, weights_lines
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainables.data.images import Images
+    from trainables.training.evaluation import Scores
 
 __all__ = ["evaluate", "score_images"]
 
@@ -51,6 +43,8 @@ __all__ = ["evaluate", "score_images"]
 def _subject(path: Path) -> tuple[TrialConfig, dict[str, Any] | None]:
     if path.suffix in (".yaml", ".yml"):
         return load_config(path), None
+    from trainables.checkpoints.checkpoint import config_of, load_checkpoint  # loads torch
+
     state = load_checkpoint(path)
     return config_of(state), state
 
@@ -75,6 +69,8 @@ def score_images(
     Raises:
         ConfigError: as `_outputs`.
     """
+    from trainables.training.evaluation import score  # loads torch
+
     found = _outputs(config, state, images, store)
     return score(found.logits, found.labels), found.notes
 
@@ -87,6 +83,17 @@ def _outputs(config: TrialConfig, state: dict[str, Any] | None, images: Images, 
     Raises:
         ConfigError: if there are no trained weights, they do not fit the model, or they know nothing of a class.
     """
+    import torch  # here, as what follows: `--help` and a shell's completion are answered at once
+
+    from trainables.checkpoints.resume import translate_mismatch
+    from trainables.models.networks import build_network
+    from trainables.models.pretrained import load_pretrained
+    from trainables.models.trained import trained_network
+    from trainables.training.execution import memory_format, resolve_device
+    from trainables.training.feed import Feed
+    from trainables.training.inference import Inference
+    from trainables.training.weights import normalization_for, weights_lines
+
     if not config.model.is_network:
         raise ConfigError.single("model.kind", config.model.kind, "must be a network: a synthetic curve has no weights")
     if state is None and config.model.pretrained == "none":
@@ -161,6 +168,10 @@ class _Scored:
 
 
 def _scored(subject: Path, data: str | None, split: str, samples: int | None, device: str, cache: Path) -> _Scored:
+    from trainables.data.held_out import open_test, open_test_alone  # these load torch
+    from trainables.data.images import load_splits
+    from trainables.training.evaluation import class_report, score
+
     config, state = _subject(subject)
     config = parse_config(merge(config.model_dump(mode="json"), {"execution": {"device": device}}))
     trained_on = None if state is None else state.get("fingerprint")

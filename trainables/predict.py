@@ -6,15 +6,16 @@ import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trainables.cli import Plugins, run_verb
 from trainables.config.plugins import allow_plugins
 from trainables.files import replaced
-from trainables.prediction.predictor import Prediction, Predictor
-from trainables.prediction.sources import find_images
+
+if TYPE_CHECKING:
+    from trainables.prediction.predictor import Prediction, Predictor
 
 __all__ = ["predict"]
 
@@ -31,6 +32,9 @@ def predict(
     plugin: Plugins = None,
 ) -> None:
     """Classify images. Exit code 1 if some could not be read: they are named, and the others are classified."""
+    from trainables.prediction.predictor import Predictor  # these load torch
+    from trainables.prediction.sources import find_images
+
     allow_plugins(plugin or ())
     predictor = Predictor.load(model, device)
     found = find_images(images)

@@ -8,7 +8,6 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from trainables.checkpoints.checkpoint import save_checkpoint
 from trainables.cli import Plugins, run_verb
 from trainables.config import (
     ConfigError,
@@ -25,8 +24,6 @@ from trainables.config.plugins import allow_plugins
 from trainables.data.store import PreparedData, default_cache, described, prepare, request
 from trainables.result import EpochResult, final_result
 from trainables.trainable import build_trainable
-from trainables.training.execution import configure_process, configured
-from trainables.training.memory import translate_oom
 
 __all__ = ["rerun", "train"]
 
@@ -43,6 +40,10 @@ def rerun(
     Raises:
         ConfigError: if images or weights cannot be had, or a batch does not fit into memory.
     """
+    from trainables.checkpoints.checkpoint import save_checkpoint  # these load torch
+    from trainables.training.execution import configured
+    from trainables.training.memory import translate_oom
+
     results = []
     with translate_oom(config), configured(config.execution):
         trainable = build_trainable(config, cache)
@@ -95,6 +96,8 @@ def train(
     plugin: Plugins = None,
 ) -> None:
     """Train one config again and say whether it gives the recorded numbers; one that was edited, as it is written."""
+    from trainables.training.execution import configure_process  # loads torch
+
     allow_plugins(plugin or ())
     chosen = load_config(config)
     tree = load_yaml(config)

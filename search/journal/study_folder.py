@@ -11,7 +11,7 @@ from search.study.parse import load_study
 from search.study.spec import StudySpec
 from trainables.config import ConfigError
 
-__all__ = ["find_study", "read_study", "studies_below"]
+__all__ = ["find_study", "read_study", "studies_below", "studies_in"]
 
 
 def find_study(study: str, out: Path) -> Path:
@@ -25,9 +25,14 @@ def find_study(study: str, out: Path) -> Path:
     if study and segments(folder / "journal"):
         return folder
     parent = folder.parent if study else out
-    known = sorted({path.parent.parent.name for path in parent.glob("*/journal/*.jsonl")}) if parent.is_dir() else []
+    known = studies_in(parent)
     there = f"there are {', '.join(known)}" if known else "there is none; --out names the folder of another search"
     raise ConfigError.single("STUDY", study, f"must be a study in {parent}: {there}")
+
+
+def studies_in(folder: Path) -> list[str]:
+    """The names of the studies in a results folder, in alphabetical order; of those that were started."""
+    return sorted({path.parent.parent.name for path in folder.glob("*/journal/*.jsonl")})
 
 
 def studies_below(out: Path) -> list[Path]:
