@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +161,51 @@ def test_every_package_that_a_node_installs_is_pinned() -> None:
     names = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lines}
     for package in needed("ray", "default") | needed("resnet-search") | {"boto3", "botocore"}:
         assert re.sub(r"[-_.]+", "-", distribution(package).name).lower() in names
+
+
+def steps(dockerfile: Path) -> Iterator[tuple[str, str]]:
+    """The instructions of a Dockerfile and what is behind them, without comments and with joined lines."""
+    text = re.sub(r"\s*\\\n\s*", " ", re.sub(r"^#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE))
+    for line in text.splitlines():
+        instruction, _, rest = line.partition(" ")
+        yield instruction, rest
+
+
+@pytest.mark.network
+@pytest.mark.timeout(3600)
+def test_the_steps_of_the_image_make_a_program_that_searches(tmp_path: Path) -> None:
+    """As `docker build` takes them, with an empty /home and this Python: COPY is done by root, RUN by the user ray."""
+    if os.getuid() != 0 or sys.version_info[:2] != (3, 11):
+        pytest.skip("needs root, to give files to two users, and Python 3.11, as the image has it")
+    wheel = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path / "dist", ROOT)
+    subprocess.run(wheel, check=True)
+    shutil.copy(ROOT / "constraints.txt", tmp_path / "dist")
+    (tmp_path / "home" / "ray").mkdir(parents=True)
+    shutil.chown(tmp_path / "home" / "ray", 1000, 100)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RAY_", "MLFLOW_"))}
+    variables = own | {"HOME": "/home/ray", "PATH": "/mnt/bin:/usr/bin:/bin", "LD_LIBRARY_PATH": "/mnt/lib"}
+    mounts = f"mount --bind {tmp_path / 'home'} /home && mount --bind {sys.base_prefix} /mnt"
+
+    def run(command: str) -> str:
+        as_ray = 'exec setpriv --reuid=1000 --regid=100 --clear-groups /bin/bash -c "cd /home/ray && $0"'
+        done = subprocess.run(
+            ["unshare", "--mount", "/bin/bash", "-c", f"{mounts} && {as_ray}", command], env=variables,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    for instruction, rest in steps(IMAGE):
+        match instruction:
+            case "COPY":
+                source, target = rest.split()
+                shutil.copytree(tmp_path / source, tmp_path / target.removeprefix("/"))
+            case "RUN":
+                run(rest)
+            case "ENV":
+                name, _, value = rest.partition("=")
+                variables[name] = value.replace("$PATH", variables["PATH"])
+            case _:
+                assert instruction == "FROM"
+    printed = run("resnet-search run synthetic --trials 2 --epochs 2")
+    assert "best config: runs/synthetic/best_config.yaml" in printed
