@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export RAY_USAGE_STATS_ENABLED = 0
 export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO = 0
 
-.PHONY: setup search mlflow wheel test test-numeric test-slow lint docs bench clean
+.PHONY: setup search mlflow wheel test test-numeric test-slow lint docs docs-figures snippets bench clean
 
 setup: $(READY)
 
@@ -54,6 +54,14 @@ test-numeric: setup
 # What the documentation derives from the code.
 docs: setup
 	$(BIN)/python docs/generate.py
+
+# Every picture, from real runs, an hour of them on CIFAR-10: needs Chromium; `$(BIN)/python docs/figures.py NAME` makes one.
+docs-figures: docs
+	$(BIN)/python docs/figures.py
+
+# What the documentation says to type, as far as it was never run: minutes. docs/snippets.json says when each was.
+snippets: setup
+	$(BIN)/python docs/run_snippets.py
 
 # Prints tables; asserts nothing. RESNET_SEARCH_DATA: a folder with cifar10_jpeg/*.parquet; else CIFAR-10 is downloaded.
 bench: setup
