@@ -30,6 +30,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
 from docs.snippets import ROOT, blocks, commands, filled, modules  # noqa: E402 (found through the path above)
+from spaces import read_study  # noqa: E402
 
 __all__ = ["RECORD", "snippets"]
 
@@ -47,10 +48,10 @@ REASONS = {
     r"search\.run (cifar10|imagefolder)|cifar10_resnet110 --from": "needs CIFAR-10, weights or many images",
     r"resnet56|moco|parquet:": "needs pretrained weights, or images of the reader as Parquet",
     r"probe\.yaml|weights\.yaml|right\.yaml": "needs the pretrained weights that the page is about",
-    r"your_pipeline|my_pipeline|^read |^ssh |^\. |path/to|run \.\.\. ": "stands for something of the reader",
+    r"your_pipeline|my_pipeline|^read |^ssh |^\. |path/to|run \.\.\. |RESNET_SEARCH_": "stands for what the reader has",
     r"hymenoptera|photos\.yaml|photos/new|my_net": "needs photographs: tests/search/test_init.py, test_own_networks.py",
     r"load\.py|to_json|mlflow models|^cd ": "runs in an exported folder: tests/search/test_parity.py",
-    r"benchmarks\.": "takes up to an hour: the page says what it printed",
+    r"benchmarks\.|rivals": "takes up to an hour: the page says what it printed",
     r"-completion$": "changes the shell's settings: tests/search/test_completion.py",
     r"^pip |pytest": "what the tests themselves need",
     r"search\.(run|status) runs/|--out ~": "another folder's study: tests/search/test_run.py",
@@ -59,9 +60,10 @@ CONFIG = {
     "model": {"kind": "cifar_resnet", "depth": 8}, "data": {"source": "digits", "val_fraction": 0.2},
     "optimizer": {"kind": "sgd", "lr": 0.05}, "epochs": 2,
 }  # fmt: skip
-STUDY = {
-    "study": "mine", "trial": {key: CONFIG[key] for key in ("model", "data")},
-    "space": {"optimizer": {"lr": {"float": [0.01, 0.1], "log": True}}}, "budget": {"trials": 3, "epochs": 2},
+# The study that is there, so small that its trials take seconds.
+SMALL = {
+    "trial": read_study("digits_resnet8")["trial"] | {"data": CONFIG["data"] | {"train_samples": 300}},
+    "budget": {"trials": 3, "epochs": 2}, "refit": None,
 }  # fmt: skip
 
 
@@ -135,7 +137,7 @@ def as_it_is_run(snippet: str) -> str:
         (WORK / "photos.yaml").unlink(missing_ok=True)  # `init` replaces no file
     is_study = "search.run mine.yaml" in text or "search.run new.yaml" in text
     for name in ("mine", "new"):
-        tree = STUDY | {"study": name} if is_study else CONFIG
+        tree = read_study("digits_resnet8") | SMALL | {"study": name} if is_study else CONFIG
         (WORK / f"{name}.yaml").write_text(yaml.safe_dump(tree))
     return text
 

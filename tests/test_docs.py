@@ -92,9 +92,11 @@ def check_program(program: str, words: list[str]) -> None:
             assert all(f"\n{target}:" in (ROOT / "Makefile").read_text() for target in targets)
         case "python", ["-m", "pytest", path, *_]:
             assert (ROOT / path).exists()
-        case "python", ["-m", module, *options]:
+        case "python", ["-m", module, *options] if module.startswith("benchmarks."):
             source = ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text()
             assert all(f'"{option}"' in source for option in options if option.startswith("--"))
+        case "python", ["-m", module, *_]:
+            assert find_spec(module)
         case "pip", ["install", wanted]:
             assert f"\n{wanted.partition('[')[2].rstrip(']')} = [" in (ROOT / "pyproject.toml").read_text()
         case "sbatch", [script, *options]:
