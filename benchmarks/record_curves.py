@@ -27,9 +27,9 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,13 +153,6 @@ def _is_whole(row: Mapping[str, Any], spec: StudySpec) -> bool:
     return row["seed"] == spec.seed and len(row["val_accuracy"]) == spec.budget.epochs
 
 
-def _recorded(spec: StudySpec, wanted: list[tuple[int, int]], processes: int) -> Iterator[dict[str, Any]]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context) as pool:
-        futures = [pool.submit(record, spec, run, seed, default_cache()) for run, seed in wanted]
-        yield from (future.result() for future in as_completed(futures))
-
-
 def main() -> None:
     """Record what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -178,12 +171,19 @@ def main() -> None:
         raise SystemExit(2) from None
     table = Table(Path(__file__).with_name(f"curves_{spec.study}.parquet"), spec)
     started = time.monotonic()
-    while wanted := missing(table, spec, arguments.runs, arguments.again):
-        for count, row in enumerate(_recorded(spec, wanted, arguments.processes), 1):
-            table.add(row)
-            last = ", ".join(f"{accuracy:.3f}" for accuracy in row["val_accuracy"][-1:]) or "diverged"
-            took = f"{sum(row['seconds']):.0f} s, {time.monotonic() - started:.0f} s in all"
-            print(f"{count} of {len(wanted)}: run {row['run']}, seed {row['seed']}, {last}; {took}", flush=True)
+    one = partial(_record, spec, default_cache())
+    # Of this pool an interrupt leaves nothing running, and a worker whose parent was killed ends after its run.
+    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
+        while wanted := missing(table, spec, arguments.runs, arguments.again):
+            for count, row in enumerate(pool.imap_unordered(one, wanted), 1):
+                table.add(row)
+                last = ", ".join(f"{accuracy:.3f}" for accuracy in row["val_accuracy"][-1:]) or "diverged"
+                took = f"{sum(row['seconds']):.0f} s, {time.monotonic() - started:.0f} s in all"
+                print(f"{count} of {len(wanted)}: run {row['run']}, seed {row['seed']}, {last}; {took}", flush=True)
+
+
+def _record(spec: StudySpec, cache: Path, wanted: tuple[int, int]) -> dict[str, Any]:
+    return record(spec, *wanted, cache)
 
 
 if __name__ == "__main__":

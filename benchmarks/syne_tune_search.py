@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class SyneTuneSearch:
     """
 
     def __init__(self, family: Family, seed: int, baseline: str) -> None:
+        logging.getLogger("syne_tune").setLevel(logging.ERROR)
         np.random.seed(seed)  # noqa: NPY002 - its searchers draw from the global generator, too
         self._family = family
         self._scheduler = SYNE_TUNE[baseline](
