@@ -8,6 +8,7 @@ import os
 import re
 import runpy
 import shlex
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -158,6 +159,7 @@ def my_pkg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plugins = {"my_pkg": "\n\n".join([*shown, NOTIFY]), **modules()}
     for name, text in plugins.items():
         (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.delitem(sys.modules, name, raising=False)  # another test's
     monkeypatch.syspath_prepend(tmp_path)
     allow_plugins(plugins)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def my_pkg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = "\n\ndef bare(settings, num_classes):\n    return build(Settings(), num_classes)\n"
     (tmp_path / "my_pkg.py").write_text(example + bare)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_pkg", raising=False)  # another test's
     allow_plugins(["my_pkg"])
 
 
