@@ -12,6 +12,7 @@ from typing import Any
 from search.study.trial_tree import comparability_rule
 from spaces.domains import option_text, same
 from trainables.config import ConfigError, flatten, parse_config
+from trainables.config.part import every_key
 
 __all__ = ["Change", "apply", "changes", "on_common_ground"]
 
@@ -53,16 +54,16 @@ def on_common_ground(baseline: Mapping[str, Any], best: Mapping[str, Any]) -> tu
     Raises:
         ConfigError: if either is not valid, or the two together are not, as flips on digits.
     """
-    old, new = (parse_config(tree).model_dump(mode="json") for tree in (baseline, best))
+    old, new = (every_key(parse_config(tree)) for tree in (baseline, best))
     data = {key: value for key, value in old["data"].items() if comparability_rule(f"data.{key}") is None}
     own = {key: value for key, value in old.items() if comparability_rule(key) is None}
-    moved = parse_config({**new, **own, "data": {**new["data"], **data}}).model_dump(mode="json")
-    before, after = flatten(old), flatten(moved)
+    moved = parse_config({**new, **own, "data": {**new["data"], **data}})
+    before, after = flatten(old), flatten(every_key(moved))
     told = [
         f"{path} {_text(before.get(path))} -> {_text(after.get(path))}" for path in dict.fromkeys([*before, *after])
         if not same(before.get(path), after.get(path)) and path.split(".")[0] not in ("seed", "execution")
     ]  # fmt: skip
-    return moved, told
+    return moved.model_dump(mode="json"), told
 
 
 def changes(baseline: Mapping[str, Any], best: Mapping[str, Any]) -> tuple[Change, ...]:
@@ -79,7 +80,7 @@ def changes(baseline: Mapping[str, Any], best: Mapping[str, Any]) -> tuple[Chang
     Raises:
         ConfigError: as `on_common_ground` does.
     """
-    old, new = on_common_ground(baseline, best)[0], parse_config(best).model_dump(mode="json")
+    old, new = (every_key(parse_config(tree)) for tree in (on_common_ground(baseline, best)[0], best))
     parts = [{path: pair} for path, pair in _differences(old, new)]
     weights = [part for part in parts if WEIGHTS in part]
     if weights:
@@ -97,8 +98,9 @@ def changes(baseline: Mapping[str, Any], best: Mapping[str, Any]) -> tuple[Chang
 
 
 def apply(config: Mapping[str, Any], made: Iterable[Change]) -> dict[str, Any]:
-    """`config` with these changes made."""
-    return _with(config, {path: value for change in made for path, value in change.values.items()})
+    """`config` with these changes made, as a trial's config is recorded."""
+    changed = _with(config, {path: value for change in made for path, value in change.values.items()})
+    return parse_config(changed).model_dump(mode="json")
 
 
 _Part = dict[str, tuple[Any, Any]]  # what changes together: old and new value by path

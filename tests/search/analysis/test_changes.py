@@ -104,3 +104,15 @@ def test_a_baseline_that_the_study_s_images_rule_out_is_refused() -> None:
     best = config(data={"source": "digits"})
     with pytest.raises(ConfigError, match="augment: `flip` must be false for digits"):
         changes(config(augment={"flip": True}), best)
+
+
+def test_keys_that_a_config_leaves_out_while_they_have_their_default_change_like_all_others() -> None:
+    plain = parse_config({"data": {"source": "synthetic"}}).model_dump(mode="json")
+    settings = {"loss": "bce", "augment": {"flip": True, "flip_order": "alternating", "first_scale": 0.5}}
+    best = parse_config({"data": {"source": "synthetic"}, **settings}).model_dump(mode="json")
+    there, back = changes(plain, best), changes(best, plain)
+    assert [change.text for change in there] == [
+        "augment.flip false -> true", "augment.flip_order random -> alternating", "augment.first_scale 1 -> 0.5",
+        "loss cross_entropy -> bce",
+    ]  # fmt: skip
+    assert (apply(plain, there), apply(best, back)) == (best, plain)
