@@ -63,7 +63,7 @@ def _words(section: Mapping[str, Any]) -> str:
 
 
 def _tried(recipe: Mapping[str, Any]) -> str:
-    if "epochs" not in recipe:
+    if "short" not in recipe:
         return str(recipe["description"])
     short = ", ".join(f"`{key}` {option_text(value)}" for key, value in flatten(recipe["short"]).items())
     return f"{recipe['description']}. Made for {recipe['epochs']} epochs; below a quarter of them: {short}"

@@ -129,14 +129,14 @@ def _applied(
     trial: Mapping[str, Any], space: Space, fixed: Mapping[str, Any], recipes: Mapping[str, Any]
 ) -> Iterator[Problem]:
     """What is wrong with the trials that a study would make."""
-    configs = []
+    configs: list[Mapping[str, Any]] = []
     yield from space_problems(space, trial, fixed)
     for name, recipe in recipes.items():
         config, short = (_mapping(_mapping(recipe).get(key)) for key in ("config", "short"))
-        configs += [config, merge(config, short)]
-        yield from recipe_problems(name, "config", config, trial, fixed)
-        if short:
-            yield from recipe_problems(name, "short", merge(config, short), trial, fixed)
+        forms = {"config": config, **({"short": merge(config, short)} if short else {})}
+        configs += forms.values()
+        for form, tried in forms.items():
+            yield from recipe_problems(name, form, tried, trial, fixed)
     yield from applied_problems(fixed, trial, searched(space, trial, fixed), configs)
 
 

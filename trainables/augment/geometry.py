@@ -88,12 +88,7 @@ def rescale_matrices(matrices: Tensor, height: int, width: int) -> Tensor:
     return matrices / matrices.new_tensor([width / 2] * 3 + [height / 2] * 3)
 
 
-def warp(
-    images: Tensor,
-    matrices: Tensor,
-    mode: Literal["nearest", "bilinear"],
-    outside: Outside,
-) -> Tensor:
+def warp(images: Tensor, matrices: Tensor, mode: Literal["nearest", "bilinear"], outside: Outside) -> Tensor:
     """Sample each image where its affine matrix says.
 
     Args:

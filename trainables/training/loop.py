@@ -78,7 +78,8 @@ class Run(Trainable):
         self._probe = train_probe(config.data, len(self._train))
         self._batch_size = min(config.batch_size, len(self._train))
         self._steps_per_epoch = len(self._train) // self._batch_size
-        self._first_mirrored = first_mirrored(config.seed, len(self._train))
+        alternates = config.augment.flip_order == "alternating"
+        self._first_mirrored = first_mirrored(config.seed, len(self._train)) if alternates else None
         labels, imbalanced = splits.train.labels, config.regularization
         self._sampling_weights = sampling_weights(imbalanced, labels, store.num_classes)
         weights = class_weights(imbalanced, labels, store.num_classes)
@@ -165,15 +166,15 @@ class Run(Trainable):
         Args:
             scale: of their side, over that in validation; None: the one of this epoch.
         """
-        partial, augment = self.begun_epoch(), self._config.augment
+        partial = self.begun_epoch()
         if not self._model.training:  # as it is after an evaluation
             train_mode(self._forward)
         indices = self._order[self._step * self._batch_size : (self._step + 1) * self._batch_size]
         turn = None
-        if augment.flip_order == "alternating":
+        if self._first_mirrored is not None:
             turn = self._first_mirrored[indices.cpu()] ^ bool(self._epoch % 2)
         batch = self._train.augmented(indices, self._augmentation, partial.generator, turn)
-        scale = scale or scale_at(augment, self._epoch, self._config.epochs)
+        scale = scale or scale_at(self._config.augment, self._epoch, self._config.epochs)
         return replace(batch, images=self._inference.shaped(batch.images, scale))
 
     def train_on(self, batch: Batch) -> None:

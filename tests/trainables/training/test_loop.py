@@ -252,6 +252,7 @@ def test_images_grow_during_the_run_and_are_whole_in_validation(cache: Path) -> 
     assert trial.next_batch(scale=1.0).images.shape[-1] == 16
 
 
+@pytest.mark.numeric
 def test_bf16_trains_and_stays_close(cache: Path) -> None:
     half = list(run(merge(DIGITS, {"execution": {"precision": "bf16"}}), cache).epochs())
     full = list(run(merge(DIGITS, {"execution": {"precision": "fp32"}}), cache).epochs())
