@@ -15,7 +15,7 @@ from trainables.diagnosis.collapse import UNEVEN, class_ratio, collapsed, imbala
 from trainables.diagnosis.data_size import data_size
 from trainables.diagnosis.duplicates import duplicates
 from trainables.diagnosis.finding import Finding, Weight, healthy, ranked
-from trainables.diagnosis.fit import curves, overfitting, underfitting
+from trainables.diagnosis.fit import curves, lagging, overfitting, underfitting
 from trainables.diagnosis.labels import class_order, informative
 from trainables.diagnosis.scale import preparation, scored
 from trainables.diagnosis.settings import tried
@@ -62,7 +62,7 @@ class _Best:
 def _as_it_is(subject: Subject, say: Say) -> tuple[list[Finding], _Best]:
     say("batch norm: re-estimating its statistics on training images")
     norms = batch_norms(subject)
-    by_norms = statistics(subject, norms)
+    by_norms = lagging(subject, statistics(subject, norms))
     say("normalization and channel order: other ways to prepare the images")
     by_images, suited = preparation(subject, norms)
     say("duplicates, labels, classes, shape, activations")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from trainables.check import Check
+from trainables.diagnosis.batch_norm import NAME as BATCH_NORM
 from trainables.diagnosis.finding import Finding, Weight, healthy
 from trainables.diagnosis.short_runs import Plan, short_run
 from trainables.diagnosis.subject import Say, Subject
 from trainables.training.optim import lr_at
 
-__all__ = ["curves", "overfitting", "underfitting"]
+__all__ = ["curves", "lagging", "overfitting", "underfitting"]
 
 GAP = 0.2  # of accuracy
 LEFT = 0.4  # training errors by validation errors, at most
 RISE = 1.2  # of val_loss since its lowest
 MOVED = 0.05  # of accuracy
 SLACK = 0.02
+SAME = 1.2  # times the recorded val_loss: some of the images, other rounding
 NOT_DECAYED = 0.3  # last learning rate by the highest
 
 
@@ -69,6 +72,23 @@ def last_rate(subject: Subject) -> float:
         for epoch in range(epochs)
     ]
     return rates[-1] / max(*rates, 1e-12)
+
+
+def lagging(subject: Subject, by_norms: Finding) -> Finding:
+    """What is wrong with the batch norms, told as its cause where that is a learning rate that never fell.
+
+    While weights still move far at every step, the running averages of their activations are of weights of the past.
+    Statistics that went stale after the training are told apart by the recorded val_loss: it ended lower.
+    """
+    if by_norms.weight is not Weight.DEFECT or by_norms.check.name != BATCH_NORM or not subject.history:
+        return by_norms
+    share, averaged = last_rate(subject), subject.config.regularization.ema_decay > 0
+    ended_better = subject.val.loss > SAME * subject.history[-1].get("val_loss", 0.0)
+    if share < NOT_DECAYED or averaged or ended_better:
+        return by_norms
+    why, cure = never_fell(subject, share)
+    told = f"{why}, and running statistics lag behind weights that still move; {by_norms.check.evidence}"
+    return replace(by_norms, check=Check("no decay", "problem", told, cure))
 
 
 def underfitting(subject: Subject, planned: Plan, val: float, say: Say) -> list[Finding]:

@@ -106,10 +106,7 @@ PLANTS: dict[str, tuple[tuple[str, ...], Callable[[Trainings], State]]] = {
     ),
     "batches of two": (("batch size",), lambda t: t.on_digits(batch_size=2, epochs=1, optimizer=sgd(0.05))),
     "one epoch": (("too few epochs",), lambda t: t.on_digits(epochs=1, optimizer=sgd(0.01))),
-    "constant rate": (
-        ("no decay",),
-        lambda t: t.on_digits(epochs=6, optimizer=sgd(1.0), schedule={"kind": "constant"}),
-    ),
+    "constant rate": (("no decay",), lambda t: t.on("plain", optimizer=sgd(0.3), schedule={"kind": "constant"})),
 }
 
 HEALTHY: dict[str, Callable[[Trainings], State]] = {
