@@ -180,9 +180,11 @@ def _scored(
     from trainables.data.held_out import open_test, open_test_alone  # these load torch
     from trainables.data.images import load_splits
     from trainables.training.evaluation import class_report, score
+    from trainables.training.execution import not_emulated
 
     config, state = _subject(subject)
     config = parse_config(merge(config.model_dump(mode="json"), {"execution": {"device": device}}))
+    config = config.model_copy(update={"execution": not_emulated(config.execution)})
     trained_on = None if state is None else state.get("fingerprint")
     is_other = data is not None and canonical_source(data) != canonical_source(config.data.source)
     if data is not None:
