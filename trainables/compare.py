@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from functools import partial
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated
@@ -74,9 +75,31 @@ def verdict(name: str, reference: str, differences: Sequence[float], metric: str
     return f"{name} is {word} than {reference} by {abs(mean):.4f} [{by[0]:.4f}, {by[1]:.4f}]: decided"
 
 
-def _final(config: TrialConfig, cache: Path, metric: str, label: str) -> float:
+def _final(config: TrialConfig, label: str, cache: Path, metric: str) -> float:
     """One training from scratch; on its own in a worker process, so that several can share a machine."""
     return final_result(rerun(config, stop_epoch=None, cache=cache, label=label)).metrics()[metric]
+
+
+def _finals(
+    configs: Mapping[Path, TrialConfig], names: Mapping[Path, str], seeds: int,
+    train: Callable[[TrialConfig, str], float], jobs: int, plugins: Sequence[str],
+) -> dict[Path, list[float]]:  # fmt: skip
+    """What each config ends at, by seed; `train` is given a config and what its lines begin with."""
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=allow_plugins, initargs=(plugins,)) as pool:
+        try:
+            # Seed by seed, so that an early look compares what is comparable.
+            futures = {
+                (path, seed): pool.submit(
+                    train, config.model_copy(update={"seed": seed}), f"{names[path]}, seed {seed}: "
+                )
+                for seed in range(FIRST_SEED, FIRST_SEED + seeds)
+                for path, config in configs.items()
+            }
+            return {path: [futures[path, seed].result() for p, seed in futures if p == path] for path in configs}
+        except BaseException:  # a signal to this process alone: the pool would train to the end of all
+            for worker in active_children():
+                worker.terminate()
+            raise
 
 
 def compare(
@@ -101,17 +124,9 @@ def compare(
         raise ConfigError.single("CONFIGS", " ".join(map(str, configs)), "must be at least two different files")
     loaded = {path: load_config(path) for path in paths}
     names = {path: path.name if [p.name for p in paths].count(path.name) == 1 else str(path) for path in paths}
-    folder = cache or default_cache()
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=allow_plugins, initargs=(plugins,)) as pool:
-        # Seed by seed, so that an early look compares what is comparable.
-        futures = {
-            (path, seed): pool.submit(
-                _final, config.model_copy(update={"seed": seed}), folder, metric, f"{names[path]}, seed {seed}: "
-            )
-            for seed in range(FIRST_SEED, FIRST_SEED + seeds)
-            for path, config in loaded.items()
-        }
-        finals = {path: [futures[path, seed].result() for p, seed in futures if p == path] for path in paths}
+    finals = _finals(
+        loaded, names, seeds, partial(_final, cache=cache or default_cache(), metric=metric), jobs, plugins
+    )
     for path, values in finals.items():
         typer.echo(f"{names[path]}: {metric} {', '.join(f'{v:.4f}' for v in values)}; mean {fmean(values):.4f}")
     others = paths[1:]

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +84,27 @@ def test_many_configs_are_compared_with_one(tmp_path: Path, typed: Typed) -> Non
     assert "b/one.yaml and a/one.yaml have the same val_accuracy with every seed" in same.stdout
     for arguments in (("worst.yaml",), ("worst.yaml", "worst.yaml"), ("worst.yaml", "--against", "worst.yaml")):
         assert "must be at least two different files" in typed(compare, *arguments).stderr
+
+
+def test_a_signal_to_it_alone_ends_its_trainings_too(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        tree = {"data": {"source": "digits"}, "epochs": 10_000, "execution": {"device": "cpu", "threads": 1}}
+        (tmp_path / f"{name}.yaml").write_text(dump_config(parse_config(tree)))
+    command = [sys.executable, "-m", "trainables.compare", "a.yaml", "b.yaml", "--cache", "cache", "--jobs", "2"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as started:
+        assert started.stdout is not None
+        next(line for line in started.stdout if "epoch" in line)  # one of them trains
+        started.terminate()
+        assert started.wait(60) == 130
+        assert started.stderr is not None
+        assert "interrupted" in started.stderr.read()
+        for _ in range(300):
+            try:
+                os.killpg(started.pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.1)
+        os.killpg(started.pid, signal.SIGKILL)
+        pytest.fail("trainings went on after the comparison had ended")

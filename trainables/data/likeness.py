@@ -47,6 +47,7 @@ _ALIKE = 0.94  # least correlation up to the coarse frequencies
 _LEFT = 6.0  # gray levels: the most that may be left of the difference of a copy
 _SIGNIFICANT = 13.0  # or how far the correlation up to the fine ones is beyond the usual, in standard deviations
 _BRIGHTNESS, _CONTRAST = 64.0, 2.0  # the most by which copies differ: in gray levels, and as a ratio
+_ALL_BUT_ONE = 1 - 1e-12  # a correlation whose Fisher transformation is finite
 _BLANK = 2.0  # gray levels: the least contrast at which images can be told apart
 
 _AT_ONCE = 64  # images
@@ -252,7 +253,8 @@ def _verified(
 
     mean, deviation = common
     # Fisher's transformation makes the deviation of a correlation the same wherever it lies.
-    beyond = (np.arctanh(np.minimum(alike, 1 - 1e-12)) - np.arctanh(mean)) * (1 - mean**2) / deviation
+    alike, mean = np.minimum(alike, _ALL_BUT_ONE), min(mean, _ALL_BUT_ONE)
+    beyond = (np.arctanh(alike) - np.arctanh(mean)) * (1 - mean**2) / deviation
     near = (similarity >= _ALIKE) & (brighter <= _BRIGHTNESS) & (np.maximum(contrast, 1 / contrast) <= _CONTRAST)
     near &= (left <= _LEFT) | (beyond >= _SIGNIFICANT)
     return near, similarity, mirrored

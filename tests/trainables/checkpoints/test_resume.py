@@ -12,8 +12,9 @@ import torch
 
 from trainables.config import ConfigError, TrialConfig, parse_config
 from trainables.data.images import Splits, load_splits
-from trainables.evaluate import score_images
+from trainables.prediction.scoring import outputs
 from trainables.synthetic import SyntheticRun
+from trainables.training.evaluation import score
 from trainables.training.loop import Run
 
 DATA = {"source": "digits", "train_samples": 48, "val_samples": 16, "train_eval_samples": 16}
@@ -114,7 +115,7 @@ def test_a_checkpoint_that_cannot_be_evaluated(
     state = copy.deepcopy(midway)
     change(state)
     with pytest.raises(ConfigError, match=rule):
-        score_images(config, state, splits.val, splits.store)
+        outputs(config, state, splits.val, splits.store)
 
 
 def test_evaluation_gives_what_validation_gave(tmp_path: Path) -> None:
@@ -122,6 +123,7 @@ def test_evaluation_gives_what_validation_gave(tmp_path: Path) -> None:
     splits = load_splits(config.data, tmp_path)
     run = Run(config, splits)
     (result,) = run.epochs()
-    scores, notes = score_images(config, run.state_dict(), splits.val, splits.store)
-    assert not notes
+    found = outputs(config, run.state_dict(), splits.val, splits.store)
+    scores = score(found.logits, found.labels)
+    assert not found.notes
     assert (scores.loss, scores.accuracy, scores.f1) == (result.val_loss, result.val_accuracy, result.val_f1)

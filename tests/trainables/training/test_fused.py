@@ -43,6 +43,10 @@ RECIPES: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         },
         SEEDS,
     ),
+    "timm's blocks": (
+        {"model": {"kind": "timm", "name": "test_resnet", "small_images": True}, "batch_size": 16},
+        SEEDS,
+    ),
 }
 
 

@@ -15,9 +15,10 @@ from trainables.augment.batch import Batch
 from trainables.checkpoints.checkpoint import save_checkpoint
 from trainables.config import ConfigError, TrialConfig, merge, parse_config
 from trainables.data.images import load_splits
-from trainables.evaluate import score_images
 from trainables.models import build_model
+from trainables.prediction.scoring import outputs
 from trainables.synthetic import SyntheticRun
+from trainables.training.evaluation import score
 from trainables.training.loop import Run
 from trainables.training.weights import normalization_for
 
@@ -146,7 +147,8 @@ def test_patience_leaves_the_best_epochs_weights(decay: float, cache: Path, tmp_
     last, best = results[-1], min(results, key=lambda result: result.val_loss)
     assert last.best_epoch == best.epoch == last.epoch - 2
     state, splits = trial.state_dict(), load_splits(parse_config(tree).data, cache)
-    scores, _ = score_images(parse_config(tree), state, splits.val, splits.store)
+    logits, labels, *_ = outputs(parse_config(tree), state, splits.val, splits.store)
+    scores = score(logits, labels)
     assert (scores.loss, scores.accuracy) == pytest.approx((best.val_loss, best.val_accuracy), rel=1e-5)
     assert last.report is not None
     assert sum(last.report.right) / sum(last.report.images) == pytest.approx(best.val_accuracy)
