@@ -86,8 +86,8 @@ def resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
             return fastest_precision(device)
         found = fastest_precision_on_nodes(spec.resources.of_a_trial, device)
         if found is None:
-            line = "no node for trials is up yet, so that they train in float32, whatever their nodes can do"
-            say(console, f"{line}; where all of them multiply bfloat16: --set execution.precision=bf16", "yellow")
+            why = "no node for trials is up yet, so that they will train in float32"
+            say(console, f"{why}; if all nodes multiply bfloat16, give --set execution.precision=bf16", "yellow")
         return found or "fp32"
 
     cuda = resources.get("GPU", 0) > 0

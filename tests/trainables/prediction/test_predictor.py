@@ -66,6 +66,7 @@ def test_averaged_weights_are_those_that_predict(example: Example, tmp_path: Pat
     assert found.logits == pytest.approx(example.logits[0].tolist(), abs=1e-5)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("fastest", "tolerance"), [("fp32", 1e-5), ("bf16", 0.1)])
 def test_bf16_is_computed_where_the_device_multiplies_it(
     example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: str, tolerance: float
