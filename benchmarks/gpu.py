@@ -1,13 +1,17 @@
-"""What a GPU can do for CIFAR ResNets, in one file that needs torch and torchvision alone.
+"""What a GPU can do for CIFAR ResNets, and what of it is worth its code.
 
-    python gpu.py [--minutes 8] [--quick] [--device cpu]
+    python -m benchmarks.gpu [--minutes 9] [--repeats 3] [--quick] [--device cpu]
 
 Prints a table of images a second, each row side by side with the tutorial way (PIL transforms in a DataLoader, eager
 float32, `.item()` every step): (a) one ResNet-110 and (b) 16 ResNet-20 at once, the latter in these ways: processes
-that share the GPU, through NVIDIA's MPS where its daemon can be started; one process with a captured CUDA graph a
-trial, each on its own stream; and all trials as one network (horizontal fusion: Wang et al., HFTA, MLSys 2021), as
-`resources.fuse` does it, and the same captured. The images are random, since their content changes no time. Where there
-is no CUDA, steps are not captured and the figures say nothing: that is for trying the script out. Asserts nothing.
+that share the GPU, with their steps captured as CUDA graphs, and through NVIDIA's MPS where its daemon can be started;
+one process with a captured graph a trial, each on its own stream; and all trials as one network (horizontal fusion:
+Wang et al., HFTA, MLSys 2021), as `resources.fuse` does it, and the same captured. All but the tutorial and the rows
+named otherwise are in bfloat16 and channels-last.
+
+It ends with a line for each decision: the ratio of the two ways and what follows from it. A way must win by more than
+5 % in every repeat to be worth its code. Needs torch and torchvision alone. Where there is no CUDA, steps are not
+captured and the figures say nothing: that is for trying the script out. Asserts nothing.
 """
 
 from __future__ import annotations
@@ -19,222 +23,75 @@ import shutil
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils.data import DataLoader, Dataset
 
-IMAGES, CLASSES, SIDE, PAD = 5_000, 10, 32, 4
+from benchmarks.gpu_trials import Trials, flops_per_image, limits, rate, settle, tutorial_rate, wait
+
+__all__ = ["RULES", "Rule", "verdict"]
+
 PATIENCE = 90.0  # seconds for processes to start and to measure
+WORTH = 1.05  # what the ratio of every repeat must be above
+DAEMON = "nvidia-cuda-mps-control"
+
+Rates = Mapping[int, float]  # images a second, by the number of the repeat
 
 
-class ResNet(nn.Module):
-    """A CIFAR ResNet (He et al. 2015, option A)."""
+@dataclass(frozen=True)
+class Rule:
+    """A decision: whether `way` is worth its code beside `against`, and what to do if it is and if it is not."""
 
-    def __init__(self, depth: int) -> None:
-        super().__init__()
-        self.stem, self.stem_norm = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
-        self.blocks, inputs = nn.ModuleList(), 16
-        for width in (16, 32, 64):
-            for _ in range((depth - 2) // 6):
-                first = nn.Conv2d(inputs, width, 3, width // inputs, 1, bias=False)
-                second = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-                self.blocks.append(nn.ModuleList([first, nn.BatchNorm2d(width), second, nn.BatchNorm2d(width)]))
-                inputs = width
-        self.head = nn.Linear(64, CLASSES)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [b, classes] of images [b, 3, h, w]."""
-        x = F.relu(self.stem_norm(self.stem(images)), inplace=True)
-        for conv1, norm1, conv2, norm2 in self.blocks:  # type: ignore[misc]
-            out = norm2(conv2(F.relu(norm1(conv1(x)), inplace=True)))
-            if out.shape[1] != x.shape[1]:
-                half = (out.shape[1] - x.shape[1]) // 2
-                x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, half, half))
-            x = F.relu(out + x, inplace=True)
-        logits: Tensor = self.head(x.mean((2, 3)))
-        return logits
+    name: str
+    way: str
+    against: str
+    wins: str
+    loses: str
 
 
-class Trials:
-    """Networks trained in one process, step by step: one as usual, several as one network with stacked parameters.
-
-    A step touches nothing outside the device, so that it can be captured.
-
-    Args:
-        depth, count: of the networks.
-        batch: images a step and network.
-        device: where.
-        bf16: whether convolutions are done in bfloat16.
-    """
-
-    def __init__(self, depth: int, count: int, batch: int, device: torch.device, bf16: bool) -> None:
-        self.batch, self.device, self.bf16 = batch, device, bf16
-        self.models = [ResNet(depth).to(device, memory_format=torch.channels_last) for _ in range(count)]  # type: ignore[call-overload]
-        self.network: Callable[[Tensor], Tensor] = self.models[0]
-        self.optimizers = [
-            torch.optim.SGD(model.parameters(), lr=0.05 + 0.01 * number, momentum=0.9, weight_decay=5e-4, fused=True)
-            for number, model in enumerate(self.models)
-        ]
-        self.pixels, self.labels = random_images(device)
-        self.orders = [torch.randperm(IMAGES).to(device) for _ in self.models]
-        self.at = torch.zeros((), dtype=torch.int64, device=device)
-        self.losses = torch.zeros(count, device=device)
-        self.graph: Any = None
-
-    def batch_of(self, order: Tensor) -> tuple[Tensor, Tensor]:
-        """The next images of a network, cropped and mirrored one by one: float [b, 3, h, w], int64 [b]."""
-        rows = order[(self.at + torch.arange(self.batch, device=self.device)) % IMAGES]
-        padded = F.pad(self.pixels[rows], (PAD, PAD, PAD, PAD))
-        top, left = torch.randint(2 * PAD + 1, (2, self.batch, 1), device=self.device).unbind()
-        across = torch.arange(SIDE, device=self.device).expand(self.batch, SIDE)
-        across = torch.where(torch.rand(self.batch, 1, device=self.device) < 0.5, SIDE - 1 - across, across) + left
-        down = torch.arange(SIDE, device=self.device) + top
-        each = torch.arange(self.batch, device=self.device)
-        crops = padded.permute(0, 2, 3, 1)[each[:, None, None], down[:, :, None], across[:, None, :]]
-        return crops.permute(0, 3, 1, 2).float().div_(127.5).sub_(1), self.labels[rows]
-
-    def logits(self, images: list[Tensor]) -> list[Tensor]:
-        """Of each network, [b, classes]."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16, cache_enabled=False):
-            if len(images) == 1:
-                return [self.network(images[0]).float()]
-            parameters, buffers = (
-                {name: torch.stack([tensors[name] for tensors in each]) for name in each[0]}
-                for each in (
-                    [dict(model.named_parameters()) for model in self.models],
-                    [dict(model.named_buffers()) for model in self.models],
-                )
-            )
-            forward = torch.vmap(lambda p, b, x: functional_call(self.models[0], (p, b), (x,)))
-            stacked: Tensor = forward(parameters, buffers, torch.stack(images))
-        with torch.no_grad():
-            floats = [name for name, buffer in buffers.items() if buffer.is_floating_point()]
-            own = [model.get_buffer(name) for name in floats for model in self.models]
-            torch._foreach_copy_(own, [one for name in floats for one in buffers[name].unbind()])
-        return list(stacked.float().unbind())
-
-    def step(self) -> None:
-        """One step of SGD of each network."""
-        batches = [self.batch_of(order) for order in self.orders]
-        self.at += self.batch
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        logits = self.logits([images for images, _ in batches])
-        losses = torch.stack([F.cross_entropy(one, labels) for one, (_, labels) in zip(logits, batches, strict=True)])
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        for optimizer in self.optimizers:
-            optimizer.step()
-        self.losses.copy_(losses.detach())
-
-    def capture(self) -> Trials:
-        """Record the step as a CUDA graph; without CUDA the step stays as it is."""
-        if self.device.type == "cuda":
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                for _ in range(3):
-                    self.step()
-            torch.cuda.current_stream().wait_stream(stream)
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.step()
-        return self
-
-    def run(self) -> None:
-        """A step, replayed where it was captured."""
-        if self.graph is None:
-            self.step()
-        else:
-            self.graph.replay()
+ONE = ("tutorial", "eager fp32", "eager bf16", "eager bf16 contiguous", "graph bf16", "compiled graph bf16")
+MANY = ("tutorial", "processes", "processes, MPS", "processes, graph", "streams, graph", "fused", "fused, graph")
+RULES = (
+    Rule("bfloat16 against float32", "eager bf16", "eager fp32",
+         "keep bfloat16 as what execution.precision: auto is", "delete it: auto is fp32 on GPUs"),
+    Rule("channels-last against contiguous", "eager bf16", "eager bf16 contiguous",
+         "keep channels-last as what execution.memory_format: auto is", "delete it: auto is contiguous on GPUs"),
+    Rule("CUDA graph against eager, one deep network", "graph bf16", "eager bf16",
+         "build it: a graph for each shape of a trial", "build no graphs for deep networks"),
+    Rule("CUDA graph against eager, many small networks", "processes, graph", "processes",
+         "build it: a graph for each shape of a trial", "build no graphs for small networks"),
+    Rule("torch.compile and graph against graph", "compiled graph bf16", "graph bf16",
+         "keep execution.compile, and build it with graphs", "delete execution.compile on GPUs"),
+    Rule("fused against processes", "fused", "processes",
+         "keep resources.fuse, and make it the default where it can be done", "delete resources.fuse"),
+    Rule("fused graph against processes with graphs", "fused, graph", "processes, graph",
+         "build fused graphs rather than one for each trial", "build no fused graphs"),
+    Rule("MPS against plain processes", "processes, MPS", "processes",
+         "build it: start MPS with the search", "build nothing for MPS"),
+    Rule("streams against processes, both with graphs", "streams, graph", "processes, graph",
+         "build it: the trials of a GPU in one process, a stream each", "build no streams"),
+)  # fmt: skip
 
 
-def random_images(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Uint8 [n, 3, h, w] and int64 [n], the same in every process."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (IMAGES, 3, SIDE, SIDE), generator=generator, dtype=torch.uint8)
-    return pixels.to(device), torch.randint(CLASSES, (IMAGES,), generator=generator).to(device)
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what was asked."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def rate(work: Callable[[], object], images: int, seconds: float, device: torch.device) -> float:
-    """Images a second of `work`, which handles `images`, after a warm-up."""
-    for _ in range(3):
-        work()
-    wait(device)
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        for _ in range(5):
-            work()
-        wait(device)
-        count += 5
-    return count * images / (time.perf_counter() - started)
-
-
-class TutorialImages(Dataset[tuple[Tensor, int]]):
-    """Uint8 [n, h, w, 3] and labels, changed one by one."""
-
-    def __init__(self, pixels: Tensor, labels: Tensor, change: Callable[[Any], Tensor]) -> None:
-        self.pixels, self.labels, self.change = pixels, labels, change
-
-    def __len__(self) -> int:
-        return IMAGES
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """One image, and its label."""
-        return self.change(self.pixels[index].numpy()), int(self.labels[index])
-
-
-def tutorial_rate(depth: int, batch: int, seconds: float, device: torch.device, workers: int) -> float:
-    """Images a second of the tutorial way."""
-    from torchvision import transforms
-
-    pixels, labels = random_images(torch.device("cpu"))
-    change = transforms.Compose([
-        transforms.ToPILImage(), transforms.RandomCrop(SIDE, PAD), transforms.RandomHorizontalFlip(),
-        transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3),
-    ])  # fmt: skip
-
-    images_of = TutorialImages(pixels.permute(0, 2, 3, 1).contiguous(), labels, change)
-    loader = DataLoader(
-        images_of, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0,
-        pin_memory=device.type == "cuda",
-    )  # fmt: skip
-    model = ResNet(depth).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    started, count, warm = 0.0, 0, False
-    while True:
-        for number, (images, targets) in enumerate(loader):
-            optimizer.zero_grad()
-            loss = F.cross_entropy(model(images.to(device)), targets.to(device))
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            loss.item()
-            count += batch
-            if not warm and number == 2:
-                warm, started, count = True, time.perf_counter(), 0
-            if warm and time.perf_counter() - started > seconds:
-                return count / (time.perf_counter() - started)
+def verdict(rule: Rule, ours: Rates, theirs: Rates) -> str:
+    """`decision: ratio median (lowest to highest) of n repeats -> what to do`, from the repeats that both ways have."""
+    found = sorted(ours[repeat] / theirs[repeat] for repeat in ours.keys() & theirs.keys())
+    if not found:
+        return f"{rule.name}: not measured -> stays as it is"
+    repeats = f"{len(found)} repeat{'s' * (len(found) > 1)}"
+    follows = rule.wins if found[0] > WORTH else rule.loses
+    return f"{rule.name}: {statistics.median(found):.2f} x ({found[0]:.2f} to {found[-1]:.2f}), {repeats} -> {follows}"
 
 
 def _process(kind: str, batch: int, seconds: float, device: str, workers: int, ready: Any, told: Any) -> None:
-    torch.set_num_threads(1)
-    torch.backends.cudnn.benchmark = True
+    settle()
     place = torch.device(device)
-    trial = None if kind == "tutorial" else Trials(20, 1, batch, place, place.type == "cuda").capture()
+    trial = None if kind == "tutorial" else Trials(20, 1, batch, place, place.type == "cuda")
+    if trial is not None and "graph" in kind:
+        trial.capture()
     wait(place)
     ready.wait()
     if trial is None:
@@ -245,7 +102,11 @@ def _process(kind: str, batch: int, seconds: float, device: str, workers: int, r
 
 
 def processes_rate(kind: str, count: int, batch: int, seconds: float, device: torch.device) -> float:
-    """Images a second of `count` processes together; `kind` is tutorial or graph."""
+    """Images a second of `count` processes together.
+
+    Raises:
+        RuntimeError: if one of them ends early, or takes too long.
+    """
     context = torch.multiprocessing.get_context("spawn")
     ready, told = context.Barrier(count, timeout=PATIENCE), context.Queue()
     workers = (os.cpu_count() or 1) // count if kind == "tutorial" else 0
@@ -253,125 +114,163 @@ def processes_rate(kind: str, count: int, batch: int, seconds: float, device: to
     processes = [context.Process(target=_process, args=arguments) for _ in range(count)]
     for process in processes:
         process.start()
+    rates: list[float] = []
+    deadline = time.perf_counter() + PATIENCE
     try:
-        return sum(float(told.get(timeout=PATIENCE)) for _ in processes)
-    finally:
+        while len(rates) < count:
+            if any(process.exitcode for process in processes) or time.perf_counter() > deadline:
+                raise RuntimeError("a process failed, or took too long to start")
+            try:
+                rates.append(told.get(timeout=1))
+            except queue.Empty:
+                continue
         for process in processes:
             process.join(PATIENCE)
+    finally:
+        for process in processes:
             process.kill()
+    return sum(rates)
 
 
 @contextmanager
 def mps() -> Iterator[None]:
-    """NVIDIA's Multi-Process Service, for processes that are started inside."""
-    subprocess.run(["nvidia-cuda-mps-control", "-d"], check=True)
+    """NVIDIA's Multi-Process Service, for processes that are started inside.
+
+    Raises:
+        RuntimeError: where there is none.
+    """
+    if shutil.which(DAEMON) is None:
+        raise RuntimeError(f"no {DAEMON}")
+    subprocess.run([DAEMON, "-d"], check=True)
     try:
         yield
     finally:
-        subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, check=True)
+        subprocess.run([DAEMON], input="quit\n", text=True, check=True)
 
 
-def streams_rate(count: int, batch: int, seconds: float, device: torch.device) -> float:
-    """Images a second of `count` captured trials in this process, each replayed on its own stream."""
-    trials = [Trials(20, 1, batch, device, device.type == "cuda").capture() for _ in range(count)]
-    streams = [torch.cuda.Stream() if device.type == "cuda" else None for _ in trials]
+@dataclass(frozen=True)
+class Bench:
+    """What is measured: networks, batch, how many at once, and for how long; built trials are used again.
 
-    def all_once() -> None:
-        for trial, stream in zip(trials, streams, strict=True):
-            with torch.cuda.stream(stream):  # type: ignore[arg-type]
-                trial.run()
+    Attributes:
+        depth: of the single network.
+        batch: images a step and network.
+        count: of the small networks.
+        seconds: of a measurement, once it is warm.
+        device: where.
+        built: trials of this process, by the way they are trained in.
+    """
 
-    return rate(all_once, count * batch, seconds, device)
+    depth: int
+    batch: int
+    count: int
+    seconds: float
+    device: torch.device
+    built: dict[str, list[Trials]] = field(default_factory=dict)
+
+    def one(self, way: str) -> float:
+        """Images a second of a single network."""
+        if way == "tutorial":
+            workers = min(8, os.cpu_count() or 1) if self.device.type == "cuda" else 0
+            return tutorial_rate(self.depth, self.batch, self.seconds, self.device, workers)
+        if way not in self.built:
+            layout = torch.contiguous_format if "contiguous" in way else torch.channels_last
+            trial = Trials(self.depth, 1, self.batch, self.device, "bf16" in way, layout)
+            if "compiled" in way:
+                trial.network = torch.compile(trial.models[0])
+                trial.step()
+            self.built[way] = [trial.capture() if "graph" in way else trial]
+        return rate(self.built[way][0].run, self.batch, self.seconds, self.device)
+
+    def many(self, way: str) -> float:
+        """Images a second of many small networks together."""
+        if way == "processes, MPS":
+            with mps():
+                return processes_rate(way, self.count, self.batch, self.seconds, self.device)
+        if way == "tutorial" or way.startswith("processes"):
+            return processes_rate(way, self.count, self.batch, self.seconds, self.device)
+        if way not in self.built:
+            processes, networks = (self.count, 1) if way.startswith("streams") else (1, self.count)
+            bf16 = self.device.type == "cuda"
+            trials = [Trials(20, networks, self.batch, self.device, bf16) for _ in range(processes)]
+            self.built[way] = [trial.capture() if "graph" in way else trial for trial in trials]
+        return rate(self._on_streams(self.built[way]), self.count * self.batch, self.seconds, self.device)
+
+    def _on_streams(self, trials: Sequence[Trials]) -> Callable[[], None]:
+        """A step of each, several of them on a stream of their own."""
+        own = len(trials) > 1 and self.device.type == "cuda"
+        streams = [torch.cuda.Stream() if own else None for _ in trials]
+
+        def step() -> None:
+            for trial, stream in zip(trials, streams, strict=True):
+                with torch.cuda.stream(stream):  # type: ignore[arg-type]
+                    trial.run()
+
+        return step
 
 
-def limits(device: torch.device, size: int) -> tuple[float, float]:
-    """FLOP/s of a product of bfloat16 matrices, and bytes a second of a copy."""
-    a = torch.randn(size, size, device=device).bfloat16()
-    b = torch.empty_like(a)
-    product = rate(lambda: torch.mm(a, a, out=b), 1, 1.0, device)
-    source = torch.ones(size * size * 4, device=device)
-    target = torch.empty_like(source)
-    copied = rate(lambda: target.copy_(source), 1, 1.0, device)
-    return product * 2 * size**3, copied * 2 * source.nbytes
+def measured(
+    groups: Sequence[tuple[Callable[[str], float], Sequence[str]]], repeats: int, deadline: float
+) -> tuple[list[dict[str, dict[int, float]]], dict[str, str]]:
+    """The rates of every way, group by group, and why a way has none; ways take turns, the last repeats may not fit."""
+    found: list[dict[str, dict[int, float]]] = [{way: {} for way in ways} for _, ways in groups]
+    failed: dict[str, str] = {}
+    took: dict[tuple[int, str], float] = {}
+    for repeat in range(repeats):
+        for group, (measure, ways) in enumerate(groups):
+            for way in ways if repeat % 2 == 0 else reversed(ways):
+                started = time.perf_counter()
+                if way in failed or started + took.get((group, way), 0.0) > deadline:
+                    continue
+                try:
+                    found[group][way][repeat] = measure(way)
+                except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+                    failed[way] = str(error).partition("\n")[0] or type(error).__name__
+                took[group, way] = time.perf_counter() - started
+    return found, failed
 
 
-def flops_per_image(depth: int) -> float:
-    """Of a training step, by torch's counter."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    model = ResNet(depth)
-    with FlopCounterMode(display=False) as counter:
-        model(torch.randn(2, 3, SIDE, SIDE)).sum().backward()
-    return counter.get_total_flops() / 2
+def row(what: str, way: str, rates: Rates, tutorial: Rates, flops: float, why: str) -> str:
+    """A line of the table; `flops` is what an image takes of the machine's limit, 1 / (images a second)."""
+    if not rates:
+        return f"| {what} | {way} | left out: {why} | | |"
+    pairs = [rates[repeat] / tutorial[repeat] for repeat in rates.keys() & tutorial.keys()]
+    times = f"{statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})" if pairs else ""
+    middle, lowest, highest = statistics.median(rates.values()), min(rates.values()), max(rates.values())
+    return f"| {what} | {way} | {middle:,.0f} ({lowest:,.0f} to {highest:,.0f}) | {times} | {middle * flops:.1%} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--minutes", type=float, default=8.0, help="at most; rows that no longer fit are left out")
+    parser.add_argument("--minutes", type=float, default=9.0, help="at most; measurements that do not fit are left out")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="small networks, a second a row")
+    parser.add_argument("--quick", action="store_true", help="small networks, half a second a measurement, one repeat")
     arguments = parser.parse_args()
-    device = torch.device(arguments.device)
     deadline = time.perf_counter() + arguments.minutes * 60
-    torch.backends.cudnn.benchmark = True
-    depth, batch, count = (8, 16, 2) if arguments.quick else (110, 128, 16)
-    seconds, repeats = (0.5, 1) if arguments.quick else (6.0, arguments.repeats)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU (says nothing about a GPU)"
-    product, copied = limits(device, 256 if arguments.quick else 8192)
+    device, quick = torch.device(arguments.device), arguments.quick
+    is_gpu = device.type == "cuda"
+    settle()
+    bench = Bench(8, 4, 2, 0.5, device) if quick else Bench(110, 128, 16, 4.0, device)
+    product, copied = limits(device, 256 if quick else 8192)
+    name = torch.cuda.get_device_name() if is_gpu else "CPU (says nothing about a GPU)"
     print(f"{name}, {os.cpu_count()} cores, torch {torch.__version__}; limits: {product / 1e12:.1f} TFLOP/s in "
-          f"bf16 products, {copied / 1e9:.0f} GB/s copied")  # fmt: skip
-    print()
-    workers = 0 if arguments.quick else min(8, os.cpu_count() or 1)
-
-    def one(kind: str) -> float:
-        if kind == "tutorial":
-            return tutorial_rate(depth, batch, seconds, device, workers)
-        trial = Trials(depth, 1, batch, device, "bf16" in kind)
-        if "compiled" in kind:
-            trial.network = torch.compile(trial.models[0])
-            trial.step()
-        return rate((trial.capture() if "graph" in kind else trial).run, batch, seconds, device)
-
-    def many(kind: str) -> float:
-        if kind == "streams":
-            return streams_rate(count, batch, seconds, device)
-        if "fused" in kind:
-            fused = Trials(20, count, batch, device, device.type == "cuda")
-            return rate((fused.capture() if "graph" in kind else fused).run, batch * count, seconds, device)
-        if "MPS" in kind:
-            with mps():
-                return processes_rate("graph", count, batch, seconds, device)
-        return processes_rate(kind, count, batch, seconds, device)
-
-    ways = ["tutorial", "graph", *(["graph, MPS"] if shutil.which("nvidia-cuda-mps-control") else [])]
-    ways += ["streams", "fused", "fused graph"]
+          f"bf16 products, {copied / 1e9:.0f} GB/s copied\n", flush=True)  # fmt: skip
+    one = ONE[:-1] if quick else ONE  # it takes a minute to compile
+    repeats = 1 if quick else arguments.repeats
+    found, failed = measured([(bench.one, one), (bench.many, MANY)], repeats, deadline)
     print("| what | way | images/s, median (lowest to highest) | times the tutorial | share of bf16 limit |")
     print("| --- | --- | --- | --- | --- |")
-    singles = ["tutorial", "eager fp32", "eager bf16", "graph fp32", "graph bf16"]
-    singles += [] if arguments.quick else ["compiled graph bf16"]
-    for what, measure, kinds, network in (
-        (f"(a) one ResNet-{depth}", one, singles, depth),
-        (f"(b) {count} ResNet-20 at once", many, ways, 20),
-    ):
-        found: dict[str, list[float]] = {way: [] for way in kinds}
-        failed: dict[str, str] = {}
-        for repeat in range(repeats):  # taking turns
-            for way in kinds if repeat % 2 == 0 else reversed(kinds):
-                if way not in failed and time.perf_counter() + 4 * seconds < deadline:
-                    try:
-                        found[way].append(measure(way))
-                    except (RuntimeError, OSError, subprocess.SubprocessError, queue.Empty) as error:
-                        failed[way] = str(error).partition("\n")[0] or type(error).__name__
-        for way, values in found.items():
-            if not values:
-                print(f"| {what} | {way} | left out: {failed.get(way, 'no time')} | | |")
-                continue
-            pairs = [mine / theirs for mine, theirs in zip(values, found["tutorial"], strict=False)]
-            times = f"{statistics.median(pairs):.2f} ({min(pairs):.2f} to {max(pairs):.2f})" if pairs else ""
-            share = statistics.median(values) * flops_per_image(network) / product
-            print(f"| {what} | {way} | {statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f}) "
-                  f"| {times} | {share:.1%} |", flush=True)  # fmt: skip
+    names = (f"(a) one ResNet-{bench.depth}", f"(b) {bench.count} ResNet-20 at once")
+    for what, depth, ways in zip(names, (bench.depth, 20), found, strict=True):
+        flops = flops_per_image(depth) / product
+        for way, rates in ways.items():
+            print(row(what, way, rates, ways["tutorial"], flops, failed.get(way, "no time")))
+    print(f"\nWorth its code is what is more than {WORTH - 1:.0%} faster in every repeat"
+          f"{'' if is_gpu else '; on a CPU these lines only show their form'}:\n")  # fmt: skip
+    rates = {way: values for ways in found for way, values in ways.items() if way != "tutorial"}
+    for rule in RULES:
+        print(verdict(rule, rates.get(rule.way, {}), rates.get(rule.against, {})))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.machine import copy_limit, describe, product_limit, ratios, step_demand
 from benchmarks.sides import Case, Side, Task, cifar, digits, prepare_sides, watch
-from trainables.cpu import multiplies_bf16
+from trainables.precision import cpu_multiplies_bf16
 
 
 def loader_workers(case: Case, threads: int) -> int:
@@ -73,7 +73,7 @@ def compare(title: str, task: Task, repeats: int, threads: int, processes: int =
 
 
 def _share_of_limits(task: Task, images_per_second: float, threads: int) -> None:
-    bf16 = multiplies_bf16()
+    bf16 = cpu_multiplies_bf16()
     dtype = torch.bfloat16 if bf16 else torch.float32
     flops, nbytes = step_demand(task.depth, 8 if task.source == "digits" else 32, task.batch_size, 10, bf16)
     product, copy = product_limit(dtype, threads), copy_limit(threads)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from search.journal.cost import UNTYPED, Prices, unpriced
 from search.study.spec import StudySpec
 from trainables.config import ConfigError
-from trainables.cpu import Precision, available_cpus, fastest_precision
+from trainables.cpu import available_cpus
+from trainables.precision import Precision, fastest_precision
 
 __all__ = ["check_prices", "check_resources", "cluster_address", "resolved_execution"]
 

@@ -24,7 +24,7 @@ import yaml
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search.journal.cost import UNTYPED, Prices, unpriced
-from trainables.cpu import Precision, fastest_precision
+from trainables.precision import Precision, fastest_precision
 
 __all__ = [
     "NodeWatch", "alive_nodes", "at_most", "expected_resources", "fastest_precision_on_nodes", "node_type",
@@ -129,24 +129,27 @@ def alive_nodes(nodes: Iterable[Mapping[str, Any]] | None = None) -> Counter[str
     return Counter(sorted(node_type(node, config) for node in (_alive() if nodes is None else nodes)))
 
 
-def fastest_precision_on_nodes(trial: Mapping[str, float], device: str) -> Precision:
+def fastest_precision_on_nodes(trial: Mapping[str, float], device: str) -> Precision | None:
     """What `execution.precision: auto` comes to on a `cpu` or `cuda` device: bf16 if every node multiplies it.
 
-    Nodes that have no room for a trial are left out, and those that may come later are not waited for.
+    Nodes that have no room for a trial are left out, and those that may come later are not waited for: None if there is
+    none yet.
 
     Args:
-        trial: what one trial asks for, by kind (`CPU`, `GPU`).
+        trial: what one trial asks for, by kind (`CPU`, `GPU`; on `cuda` it needs some of a GPU, if it is not said yet).
         device: where trials run.
     """
-    if device != "cpu":
-        return fastest_precision(device)
-    ask = ray.remote(num_cpus=0)(fastest_precision)
+    if device == "cuda":
+        trial = {**trial, "GPU": trial.get("GPU") or 1e-4}
+    # A process that has looked at the GPUs of its node keeps seeing all of them: no trial may get it afterwards.
+    ask = ray.remote(num_cpus=0, max_calls=1)(fastest_precision)
     answers = [
         ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(device)
         for node in _alive()
         if all(node["Resources"].get(kind, 0) >= amount for kind, amount in trial.items())
     ]
-    return "bf16" if answers and set(ray.get(answers)) == {"bf16"} else "fp32"
+    found = set(ray.get(answers))
+    return "fp32" if len(found) > 1 else found.pop() if found else None
 
 
 def node_type(node: Mapping[str, Any], config: Mapping[str, Any] | None) -> str:

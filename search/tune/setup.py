@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -24,8 +23,9 @@ from search.tune.connection import connect
 from search.tune.gpu_share import calibrated
 from search.tune.nodes import alive_nodes, expected_resources, fastest_precision_on_nodes, possible_types
 from search.views.console import say
-from trainables.cpu import available_cpus, fastest_precision
+from trainables.cpu import available_cpus
 from trainables.data.store import PreparedData, Request, default_cache, described
+from trainables.precision import Precision, fastest_precision
 
 __all__ = ["Setup", "nodes_now", "resolve", "set_up"]
 
@@ -80,7 +80,16 @@ def resolve(spec: StudySpec, console: Console) -> tuple[StudySpec, int]:
     if spec.resources.prices is not None:
         types: Iterable[str] = possible_types() if cluster_address() else [UNTYPED]
         check_prices(spec.resources.prices, types)
-    fastest = partial(fastest_precision_on_nodes, spec.resources.of_a_trial) if cluster_address() else fastest_precision
+
+    def fastest(device: str) -> Precision:
+        if not cluster_address():
+            return fastest_precision(device)
+        found = fastest_precision_on_nodes(spec.resources.of_a_trial, device)
+        if found is None:
+            why = "no node for trials is up yet, so that they will train in float32"
+            say(console, f"{why}; if all nodes multiply bfloat16, give --set execution.precision=bf16", "yellow")
+        return found or "fp32"
+
     cuda = resources.get("GPU", 0) > 0
     return resolved_execution(spec, cuda, spec.resources.cpus_per_trial, fastest), concurrent
 

@@ -26,7 +26,7 @@ from trainables.models.cost import forward_gflops
 from trainables.models.networks import build_network
 from trainables.models.pretrained import load_pretrained
 from trainables.models.trained import trained_network
-from trainables.training.execution import memory_format, resolve_device
+from trainables.training.execution import memory_format, not_emulated, resolve_device
 from trainables.training.loop import Run
 from trainables.training.weights import normalization_for
 
@@ -68,6 +68,7 @@ def config_at(path: Path, data: str | None, device: str) -> tuple[TrialConfig, d
     state = None if path.suffix in (".yaml", ".yml") else load_checkpoint(path)
     config = load_config(path) if state is None else config_of(state)
     config = parse_config(merge(config.model_dump(mode="json"), {"execution": {"device": device, "compile": False}}))
+    config = config.model_copy(update={"execution": not_emulated(config.execution)})
     if data is not None:
         config = with_source(config, data)
     if not config.model.is_network:

@@ -23,7 +23,7 @@ from trainables.prediction.formats import open_folder
 from trainables.prediction.preprocessing import Preprocessing, Program
 from trainables.prediction.sources import NamedImage
 from trainables.prediction.trained import open_checkpoint
-from trainables.training.execution import autocast, memory_format, resolve_device
+from trainables.training.execution import autocast, memory_format, not_emulated, resolve_device
 from trainables.training.inference import images_at_once
 
 __all__ = ["AnImage", "Prediction", "Predictor"]
@@ -76,8 +76,9 @@ class Predictor:
     def load(cls, path: str | Path, device: str = "auto") -> Predictor:
         """The predictor of a checkpoint, or of a folder that `resnet-search export --format` wrote.
 
-        A checkpoint is computed as its trial's validation was: in the same precision, on `device`. An exported program
-        is computed in float32 on the CPU. Exported programs are code: open those of people you trust.
+        A checkpoint is computed as its trial's validation was, on `device`: in the same precision, but in float32 where
+        bfloat16 would be emulated. An exported program is computed in float32 on the CPU. Exported programs are code:
+        open those of people you trust.
 
         Raises:
             ConfigError: if it is neither, or damaged.
@@ -87,7 +88,8 @@ class Predictor:
             opened = open_folder(path)
             return cls(opened.forward, opened.class_names, opened.preprocessing)
         trained = open_checkpoint(path)
-        where, execution = resolve_device(device), trained.config.execution
+        where = resolve_device(device)
+        execution = not_emulated(trained.config.execution.model_copy(update={"device": where.type}))
         network = trained.network.to(device=where, memory_format=memory_format(execution))  # type: ignore[call-overload]
         program = Program(network, trained.preprocessing, execution, where)
 

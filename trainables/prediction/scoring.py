@@ -31,7 +31,7 @@ from trainables.models.pretrained import load_pretrained
 from trainables.models.trained import trained_network
 from trainables.result import ClassReport
 from trainables.training.evaluation import Scores, class_report, score
-from trainables.training.execution import memory_format, resolve_device
+from trainables.training.execution import memory_format, not_emulated, resolve_device
 from trainables.training.feed import Feed
 from trainables.training.inference import Inference
 from trainables.training.weights import normalization_for, weights_lines
@@ -123,6 +123,7 @@ def scored(
     """
     config, state = _subject(subject)
     config = parse_config(merge(config.model_dump(mode="json"), {"execution": {"device": device}}))
+    config = config.model_copy(update={"execution": not_emulated(config.execution)})
     trained_on = None if state is None else state.get("fingerprint")
     is_other = data is not None and canonical_source(data) != canonical_source(config.data.source)
     if data is not None:

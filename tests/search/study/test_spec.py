@@ -16,8 +16,8 @@ from search.study.parse import load_study, parse_study
 from search.study.settings import ASHASettings, TPESettings
 from spaces import Scalar, walk
 from trainables.config import SGD, AdamW, ConfigError, merge, parse_yaml
-from trainables.cpu import multiplies_bf16
 from trainables.data.store import request
+from trainables.precision import cpu_multiplies_bf16, fastest_precision
 
 SMALL: dict[str, Any] = {
     "study": "small",
@@ -201,8 +201,9 @@ def test_execution_is_decided_by_the_machine() -> None:
         execution = resolved.trial_config({}).execution
         assert (execution.device, execution.threads, execution.memory_format) == (device, threads, "channels_last")
         assert resolved.resources.gpus_per_trial == gpus
-    assert cpu.trial["execution"]["precision"] == ("bf16" if multiplies_bf16() else "fp32")
-    assert cuda.trial["execution"]["precision"] == "fp32"
+    assert cpu.trial["execution"]["precision"] == ("bf16" if cpu_multiplies_bf16() else "fp32")
+    assert cuda.trial["execution"]["precision"] == fastest_precision("cuda")
+    assert resolved_execution(spec, True, 1, lambda _: "bf16").trial["execution"]["precision"] == "bf16"
     exact = resolved_execution(override(spec, sets=["execution.precision=fp32"]), False, 1)
     assert exact.trial["execution"]["precision"] == "fp32"
     assert resolved_execution(spec, False, 0.5).trial["execution"]["threads"] == 1

@@ -19,10 +19,8 @@ from search.planning.resources import resolved_execution
 from search.storage.remote import local_storage
 from search.study.parse import parse_study
 from search.tune.adapters import TuneContext
-from search.tune.nodes import fastest_precision_on_nodes
 from search.tune.run import run_trials
 from tests.search.killed_search import synthetic_study
-from trainables.cpu import fastest_precision
 from trainables.files import write_text
 
 
@@ -50,11 +48,3 @@ def test_a_search_runs_in_a_thread_and_leaves_nothing_changed(tmp_path: Path) ->
     assert (driver.finished, driver.trouble, lines) == (True, None, [])
     assert [record.status.ended for record in driver.records.values()] == [True] * 3
     assert state() == before
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("two_cpus")
-def test_precision_is_that_of_the_nodes_that_have_room_for_a_trial() -> None:
-    assert fastest_precision_on_nodes({"CPU": 1}, "cpu") == fastest_precision("cpu")
-    assert fastest_precision_on_nodes({"CPU": 3}, "cpu") == "fp32"  # no such node yet
-    assert fastest_precision_on_nodes({"CPU": 1, "GPU": 1}, "cuda") == "fp32"

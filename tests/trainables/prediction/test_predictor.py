@@ -21,6 +21,7 @@ from trainables.config import ConfigError
 from trainables.predict import predict
 from trainables.prediction.predictor import Predictor
 from trainables.prediction.sources import find_images
+from trainables.training import execution
 
 
 def test_files_bytes_and_pillows_images_give_the_logits_of_validation(example: Example) -> None:
@@ -63,6 +64,20 @@ def test_averaged_weights_are_those_that_predict(example: Example, tmp_path: Pat
     save_checkpoint(state, tmp_path / "ema.pt")
     (found,) = Predictor.load(tmp_path / "ema.pt", "cpu")(example.files[:1])
     assert found.logits == pytest.approx(example.logits[0].tolist(), abs=1e-5)
+
+
+@pytest.mark.numeric
+@pytest.mark.parametrize(("fastest", "tolerance"), [("fp32", 1e-5), ("bf16", 0.1)])
+def test_bf16_is_computed_where_the_device_multiplies_it(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fastest: str, tolerance: float
+) -> None:
+    state = load_checkpoint(example.checkpoint)
+    state["config"]["execution"]["precision"] = "bf16"
+    save_checkpoint(state, tmp_path / "bf16.pt")
+    monkeypatch.setattr(execution, "fastest_precision", lambda _: fastest)
+    found = torch.tensor([one.logits for one in Predictor.load(tmp_path / "bf16.pt", "cpu")(example.files)])
+    torch.testing.assert_close(found, example.logits, rtol=0, atol=tolerance)
+    assert torch.equal(found, found.bfloat16().float()) == (fastest == "bf16")
 
 
 def test_a_checkpoint_of_an_older_version(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

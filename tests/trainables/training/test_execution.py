@@ -9,25 +9,50 @@ import torch
 from torch import nn
 
 from tests.trainables.image_files import python
-from trainables import cpu as processor
 from trainables.config import Execution, parse_config
 from trainables.data.images import load_splits
-from trainables.training.execution import autocast, configured, resolve_precision
+from trainables.precision import Precision, fastest_precision
+from trainables.training import execution as execution_module
+from trainables.training.execution import autocast, configured, not_emulated, resolve_precision
 from trainables.training.loop import Run
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.mark.parametrize(
-    ("units", "device", "decided"), [(True, CPU, "bf16"), (False, CPU, "fp32"), (True, CUDA, "fp32")]
-)
-def test_auto_is_bf16_where_the_cpu_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, units: bool, device: torch.device, decided: str
+@pytest.mark.parametrize("fastest", ["bf16", "fp32"])
+@pytest.mark.parametrize("device", [CPU, CUDA])
+def test_auto_is_the_fastest_of_the_device_and_what_was_asked_for_stays(
+    monkeypatch: pytest.MonkeyPatch, fastest: Precision, device: torch.device
 ) -> None:
-    monkeypatch.setattr(processor, "multiplies_bf16", lambda: units)
-    assert resolve_precision(Execution(precision="auto"), device) == decided
+    others: Precision = "fp32" if fastest == "bf16" else "bf16"
+    monkeypatch.setattr(execution_module, "fastest_precision", lambda kind: fastest if kind == device.type else others)
+    assert resolve_precision(Execution(precision="auto"), device) == fastest
     assert resolve_precision(Execution(precision="fp32"), device) == "fp32"
     assert resolve_precision(Execution(precision="bf16"), device) == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "fastest", "computed"),
+    [("bf16", "bf16", "bf16"), ("bf16", "fp32", "fp32"), ("fp32", "bf16", "fp32"), ("auto", "bf16", "auto")],
+)
+def test_a_trained_network_is_not_computed_in_an_emulated_precision(
+    monkeypatch: pytest.MonkeyPatch, recorded: str, fastest: Precision, computed: str
+) -> None:
+    monkeypatch.setattr(execution_module, "fastest_precision", lambda _: fastest)
+    trained = Execution.model_validate({"device": "cpu", "precision": recorded, "threads": 3})
+    assert not_emulated(trained) == trained.model_copy(update={"precision": computed})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_auto_on_this_gpu_convolves_in_its_fastest_precision() -> None:
+    layer, execution = nn.Conv2d(3, 4, 3).cuda(), Execution(device="cuda")
+    with autocast(execution, CUDA):
+        out = layer(torch.randn(2, 3, 8, 8, device=CUDA))
+    out.float().sum().backward()  # type: ignore[no-untyped-call]
+    assert out.dtype == {"bf16": torch.bfloat16, "fp32": torch.float32}[fastest_precision("cuda")]
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("precision", "inside"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
