@@ -49,6 +49,7 @@ REASONS = {
     r"resnet56|moco|parquet:": "needs pretrained weights, or images of the reader as Parquet",
     r"probe\.yaml|weights\.yaml|right\.yaml": "needs the pretrained weights that the page is about",
     r"your_pipeline|my_pipeline|^read |^ssh |^\. |path/to|run \.\.\. |RESNET_SEARCH_": "stands for what the reader has",
+    r"torchvision:DEFAULT": "needs photographs: tests/search/test_init.py",
     r"hymenoptera|photos\.yaml|photos/new|my_net": "needs photographs: tests/search/test_init.py, test_own_networks.py",
     r"load\.py|to_json|mlflow models|^cd ": "runs in an exported folder: tests/search/test_parity.py",
     r"benchmarks\.|rivals": "takes up to an hour: the page says what it printed",
@@ -98,6 +99,7 @@ def prepare() -> None:
     for command in (
         "python -m search.run digits_resnet8 --trials 4 --epochs 2 --set data.train_samples=300",
         "python -m trainables.train config.yaml --checkpoint model.pt",
+        "python -m trainables.train hot.yaml --checkpoint hot.pt",
         "python -m search.diagnose model.pt --write-images written",
     ):
         run(command)

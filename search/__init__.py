@@ -2,7 +2,7 @@
 
     >>> import search
     >>> result = search.run_study("digits_resnet8", trials=8)
-    >>> result.best().config["optimizer"]
+    >>> result.winner().config["optimizer"]
     >>> result.table().to_pandas()
 
 Names are loaded when they are first used (PEP 562), so that `import search` takes no time and loads no heavy library.

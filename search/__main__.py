@@ -36,6 +36,7 @@ VERBS = {
 
 def main() -> None:
     """Run the verb that the command line names, or complete the command line for a shell."""
+    sys.path.append(os.getcwd())  # as `python -m` does: where `--plugin my_net` finds my_net.py
     app = typer.Typer(
         pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True,
         context_settings={"help_option_names": ["-h", "--help"]},

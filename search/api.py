@@ -100,7 +100,7 @@ def run_study(
         KeyboardInterrupt: at a second interrupt; the journal is in order then, and the same call continues.
 
     Example:
-        >>> search.run_study("digits_resnet8", trials=8).best().config["optimizer"]
+        >>> search.run_study("digits_resnet8", trials=8).winner().config["optimizer"]
     """
     console, out = LastingConsole(quiet=not progress), Path(out).absolute()
     spec = read_spec(study, smoke=smoke, refit=refit, plugins=plugins, **_by_path(overrides, model, images))

@@ -16,7 +16,7 @@ from search.study_argument import started_studies
 from search.tracking.uri import check_reachable, default_uri, holds_database
 from search.views.exported import checkpoint_of, exported_trial
 from search.views.model_numbers import model_numbers
-from search.views.next_commands import program, shown
+from search.views.next_commands import plugins, program, shown
 from search.views.output_files import best_config
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError
@@ -95,7 +95,7 @@ def export(
     path = to or folder / ("best_config.yaml" if trial is None else f"trial-{trial:04d}.yaml")
     write_text(path, text)
     typer.echo(f"trial {record.number} ({record.origin}, {record.status.value.lower()}): {shown(path)}")
-    typer.echo(f"next: {program('python')} -m trainables.train {shown(path)}")
+    typer.echo(f"next: {program('python')} -m trainables.train {shown(path)}{plugins()}")
 
 
 def _export_network(study: str, trial: int | None, form: ExportFormat, out: Path, to: Path | None) -> None:

@@ -21,6 +21,8 @@ from trainables.files import write_text
 
 __all__ = ["init"]
 
+FEW = 5000  # training images: fewer than 1,000 each for five classes
+
 
 def init(
     images: Annotated[str, typer.Argument(help="a folder of images, a Parquet file or folder, or any data.source")],
@@ -53,6 +55,11 @@ def init(
         typer.echo(line)
     write_text(path, text)
     typer.echo(f"\n{shown(path)}: a study of {store.counts['train']:,} training images. Read it, then:")
+    if weights is None and store.counts["train"] < FEW:
+        typer.echo(
+            "few images for a network from scratch: --weights FILE starts from pretrained weights, and so does "
+            "--weights torchvision:DEFAULT where the network is one of torchvision's"
+        )
     for options, purpose in ((" --dry-run", "how long it would take"), ("", "the search")):
         typer.echo(f"  {program('python')} -m search.run {shown(path)}{options}{plugins()}   # {purpose}")
 

@@ -73,9 +73,37 @@ class StudyResult:
         )  # fmt: skip
 
     def best(self, metric: str | None = None, mode: Mode | None = None) -> TrialRecord | None:
-        """The best trial by `BEST_RULE`, by the study's own objective unless another is named; None without one."""
+        """The trial of the search with the best value at its last epoch, of those that trained all their epochs.
+
+        With patience it is the value at the epoch of the lowest val_loss, and trials whose patience was used up count,
+        too; of equal ones the earlier is taken. `winner` is what a refit over fresh seeds made of it. None without one.
+
+        Args:
+            metric: another than the study's objective.
+            mode: which side of it is better.
+        """
         objective = self.spec.objective
         return best_of(self.trials, metric or objective.metric, mode or objective.mode)
+
+    def winner(self) -> TrialRecord | None:
+        """The trial of best_config.yaml: that of the last refit's winner, unless the search went on since; else `best`.
+
+        A winner that no trial of the search was, such as a config from a file, is the record of its first refit run.
+        """
+        refit = self.deciding_refit
+        if refit is None or refit.winner is None:
+            return self.best()
+        arm = refit.winner
+        if (found := next((record for record in self.trials if record.number == arm.trial), None)) is not None:
+            return found
+        run = next(refit.of_arm(arm.name))
+        return replace(run, config=arm.config, history=()) if refit.started.folds else run  # not on a fold
+
+    @property
+    def deciding_refit(self) -> Comparison | None:
+        """The last refit, if it has a winner and the search has not gone on since."""
+        refit = self.latest("refit")
+        return refit if refit is not None and refit.winner is not None and refit.follows(self.trials) else None
 
     def latest(self, kind: ComparisonKind) -> Comparison | None:
         """The last refit, or explanation, that has ended; None without one."""
@@ -86,9 +114,9 @@ class StudyResult:
 
         Those that ended before results said so are left out: each has a `report` on its classes.
         """
-        refit, best = self.latest("refit"), self.best()
+        refit, best = self.deciding_refit, self.best()
         runs: list[TrialRecord] = []
-        if refit is not None and refit.winner is not None and refit.follows(self.trials):
+        if refit is not None and refit.winner is not None:
             runs = [run for run in refit.of_arm(refit.winner.name) if run.report is not None]
         return runs or ([best] if best is not None and best.report is not None else [])
 
@@ -134,7 +162,9 @@ class StudyResult:
     def _headline(self) -> str:
         best, metric = self.best(), self.spec.objective.metric
         value = "none has completed yet" if best is None else f"best {metric} {best.value(metric):.4f} ({best.number})"
-        return f"{self.spec.study}: {len(self.trials)} trials, {value}"
+        refit = self.deciding_refit
+        won = f", the refit's winner is {refit.winner.name}" if refit is not None and refit.winner is not None else ""
+        return f"{self.spec.study}: {len(self.trials)} trials, {value}{won}"
 
     def _cells(self, record: TrialRecord) -> Iterator[str]:
         value = record.value(self.spec.objective.metric)

@@ -28,6 +28,7 @@ from trainables.config.keys import types_at
 __all__ = ["SECTIONS", "load_study", "parse_study", "study_tree"]
 
 SECTIONS = ("searcher", "scheduler", "guards", "budget", "objective", "refit", "resources")
+BEGUN = "runs/{name}/study.yaml"  # in the results folder that a search has by default
 MOST_VALUES = 3000  # far above any real study
 
 
@@ -57,6 +58,8 @@ def study_tree(name_or_path: str) -> Any:
     if name_or_path not in names:
         close = difflib.get_close_matches(name_or_path, names, n=1, cutoff=0.4)
         hint = f"did you mean `{close[0]}`? " if close else ""
+        begun = Path(BEGUN.format(name=name_or_path))
+        hint = f"did you mean {begun}, which was begun here? " if begun.exists() else hint
         rule = (
             f"unknown study, {hint}there are {', '.join(names)}; a file of your own is named by a path ending in .yaml"
         )

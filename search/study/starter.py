@@ -12,7 +12,7 @@ import numpy as np
 
 from search.study.parse import parse_study
 from trainables.config import parse_config, parse_yaml
-from trainables.config.plugins import is_dotted_path, plugin_names
+from trainables.config.plugins import allowing, is_dotted_path, plugin_names
 from trainables.data.arrow import read_labels
 from trainables.data.store import PreparedData
 
@@ -56,6 +56,7 @@ def starter_study(
     )  # fmt: skip
     text = environment.get_template("starter.yaml.j2").render(
         source=source, quoted=json.dumps(source), name=name, file=file, description=store.description,
+        allowed=allowing(network["kind"]),
         model="{" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in network.items()) + "}",
         stages=_stage_count(network) if pretrained else 0, pretrained=pretrained,
         flip="false" if source == "digits" else "true",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from search.journal.error_text import required
 from search.journal.records import TrialRecord
 from search.journal.result import StudyResult
-from search.views.next_commands import program, shown, verb
+from search.views.next_commands import plugins, program, shown, verb
 from search.views.refit import chosen_trial
 from trainables.config import ConfigError
 
@@ -77,7 +77,7 @@ def _without_checkpoint(result: StudyResult, folder: Path, record: TrialRecord, 
     config = shown(folder / f"trial-{record.number:04d}.yaml")
     again = (
         f"or train it again: {verb('export', folder, '--trial', str(record.number))} && {program('python')} -m "
-        f"trainables.train {config} --checkpoint model.pt, then export model.pt"
+        f"trainables.train {config} --checkpoint model.pt{plugins()}, then export model.pt"
     )
     rule = f"must have a checkpoint, and its own were deleted or lie elsewhere ({there}); {again}"
     return ConfigError.single("--trial", record.number, rule)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -132,15 +132,11 @@ def chosen_trial(result: StudyResult) -> tuple[TrialRecord, str | None, dict[str
 
     The winner of a refit is chosen unless the search has been continued since. None if no trial was trained to its end.
     """
-    refit, best = result.latest("refit"), result.best()
-    if refit is None or refit.winner is None or not refit.follows(result.trials):
-        return None if best is None else (best, None, None)
-    outcome, arm = refit_outcome(result, refit), refit.winner
-    record = next((r for r in result.trials if r.number == arm.trial), None)
-    if record is None:  # its first run, but not on a fold
-        record = next(refit.of_arm(arm.name))
-        record = replace(record, config=arm.config, history=()) if refit.started.folds else record
-    return record, "the winner of the refit over fresh seeds, see `refit`", refit_provenance(outcome)
+    refit, record = result.deciding_refit, result.winner()
+    if refit is None or record is None:
+        return None if record is None else (record, None, None)
+    numbers = refit_provenance(refit_outcome(result, refit))
+    return record, "the winner of the refit over fresh seeds, see `refit`", numbers
 
 
 def refit_provenance(outcome: RefitOutcome) -> dict[str, Any]:

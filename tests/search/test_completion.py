@@ -94,3 +94,18 @@ def test_bash_completes_by_the_script_that_it_is_shown(folder: Path) -> None:
         check=True,
     )  # fmt: skip
     assert done.stdout == "birds\ncomplete -o default -F _resnet_search_completion resnet-search\n"
+
+
+def test_the_command_finds_modules_of_the_current_folder(folder: Path) -> None:
+    program = folder / "bin" / "resnet-search"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nfrom search.__main__ import main\n\nmain()\n")
+    program.chmod(0o755)
+    code = "from torch import nn\n\n\ndef build(settings, num_classes):\n    return nn.Linear(64, num_classes)\n"
+    (folder / "my_net.py").write_text(code)
+    done = subprocess.run(
+        [program, "init", "digits", "--model", "my_net:build", "--plugin", "my_net"], cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (folder / "digits.yaml").exists()

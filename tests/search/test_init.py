@@ -83,6 +83,7 @@ def test_the_network_of_the_quickstart_and_its_width(photos: Path, monkeypatch: 
     Path("my_net.py").write_text(code)
     monkeypatch.syspath_prepend(Path.cwd())
     init(str(photos), model="my_net:build", name="mine", plugin=["my_net"])
+    assert "search.run mine.yaml --dry-run --plugin my_net says" in Path("mine.yaml").read_text()
     study: Any = parse_yaml(Path("mine.yaml").read_text(), "mine.yaml")
     study["space"] |= yaml.safe_load(widths)["space"]
     spec = parse_study(study)
@@ -91,9 +92,12 @@ def test_the_network_of_the_quickstart_and_its_width(photos: Path, monkeypatch: 
         check_logits(build_network(config, 2), config, 2, (224, 224))
 
 
-def test_weights_are_fine_tuned(photos: Path) -> None:
+def test_weights_are_fine_tuned(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    init(str(photos))
+    assert "few images for a network from scratch: --weights FILE" in capsys.readouterr().out
     Path("mine.pt").touch()
     init(str(photos), model="resnet56", weights="mine.pt", name="fine")
+    assert "--weights" not in capsys.readouterr().out
     spec = load_study("./fine.yaml")
     assert spec.trial["model"]["pretrained"] == str(Path("mine.pt").absolute())
     assert spec.space["model"]["frozen_stages"] == {"int": [0, 4]}

@@ -22,6 +22,7 @@ __all__ = [
     "PluginKind",
     "allow_plugins",
     "allowed_plugins",
+    "allowing",
     "dotted_path",
     "is_dotted_path",
     "load_plugin",
@@ -43,6 +44,11 @@ def allow_plugins(packages: Iterable[str]) -> None:
 def allowed_plugins() -> tuple[str, ...]:
     """The packages that were allowed, in order."""
     return tuple(_allowed)
+
+
+def allowing(kind: str) -> str:
+    """The option that allows what `kind` names, with a space before it; empty where nothing has to be allowed."""
+    return f" --plugin {kind.partition(':')[0].partition('.')[0]}" if is_dotted_path(kind) else ""
 
 
 def is_dotted_path(kind: str) -> bool:

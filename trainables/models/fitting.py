@@ -72,7 +72,11 @@ def fitted(content: object, file: Path, model: nn.Module, config: Model) -> tupl
     if encoder is None or (misfit := _faults(encoder, model)):
         raise _misfit(encoder, there, [] if encoder is None else misfit, model, config)
     parts = {part for where, tensors in there for name in (*where, *tensors) for part in name.split(".")}
-    family = family_of([*(str(key) for key in content), *parts] if isinstance(content, dict) else parts)
+    # Beside tensors a key may tell the family too, but not one that is there without content, such as `ema: None`.
+    said = (
+        [k for k, v in content.items() if v is not None and not isinstance(v, int)] if isinstance(content, dict) else []
+    )
+    family = family_of([*map(str, said), *parts])
     layers, used = _head(encoder, model, family)
     inside = encoder.inside()
     body = {name: inside[name] for name in wanted if name in inside}

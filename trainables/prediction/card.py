@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trainables.config import dump_yaml
+from trainables.config.plugins import allowing
 from trainables.prediction.trained import TrainedNetwork
 
 __all__ = ["model_card"]
@@ -48,7 +49,7 @@ Tells {count} classes apart. Trained for {epoch} of {epochs} epochs with seed {s
 
 ## Config
 
-`python -m trainables.train config.yaml --checkpoint model.pt`, with this as config.yaml, trains it again:
+`python -m trainables.train config.yaml --checkpoint model.pt{allowed}`, with this as config.yaml, trains it again:
 
 ```yaml
 {config}
@@ -76,7 +77,7 @@ def model_card(trained: TrainedNetwork, usage: str, numbers: Sequence[str]) -> s
         classes="\n".join(f"  {label}. {name}" for label, name in enumerate(trained.class_names)),
         source=config.data.source, pretrained=config.model.pretrained,
         fingerprint=f", fingerprint `{trained.fingerprint}`" if trained.fingerprint else "",
-        config=dump_yaml(config.model_dump(mode="json")).rstrip(),
+        allowed=allowing(config.model.kind), config=dump_yaml(config.model_dump(mode="json")).rstrip(),
     )  # fmt: skip
 
 

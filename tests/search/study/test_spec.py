@@ -457,6 +457,16 @@ def test_an_unknown_study_lists_the_known_ones() -> None:
         load_study("__init__")
 
 
+def test_a_study_that_was_begun_is_named_by_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "study.yaml").write_text(yaml.safe_dump(SMALL))
+    with pytest.raises(
+        ConfigError, match=r"did you mean runs/mine/study\.yaml, which was begun here\? there are cifar10"
+    ):
+        load_study("mine")
+
+
 def test_a_path_is_read_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = yaml.safe_dump(SMALL)
     for name in ("mine.yaml", "mine.yml", "mine"):

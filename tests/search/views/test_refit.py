@@ -66,7 +66,10 @@ def test_a_winner_that_is_no_better_than_the_recipe_is_said_to_be_none(result: S
     assert check.next_step == "python -m search.refit {study} --seeds 8{plugins}"
     recipe = refit_of(result, {"trial-8": [0.6, 0.61, 0.6], "plain": [0.7, 0.71, 0.7]}, "plain")
     assert against_recipes(recipe).evidence == "the refit's winner is the recipe plain"
-    assert chosen_trial(recipe)[0].recipe == "plain"  # type: ignore[index]
+    won = recipe.winner()
+    assert won is not None
+    assert (won, won.recipe) == (chosen_trial(recipe)[0], "plain")  # type: ignore[index]
+    assert repr(recipe).endswith(" (10), the refit's winner is plain>")
 
 
 def test_one_round_is_shown_without_claiming_what_it_cannot_tell(result: StudyResult) -> None:
@@ -113,7 +116,7 @@ def test_the_test_split_is_opened_once_or_said_to_be_no_test(result: StudyResult
 def test_the_search_goes_on_and_the_refit_is_of_the_past(result: StudyResult) -> None:
     refit = refit_of(result, FAR, "trial-8")
     later = replace(refit, trials=[replace(record, ended=2 * LATER) for record in refit.trials])
-    assert chosen_trial(later) == (later.best(), None, None)
+    assert chosen_trial(later) == (later.best(), None, None) == (later.winner(), None, None)
     assert "fresh seeds" not in against_recipes(later).evidence
 
 

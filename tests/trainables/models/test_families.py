@@ -161,6 +161,11 @@ def test_each_family_gives_its_own_encoder(form: str, tmp_path: Path) -> None:
     assert rest in second
 
 
+def test_a_key_without_content_is_no_mark(tmp_path: Path) -> None:
+    torch.save({"model": W, "ema": None, "ema_steps": 0}, tmp_path / "w.pth")
+    assert _loaded(tmp_path / "w.pth").lines[0] == "weights: 44 of 44 tensors of w.pth loaded, from model"
+
+
 def test_every_row_has_a_source() -> None:
     assert all("https://" in family.source for family in FAMILIES)
     assert len({family.name for family in FAMILIES}) == len(FAMILIES)
