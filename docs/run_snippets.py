@@ -89,7 +89,15 @@ def prepare() -> None:
         path = WORK / "photos" / ("test" if i % 6 == 0 else "train") / str(label) / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.uint8(pixels * 255 / 16)).resize((32, 32)).save(path)
-    for name, rate in (("config", 0.05), ("naive", 0.01), ("other", 0.1), ("third", 0.2), ("hot", 8.0)):
+    for name, rate in (
+        ("config", 0.05),
+        ("naive", 0.01),
+        ("other", 0.1),
+        ("third", 0.2),
+        ("hot", 8.0),
+        ("one_cycle", 0.1),
+        ("he2015_long", 0.1),
+    ):
         tree = CONFIG | {"optimizer": {"kind": "sgd", "lr": rate}}
         (WORK / f"{name}.yaml").write_text(yaml.safe_dump(tree))
     for name, text in modules().items():

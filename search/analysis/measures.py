@@ -87,10 +87,13 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def validation_images(result: StudyResult) -> int | None:
-    """The number of validation images, from accuracies being multiples of 1/n; None if they aren't, or are too few.
+    """The number of validation images that trials reported on; None if that is not known.
 
-    An accuracy that is no fraction of counts would have to lie within 1e-12 of one by chance.
+    In journals from before trials did, from accuracies being multiples of 1/n, if they are and are not too few. An
+    accuracy that is no fraction of counts would have to lie within 1e-12 of one by chance.
     """
+    if (report := next((r.report for r in result.trials if r.report is not None), None)) is not None:
+        return sum(report.images)
     seen = {v for r in result.trials for v in values_of(r, "val_accuracy") if math.isfinite(v) and 0 < v < 1}
     images = 1
     for value in seen:

@@ -99,8 +99,9 @@ def resolution(result: StudyResult) -> Check:
     name, metric, ended = "resolution", result.spec.objective.metric, completed(result)
     if metric not in SHARES:
         return Check(name, "ok", f"{metric} is continuous")
-    images = validation_images(result)
-    if images is None or len(ended) < 3:
+    if len(ended) < 3:
+        return Check(name, "unknown", f"{len(ended)} of 3 trials have ended that would tell")
+    if (images := validation_images(result)) is None:
         return Check(name, "unknown", "the number of validation images cannot be told from the values")
     values = [record.value(metric) for record in ended]
     ties = sum(abs(value - values[0]) < 0.5 / images for value in values)

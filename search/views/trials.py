@@ -31,8 +31,9 @@ BEST, TRIAL, EPOCHS = "best", "trial", "epochs"  # what trials may be sorted by,
 MOST_HEAD = 9  # characters
 # What tells trials apart at a glance comes first, under a name that leaves room.
 NAMES = {
-    "optimizer.kind": "opt", "optimizer.lr": "lr", "optimizer.weight_decay": "wd", "schedule.kind": "sched",
-    "augment.strength": "aug", "batch_size": "batch", "model.frozen_stages": "frozen",
+    "model.kind": "net", "model.name": "name", "optimizer.kind": "opt", "optimizer.lr": "lr",
+    "optimizer.weight_decay": "wd", "schedule.kind": "sched", "augment.strength": "aug", "batch_size": "batch",
+    "model.frozen_stages": "frozen",
 }  # fmt: skip
 
 
