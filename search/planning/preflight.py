@@ -21,11 +21,12 @@ NOT_OF_WEIGHTS = {"frozen_stages", "dropout", "zero_init_residual"}  # they chan
 
 
 def possible_configs(spec: StudySpec) -> Iterator[TrialConfig]:
-    """Configs that between them use every recipe and every option of every choice of the space."""
-    for name in spec.recipes:
-        yield spec.trial_config(spec.recipe_config(name))
-    for _, point in probes(spec.parsed_space):
-        yield spec.trial_config(point.tree)
+    """Configs that between them use every recipe and every option of every choice of the space, in search and refit."""
+    for phase in spec.phases:
+        for name in spec.recipes:
+            yield phase.trial_config(spec.recipe_config(name))
+        for _, point in probes(spec.parsed_space):
+            yield phase.trial_config(point.tree)
 
 
 def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, PreparedData]:
