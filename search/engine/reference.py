@@ -27,20 +27,19 @@ def arm_of(record: TrialRecord, role: Role) -> Arm:
 def carried_arms(spec: StudySpec, record: TrialRecord, role: Role, both: bool) -> list[Arm]:
     """A trial of a search with a proxy as an arm of the study's own network: with the learning rate as it was found.
 
-    With `both` there is another arm, with the rate by the law of `search.study.proxy`, where that changes it. An arm has
-    no trial: what its settings reached in the search was another network's.
+    With `both` there is another arm, with the rate by the law of `search.study.proxy`, where that changes it. No arm
+    has a trial: what its settings reached in the search was another network's.
     """
     if spec.proxy is None:
         return [arm_of(record, role)]
-    name, own, arms = arm_of(record, role).name, spec.own.trial_config({}), []
+    name, own = arm_of(record, role).name, spec.own.trial_config({})
+    arms: dict[float, Arm] = {}
     for scaled in (False, True) if both else (False,):
         config, change = carried_over(record.config, spec.proxy, own, scaled)
         rate = config["optimizer"]["lr"]
-        if rate != record.config["optimizer"]["lr"]:
-            name = f"{name}-lr-{rate:.3g}"
-        if all(arm.name != name for arm in arms):
-            arms.append(Arm(name=name, role=role, config=config, change=change))
-    return arms
+        known_as = name if rate == record.config["optimizer"]["lr"] else f"{name}-lr-{rate:.3g}"
+        arms.setdefault(rate, Arm(name=known_as, role=role, config=config, change=change))
+    return list(arms.values())
 
 
 def reference_arm(

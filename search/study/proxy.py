@@ -81,16 +81,24 @@ def carried_over(config: Mapping[str, Any], proxy: Proxy, own: TrialConfig, scal
         whole[section] = {**whole[section], key: full[section][key]}
     small, rate = parse_config(config), config["optimizer"]["lr"]
     if not (scaled and proxy.depth is not None and config["optimizer"]["kind"] == "sgd"):
-        return whole, f"settings found {proxy.words}"
+        return whole, f"all settings as found {proxy.words}"
     now = scaled_rate(rate, small.model, own.model)  # type: ignore[arg-type]  # `proxy_problems` saw to its depth
     whole["optimizer"] = {**whole["optimizer"], "lr": now}
-    return whole, f"settings found {proxy.words}; learning rate carried from {rate:.3g} to {now:.3g} by depth^(-3/2)"
+    return whole, f"settings as found {proxy.words}; learning rate carried from {rate:.3g} to {now:.3g} by depth^(-3/2)"
 
 
 def proxy_problems(
-    proxy: Proxy, has_refit: bool, trial: Mapping[str, Any], fixed: Mapping[str, Any], trees: Iterable[Mapping[str, Any]]
-) -> Iterator[Problem]:
-    """Why this study's search cannot train `proxy`: `trees` are what its recipes and draws set, each below a trial's."""
+    proxy: Proxy, has_refit: bool, trial: Mapping[str, Any], fixed: Mapping[str, Any],
+    tried: Iterable[Mapping[str, Any]],
+) -> Iterator[Problem]:  # fmt: skip
+    """Why a study, valid without it, cannot be searched with `proxy`.
+
+    Args:
+        proxy: the study's.
+        has_refit: whether it has one.
+        trial, fixed: the study's.
+        tried: what its recipes and its space lay over `trial`.
+    """
     own = compose(trial, {}, fixed)
     if not has_refit:
         rule = "needs `refit`, which trains the study's own network: add refit: {top: 3, seeds: 5}"
@@ -110,7 +118,7 @@ def proxy_problems(
     if proxy.train_samples is not None and samples is not None and proxy.train_samples >= samples:
         rule = f"must be below the study's own data.train_samples, {samples:,}"
         yield Problem("proxy.train_samples", proxy.train_samples, rule)
-    varied = {path for tree in trees for path in flatten(tree)} - fixed.keys()
+    varied = {path for tree in tried for path in flatten(tree)} - fixed.keys()
     for path in proxy.fixed:
         key = path.split(".")[1]
         for other in (path, "model.kind") if key == "depth" else (path,):

@@ -40,10 +40,10 @@ class WideResNet(Network):
 
     @property
     def effective_depth(self) -> int:
-        """Layers and additions on the shortest way from image to output: stem, an addition a block, the three shortcuts
-        that change shape, linear layer.
+        """Layers and additions on the shortest way from image to output: stem, an addition a block, the shortcuts that
+        change shape, linear layer.
         """
-        return (self.depth - 4) // 2 + 3 + 2
+        return (self.depth - 4) // 2 + (3 if self.width > 1 else 2) + 2
 
     @property
     def label(self) -> str:
