@@ -89,15 +89,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=os.path.expandvars, required=True)
     parser.add_argument("--depths", type=int, nargs=2, default=(8, 20))
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--resolution", type=int, default=16)
     parser.add_argument("--train-samples", type=int, default=2000)
-    parser.add_argument("--configs", type=int, default=12)
+    parser.add_argument("--configs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--to", type=Path, default=Path("proxy_transfer.jsonl"))
     given = parser.parse_args()
     print(describe(), flush=True)
-    samples = [f"data.train_samples={given.train_samples}", "data.val_samples=2000", "data.train_eval_samples=1"]
-    sets = ["optimizer.kind=sgd", "execution.threads=1", "execution.device=cpu", *samples]
+    images = [f"data.train_samples={given.train_samples}", "data.val_samples=1000", "data.train_eval_samples=1"]
+    images.append(f"data.resolution={given.resolution}")
+    sets = ["optimizer.kind=sgd", "execution.threads=1", "execution.device=cpu", *images]
     spec = override(study_tree("cifar10_resnet20"), data=given.data, epochs=given.epochs, sets=sets)
     rows = [json.loads(line) for line in given.to.read_text().splitlines()] if given.to.exists() else []
     done = {(row["seed"], row["config"], row["way"]) for row in rows}
