@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=os.path.expandvars, required=True)
     parser.add_argument("--depths", type=int, nargs=2, default=(8, 20))
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--resolution", type=int, default=16)
     parser.add_argument("--train-samples", type=int, default=2000)
     parser.add_argument("--configs", type=int, default=10)
