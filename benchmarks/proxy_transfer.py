@@ -1,11 +1,13 @@
 """Whether settings that are good for a small ResNet are good for a deeper one, and whether its learning rate should be
 carried over by depth^(-3/2) (`search.study.proxy`) or stay as it is.
 
-    python -m benchmarks.proxy_transfer --data 'parquet:$RESNET_SEARCH_DATA/cifar10_jpeg'
+    python -m benchmarks.proxy_transfer digits_resnet8 --depths 8 20 --epochs 9
+    python -m benchmarks.proxy_transfer cifar10_resnet20 --data 'parquet:$RESNET_SEARCH_DATA/cifar10_jpeg' \\
+        --depths 8 20 --epochs 10 --set data.train_samples=2000 --set data.val_samples=1000 --set data.resolution=16
 
-Random configurations of `cifar10_resnet20` with SGD, one in each of as many equal parts of the learning rate's range,
-are trained three times each: small, deep, and deep at the carried rate. Each run is a line of the file named by --to;
-the same command continues. Prints the rank correlations between small and deep, and the differences between the rates.
+Random configurations of a study with SGD, one in each of as many equal parts of the learning rate's range, are trained
+three times each: small, deep, and deep at the carried rate. Each run is a line of the file named by --to; the same
+command continues. Prints the rank correlations between small and deep, and the differences between the rates.
 """
 
 from __future__ import annotations
@@ -87,20 +89,18 @@ def report(rows: list[dict[str, Any]], top: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=os.path.expandvars, required=True)
-    parser.add_argument("--depths", type=int, nargs=2, default=(8, 20))
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--resolution", type=int, default=16)
-    parser.add_argument("--train-samples", type=int, default=2000)
+    parser.add_argument("study", help="as `search.run` takes it; its learning rate is searched")
+    parser.add_argument("--data", type=os.path.expandvars)
+    parser.add_argument("--depths", type=int, nargs=2, required=True)
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--set", action="append", default=[], help="as for `search.run`")
     parser.add_argument("--configs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--to", type=Path, default=Path("proxy_transfer.jsonl"))
     given = parser.parse_args()
     print(describe(), flush=True)
-    images = [f"data.train_samples={given.train_samples}", "data.val_samples=1000", "data.train_eval_samples=1"]
-    images.append(f"data.resolution={given.resolution}")
-    sets = ["optimizer.kind=sgd", "execution.threads=1", "execution.device=cpu", *images]
-    spec = override(study_tree("cifar10_resnet20"), data=given.data, epochs=given.epochs, sets=sets)
+    sets = ["optimizer.kind=sgd", "execution.threads=1", "execution.device=cpu", "data.train_eval_samples=1"]
+    spec = override(study_tree(given.study), data=given.data, epochs=given.epochs, sets=[*sets, *given.set])
     rows = [json.loads(line) for line in given.to.read_text().splitlines()] if given.to.exists() else []
     done = {(row["seed"], row["config"], row["way"]) for row in rows}
     for seed in range(given.seeds):

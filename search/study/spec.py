@@ -122,7 +122,7 @@ class StudySpec(Section):
     def trial_config(self, overrides: Mapping[str, Any]) -> TrialConfig:
         """The config of a trial: the defaults with `overrides` (a point's tree, a recipe's config) laid over them.
 
-        With a proxy it has that network and those images; those of `own` has the study's own.
+        With a proxy it has the proxy's network and images; a config of `own` has the study's.
 
         Raises:
             ConfigError: if it is not valid, or the study has no images yet.

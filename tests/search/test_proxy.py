@@ -60,8 +60,8 @@ def test_a_search_with_a_small_network_ends_in_a_deep_one(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_killed_in_search_and_refit_it_ends_as_if_never_stopped(tmp_path: Path) -> None:
     folder, arguments = start_study(tmp_path)
-    kill_at(folder, '"trial_suggested","trial":1', "run", *arguments)
-    kill_at(folder, "-lr-", "run", *arguments)
+    kill_at(folder, '"origin":"tpe"', "run", *arguments)
+    kill_at(folder, '"origin":"refit:known"', "run", *arguments)
     ends_deep(folder, finish("run", *arguments))
 
 
