@@ -1,12 +1,12 @@
 """`proxy`: the search trains a smaller network on fewer images, and what it finds is carried over to the study's own.
 
 Every setting stays as it was found, but for the learning rate of SGD there are two claims. With depth its optimum falls
-as the power -3/2 of the effective depth (Wu et al. 2026, "Hyperparameter Transfer Laws for Non-Recurrent Multi-Path
-Neural Networks", arXiv:2602.07494), which counts layers and residual additions on the shortest path from input to
-output: derived for the first step of SGD without momentum, from an initialization that shrinks the residual branches of
-deeper networks. It stays where it is (Bordelon et al. 2023, arXiv:2309.16620) where branches are scaled by one over the
-root of the depth. Networks with batch norm are neither, so the rate by the law is a finalist of its own. For Adam and
-its kin no such law is derived: their rate stays.
+as the power -3/2 of the effective depth, which counts layers and residual additions on the shortest path from input to
+output (Wu et al. 2026, "Hyperparameter Transfer Laws for Non-Recurrent Multi-Path Neural Networks", arXiv:2602.07494):
+derived for the largest stable step at an initialization that keeps networks of all depths stable, in its predecessor by
+scaling residual branches with the number of blocks (arXiv:2510.04327). It stays where it is where branches are scaled
+by one over the root of the depth (Bordelon et al. 2023, arXiv:2309.16620). Networks with batch norm are initialized in
+neither way, so both rates are raced. No such law is known to us for Adam and its kin: their rate stays.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Proxy(Section):
 
     @property
     def words(self) -> str:
-        """What the search trains, as in `at depth 20, on 10,000 images`."""
+        """What the search trains, as in `at depth 20 on 10,000 images`."""
         depth = "" if self.depth is None else f"at depth {self.depth}"
         images = "" if self.train_samples is None else f"on {self.train_samples:,} images"
-        return ", ".join(filter(None, [depth, images]))
+        return " ".join(filter(None, [depth, images]))
 
 
 class _Deep(Protocol):

@@ -41,7 +41,7 @@ def ends_deep(folder: Path, output: str) -> None:
     assert written["config"]["model"]["depth"] == 14
     assert written["config"]["data"]["train_samples"] is None
     assert written["provenance"]["refit"]["winner"] in names
-    assert "at depth 8, on 400 images" in output
+    assert "at depth 8 on 400 images" in output
 
 
 def start_study(tmp_path: Path) -> tuple[Path, tuple[str, ...]]:
@@ -53,7 +53,7 @@ def start_study(tmp_path: Path) -> tuple[Path, tuple[str, ...]]:
 def test_a_search_with_a_small_network_ends_in_a_deep_one(tmp_path: Path) -> None:
     folder, arguments = start_study(tmp_path)
     ends_deep(folder, finish("run", *arguments))
-    assert "the search trains at depth 8, on 400 images" in finish("status", "deeper", "--out", str(folder.parent))
+    assert "the search trains at depth 8 on 400 images" in finish("status", "deeper", "--out", str(folder.parent))
     assert "the refit trains cifar_resnet of depth 14" in (folder / "report.html").read_text()
 
 

@@ -78,7 +78,7 @@ def test_an_arm_says_where_its_settings_come_from(tmp_path: Path) -> None:
     spec = parse_study(TREE)
     (record,) = StudyState.of(ended(spec, ("tpe", sgd(0.1), 0.5))).trials
     kept, scaled = carried_arms(spec, record, "finalist", both=True)
-    assert kept.change == "all settings as found at depth 20, on 500 images"
+    assert kept.change == "all settings as found at depth 20 on 500 images"
     assert "learning rate carried from 0.1 to 0.0234 by depth^(-3/2)" in str(scaled.change)
     assert (kept.trial, scaled.trial) == (None, None)  # its value in the search was another network's
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"model": {"kind": "cifar_resnet", "depth": 8}}))
@@ -117,7 +117,7 @@ def test_before_the_refit_the_best_is_the_proxys_and_says_so(tmp_path: Path) -> 
     assert found is not None
     written = yaml.safe_load(best_config(result, found[0], chosen=found[1], refit=found[2]))
     assert written["config"]["model"]["depth"] == 20
-    assert "trained at depth 20, on 500 images: the refit, which trains" in written["provenance"]["chosen"]
+    assert "trained at depth 20 on 500 images: the refit, which trains" in written["provenance"]["chosen"]
     baseline, _ = reference_arm(spec, result.trials, "naive", "--from", "baseline")
     assert baseline is not None
     with pytest.raises(ConfigError, match="must have a refit with a winner first"):

@@ -57,10 +57,10 @@ def test_the_rate_of_sgd_is_carried_by_effective_depth_and_all_else_stays() -> N
     # 20 layers: stem, 9 additions and the linear layer; 56 layers: 27 additions
     assert scaled["optimizer"] == {**config["optimizer"], "lr": pytest.approx(0.1 * (11 / 29) ** 1.5)}
     assert words == (
-        "settings as found at depth 20, on 500 images; learning rate carried from 0.1 to 0.0234 by depth^(-3/2)"
+        "settings as found at depth 20 on 500 images; learning rate carried from 0.1 to 0.0234 by depth^(-3/2)"
     )
     kept, words = carried_over(config, spec.proxy, own, scaled=False)
-    assert words == "all settings as found at depth 20, on 500 images"
+    assert words == "all settings as found at depth 20 on 500 images"
     network = {"model": own.model.model_dump(), "data": own.data.model_dump(mode="json")}
     assert kept == {**config, **network}
     assert scaled == {**kept, "optimizer": scaled["optimizer"]}
