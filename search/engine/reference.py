@@ -25,16 +25,17 @@ def arm_of(record: TrialRecord, role: Role) -> Arm:
 
 
 def carried_arms(spec: StudySpec, record: TrialRecord, role: Role, both: bool) -> list[Arm]:
-    """A trial of a search with a proxy as an arm of the study's own network: with the learning rate as it was found.
+    """A trial of a search with a proxy as an arm of the study's own network, its rate by `search.study.proxy`'s law.
 
-    With `both` there is another arm, with the rate by the law of `search.study.proxy`, where that changes it. No arm
-    has a trial: what its settings reached in the search was another network's.
+    With `both` there is another arm, with the rate as it was found, where the law changes it. The law's comes first:
+    there are rates that train the small network and not the deep one (docs/search_quality.md). No arm has a trial: what
+    its settings reached in the search was another network's.
     """
     if spec.proxy is None:
         return [arm_of(record, role)]
     name, own = arm_of(record, role).name, spec.own.trial_config({})
     arms: dict[float, Arm] = {}
-    for scaled in (False, True) if both else (False,):
+    for scaled in (True, False) if both else (True,):
         config, change = carried_over(record.config, spec.proxy, own, scaled)
         rate = config["optimizer"]["lr"]
         known_as = name if rate == record.config["optimizer"]["lr"] else f"{name}-lr-{rate:.3g}"

@@ -106,7 +106,7 @@ class StudySpec(Section):
     def most_refit_runs(self) -> int:
         """How many runs the search's last phase takes at most: each finalist's and the reference's.
 
-        With a proxy of another depth the best trial is two finalists, one for each way to carry its learning rate over.
+        With a proxy of another depth the best trial is two finalists: with its learning rate scaled, and as it was.
         """
         if self.refit is None:
             return 0

@@ -32,8 +32,8 @@ def ends_deep(folder: Path, output: str) -> None:
     (refit,) = found.comparisons
     best = max(found.trials[1:], key=lambda record: record.value("val_accuracy"))
     names = [arm.name for arm in refit.started.arms]
-    assert names[0] == f"trial-{best.number}"
-    assert names[1].startswith(f"trial-{best.number}-lr-")
+    assert names[0].startswith(f"trial-{best.number}-lr-")
+    assert names[1] == f"trial-{best.number}"
     assert {run.config["model"]["depth"] for run in refit.runs} == {14}
     assert len({(run.arm, run.config["seed"]) for run in refit.runs}) == len(refit.runs) <= 6
     assert refit.scored is not None

@@ -57,12 +57,13 @@ def raced(spec: StudySpec, events: list[Event]) -> dict[str, float]:
     return {arm.name: arm.config["optimizer"]["lr"] for arm in found.arms}
 
 
-def test_the_best_trial_is_raced_with_both_rates_and_the_others_with_theirs() -> None:
+def test_the_best_trial_is_raced_with_both_rates_and_the_others_with_the_scaled_one() -> None:
     spec = parse_study(TREE)
     naive = ("recipe:naive", {"optimizer": {"kind": "adam"}}, 0.3)
     arms = raced(spec, ended(spec, naive, ("tpe", sgd(0.1), 0.5), ("tpe", sgd(0.2), 0.6), ("tpe", sgd(0.3), 0.4)))
     assert arms == {
-        "trial-2": 0.2, "trial-2-lr-0.0467": pytest.approx(0.2 * FACTOR), "trial-1": 0.1, "naive": 0.001,
+        "trial-2-lr-0.0467": pytest.approx(0.2 * FACTOR), "trial-2": 0.2,
+        "trial-1-lr-0.0234": pytest.approx(0.1 * FACTOR), "naive": 0.001,
     }  # fmt: skip
     adam = {"optimizer": {"kind": "adamw", "lr": 0.002}}
     assert raced(spec, ended(spec, naive, ("tpe", adam, 0.5))) == {"trial-1": 0.002, "naive": 0.001}
@@ -71,13 +72,14 @@ def test_the_best_trial_is_raced_with_both_rates_and_the_others_with_theirs() ->
 def test_a_recipe_that_is_best_is_the_reference_and_with_the_other_rate_a_finalist() -> None:
     spec = parse_study({**TREE, "recipes": {"known": {"config": sgd(0.1)}}})
     arms = raced(spec, ended(spec, ("recipe:known", sgd(0.1), 0.6), ("tpe", sgd(0.3), 0.4)))
-    assert arms == {"known-lr-0.0234": pytest.approx(0.1 * FACTOR), "trial-1": 0.3, "known": 0.1}
+    scaled = {"known-lr-0.0234": pytest.approx(0.1 * FACTOR), "trial-1-lr-0.0701": pytest.approx(0.3 * FACTOR)}
+    assert arms == {**scaled, "known": 0.1}
 
 
 def test_an_arm_says_where_its_settings_come_from(tmp_path: Path) -> None:
     spec = parse_study(TREE)
     (record,) = StudyState.of(ended(spec, ("tpe", sgd(0.1), 0.5))).trials
-    kept, scaled = carried_arms(spec, record, "finalist", both=True)
+    scaled, kept = carried_arms(spec, record, "finalist", both=True)
     assert kept.change == "all settings as found at depth 20 on 500 images"
     assert "learning rate carried from 0.1 to 0.0234 by depth^(-3/2)" in str(scaled.change)
     assert (kept.trial, scaled.trial) == (None, None)  # its value in the search was another network's
