@@ -34,6 +34,7 @@ from search.study.smoke import shrink
 from search.study.spec import StudySpec
 from search.tracking.uri import check_reachable, default_uri
 from search.views.console import LastingConsole
+from trainables.config import ConfigError
 from trainables.config.plugins import allow_plugins, dotted_path
 from trainables.data.store import default_cache, described
 
@@ -58,6 +59,9 @@ def read_spec(
     allow_plugins(plugins)
     spec = override(study if isinstance(study, StudySpec) else study_tree(str(study)), **overrides)
     spec = shrink(spec) if smoke else spec
+    if not refit and spec.proxy is not None:
+        rule = f"must be left out: the search trains {spec.proxy.words}, and the refit alone the study's own network"
+        raise ConfigError.single("--no-refit", True, rule)
     return spec if refit else spec.model_copy(update={"refit": None})
 
 
@@ -80,7 +84,8 @@ def run_study(
         out: the results folder; the study's own is below it, under its name.
         smoke: shrink the study to a few minutes on two cores.
         fresh: start anew as STUDY-2 beside a study that is there, instead of continuing it.
-        refit: False leaves out the study's last phase, in which its best trials get fresh seeds.
+        refit: False leaves out the study's last phase, in which its best trials get fresh seeds. A study with a proxy
+            needs it.
         warm_start: earlier studies, by name or folder: the searcher learns from those of their trials that lie inside
             the space. They are recorded, so that the study can be continued without the earlier ones.
         storage: also store the study at a path, `s3://BUCKET/FOLDER` or `gs://...`.
@@ -155,9 +160,12 @@ def plan_study(
     weights = (*check_weights(spec, images, default_cache()), *coarse_stems(spec, images))
     fingerprint = next((store.fingerprint for store in reversed(images.values())), None)
     prior = warm_started(spec, earlier, fingerprint).lines if earlier else ()
-    calibration = replace(
-        calibrate(spec.trial_config({}), default_cache(), concurrent),
-        checkpoint_bytes=largest_checkpoint(spec, default_cache()),
+    calibration, *own = (
+        replace(
+            calibrate(phase.trial_config({}), default_cache(), concurrent),
+            checkpoint_bytes=largest_checkpoint(phase, default_cache()),
+        )
+        for phase in spec.phases
     )
     nodes = nodes_now() if spec.resources.prices is not None else {}
-    return Plan(spec, concurrent, calibration, nodes, described(images), weights, prior)
+    return Plan(spec, concurrent, calibration, nodes, described(images), weights, prior, *own)

@@ -113,6 +113,8 @@ def _facts(overview: Overview) -> Iterator[tuple[str, str]]:
     yield "state", _state(overview)
     count = len(overview.state.sessions)
     hours = f" of {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
+    if spec.proxy is not None:
+        yield "proxy", f"the search trains {spec.proxy.words}; the refit trains the study's own network"
     for number, line in enumerate(overview.state.started.images if overview.state.started else ()):
         yield "" if number else "images", line
     yield "time", f"{duration(overview.seconds)}{hours} in {count} session{'s' * (count != 1)}"

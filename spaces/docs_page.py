@@ -44,6 +44,9 @@ seed.
 A recipe that was published for runs more than four times as long is tried in a short form, and a line says so when the
 search starts: what is made for 160 epochs is no baseline for 12.
 
+A study of a deep network can be searched with a small one on fewer images, `proxy: {depth: 20, train_samples: 10000}`:
+[guide.md](guide.md#a-deep-network-searched-with-a-small-one).
+
 How long a search may run and what it may use: [budget.md](budget.md). A model or images of your own:
 [plugins.md](plugins.md).
 """

@@ -57,12 +57,15 @@ def explaining(result: StudyResult, baseline: Arm, seeds: int) -> tuple[Explaini
     """The explanation of a study's best config, the refit's winner if there is one, and lines about how it goes.
 
     Raises:
-        ConfigError: if no trial was trained to its end, or the best config is the baseline.
+        ConfigError: if no trial was trained to its end, or the best config is the baseline, or still the proxy's.
     """
     found = chosen_trial(result)
     if found is None:
         raise ConfigError.single("STUDY", result.spec.study, "must have a trial that was trained to its end")
     record, refit = found[0], result.latest("refit")
+    if result.spec.proxy is not None and found[2] is None:
+        rule = f"must have a refit with a winner first: so far its trials were trained {result.spec.proxy.words}"
+        raise ConfigError.single("STUDY", result.spec.study, rule)
     folds = refit.started.folds if refit is not None else None
     ordered = order(result, baseline.config, changes(baseline.config, record.config))
     best = record.recipe or f"trial {record.number}"

@@ -10,11 +10,12 @@ from typing import Any
 
 from search.journal.events import Arm, Role
 from search.journal.records import TrialRecord
+from search.study.proxy import carried_over
 from search.study.spec import StudySpec
 from search.study.trial_tree import comparability_rule
 from trainables.config import ConfigError, flatten, load_config, load_yaml, parse_config
 
-__all__ = ["arm_of", "reference_arm"]
+__all__ = ["arm_of", "carried_arms", "reference_arm"]
 
 
 def arm_of(record: TrialRecord, role: Role) -> Arm:
@@ -23,10 +24,31 @@ def arm_of(record: TrialRecord, role: Role) -> Arm:
     return Arm(name=name, role=role, config=dict(record.config), trial=record.number)
 
 
+def carried_arms(spec: StudySpec, record: TrialRecord, role: Role, both: bool) -> list[Arm]:
+    """A trial of a search with a proxy as an arm of the study's own network, its rate by `search.study.proxy`'s law.
+
+    With `both` there is another arm, with the rate as it was found, where the law changes it. The law's comes first:
+    there are rates that train the small network and not the deep one (docs/search_quality.md). No arm has a trial: what
+    its settings reached in the search was another network's.
+    """
+    if spec.proxy is None:
+        return [arm_of(record, role)]
+    name, own = arm_of(record, role).name, spec.own.trial_config({})
+    arms: dict[float, Arm] = {}
+    for scaled in (True, False) if both else (True,):
+        config, change = carried_over(record.config, spec.proxy, own, scaled)
+        rate = config["optimizer"]["lr"]
+        known_as = name if rate == record.config["optimizer"]["lr"] else f"{name}-lr-{rate:.3g}"
+        arms.setdefault(rate, Arm(name=known_as, role=role, config=config, change=change))
+    return list(arms.values())
+
+
 def reference_arm(
     spec: StudySpec, trials: Iterable[TrialRecord], given: str | None, option: str, role: Role
 ) -> tuple[Arm | None, str | None]:
     """The arm to compare with, and a line for the user about what of it is the study's.
+
+    With a proxy it has the study's own network and images, as the refit trains them.
 
     Args:
         spec: the study.
@@ -49,16 +71,16 @@ def reference_arm(
         there = f"there are {', '.join(spec.recipes)}" if spec.recipes else "it has none"
         rule = f"must be a recipe of {spec.study} ({hint}{there}) or the path of a YAML file"
         raise ConfigError.single(option, name, rule)
-    for record in trials:
+    for record in trials if spec.proxy is None else ():
         if record.recipe == name:
             return arm_of(record, role), None
-    config = spec.trial_config(spec.recipe_config(name)).model_dump(mode="json")
+    config = spec.own.trial_config(spec.recipe_config(name)).model_dump(mode="json")
     return Arm(name=name, role=role, config=config), None
 
 
 def _from_file(spec: StudySpec, path: Path, role: Role) -> tuple[Arm, str | None]:
     """A config of the user's own, made comparable: images, epochs and execution are the study's."""
-    own, study = load_config(path).model_dump(mode="json"), spec.trial_config({}).model_dump(mode="json")
+    own, study = load_config(path).model_dump(mode="json"), spec.own.trial_config({}).model_dump(mode="json")
     config = {**own, **{key: study[key] for key in ("data", "epochs", "seed", "execution")}}
     tree = load_yaml(path)
     written: dict[str, Any] = flatten(tree.get("config", tree))

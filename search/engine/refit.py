@@ -8,7 +8,7 @@ from typing import Any
 from search.algorithms.race import Standing, standing
 from search.analysis.finalists import race_of
 from search.engine.comparing import Contenders
-from search.engine.reference import arm_of, reference_arm
+from search.engine.reference import carried_arms, reference_arm
 from search.journal.comparisons import Comparison, newest
 from search.journal.events import Arm, ComparisonKind
 from search.journal.records import TrialStatus, ranked
@@ -44,7 +44,10 @@ class Refitting:
             self._folds = FOLDS
 
     def contenders(self, state: StudyState) -> Contenders | None:
-        """The finalists, of equal configs the better, and the reference, unless it is one of them."""
+        """The finalists, of equal configs the better, and the reference, unless it is one of them.
+
+        With a proxy these are configs of the study's own network, and of the best trial there are two.
+        """
         last = newest(state.comparisons, self.kind)
         unscored = last is not None and not last.is_over and not state.trained_since(last)
         if unscored or (state.refit_of_search is not None and not self._again):
@@ -52,12 +55,15 @@ class Refitting:
         reference = self._against or reference_arm(self._spec, state.trials, None, "--against", "reference")[0]
         taken = [] if reference is None else [_settings_of(reference.config)]
         arms: list[Arm] = []
+        finalists = 0
         for record in ranked(state.trials, self._spec.objective.metric, self._spec.objective.mode):
-            if record.status is not TrialStatus.COMPLETED or len(arms) == self._settings.top:
+            if record.status is not TrialStatus.COMPLETED or finalists == self._settings.top:
                 break
-            if _settings_of(record.config) not in taken:
-                taken.append(_settings_of(record.config))
-                arms.append(arm_of(record, "finalist"))
+            carried = carried_arms(self._spec, record, "finalist", both=not finalists)
+            new = [arm for arm in carried if _settings_of(arm.config) not in taken]
+            taken += [_settings_of(arm.config) for arm in new]
+            arms += new
+            finalists += bool(new)
         arms += [] if reference is None else [reference]
         if not any(record.status is TrialStatus.COMPLETED for record in state.trials):
             return None

@@ -219,7 +219,8 @@ class Arm(BaseModel):
 
     `role`: a `finalist` or `reference` of a refit; of an explanation the `baseline`, a `step` of the path from there to
     the `best`, and `without`, the best with one change taken back. `config` is a whole TrialConfig, whose seed is not
-    used. `trial` is the trial of the search that it comes from. `change` says what a `step` or `without` is about.
+    used. `trial` is the trial of the search that it comes from. `change` says what a `step` or `without` is about, and
+    where the settings of a `finalist` come from that were found with a proxy.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

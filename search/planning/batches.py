@@ -41,9 +41,10 @@ def _single_images(spec: StudySpec) -> Iterator[tuple[str, TrialConfig]]:
     drawn = ((", ".join(f"{path_of(key)} {value}" for key, value in p.values.items()), p.tree) for p in points)
     recipes = ((f"recipe {name}", spec.recipe_config(name)) for name in spec.recipes)
     for name, tree in (("the trial defaults", {}), *recipes, *drawn):
-        whole = compose(spec.trial, tree, spec.fixed)
-        if 1 in (whole["batch_size"], whole["data"]["train_samples"]):
-            yield name, spec.trial_config(tree)
+        for phase in spec.phases:
+            whole = compose(spec.trial, tree, phase.all_fixed)
+            if 1 in (whole["batch_size"], whole["data"]["train_samples"]):
+                yield name, phase.trial_config(tree)
 
 
 def _decisive(entry: Entry) -> Iterator[Entry]:

@@ -61,27 +61,35 @@ class Calibration:
         """What a search does before its first step."""
         return STARTS * self.process_seconds + self.first_step_seconds
 
-    def seconds(self, epochs: float, trials: int, at_once: float, refit_runs: int = 0, scored: int = 0) -> float | None:
+    def seconds(self, epochs: float, trials: int, at_once: float) -> float | None:
         """How long a search takes until its report is written; None if that is not known.
 
         Args:
-            epochs: of all its trials and refit runs together.
+            epochs: of all its trials together.
             trials: how many there are.
             at_once: how many of them run beside each other.
-            refit_runs: how many runs its refit has, after which a process scores the winner on the test split.
-            scored: how many images that process scores, each network's counted.
         """
         if self.epoch_seconds is None:
             return None
-        ends = 1 + (refit_runs > 0)  # writing the report loads about as much as scoring does
-        runs = epochs * self.epoch_seconds + (trials + refit_runs) * self.trial_seconds + scored * self.image_seconds
-        return self.start_seconds + runs / at_once + ends * self.process_seconds
+        runs = epochs * self.epoch_seconds + trials * self.trial_seconds
+        return self.start_seconds + runs / at_once + self.process_seconds  # the report loads about as much as scoring
+
+    def refit_seconds(self, epochs: int, runs: int, at_once: float, scored: int) -> float | None:
+        """How much longer with a refit of so many runs, after which a process scores the winner on the test split.
+
+        `epochs` is how many a run has, `scored` how many images are scored, each network's counted.
+        """
+        if self.epoch_seconds is None:
+            return None
+        trained = runs * (epochs * self.epoch_seconds + self.trial_seconds)
+        return (trained + scored * self.image_seconds) / at_once + self.process_seconds
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a study would do: `concurrent` trials at once, on `nodes` of each type (empty if nothing has a price).
 
+    `calibration` is that of the search's trials, `own` that of the refit's runs where a proxy makes them others.
     `images` describes the prepared images in three lines for each source, `weights` what is loaded of pretrained
     weights, `prior` from which trials of earlier studies the searcher learns.
     """
@@ -93,6 +101,7 @@ class Plan:
     images: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     prior: tuple[str, ...] = ()
+    own: Calibration | None = None
 
 
 @dataclass(frozen=True)

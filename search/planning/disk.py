@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 from search.algorithms.forecast import Survival
-from search.planning.preflight import possible_configs
+from search.planning.preflight import configs_of
 from search.study.spec import StudySpec
 from trainables.config import ConfigError, Model, TrialConfig
 from trainables.config.model import architecture
@@ -19,11 +20,11 @@ PER_LIVE_TRIAL = 3  # the last, the best, and the one being written
 PER_FINISHED_TRIAL = 2  # the last and the best
 
 
-def largest_checkpoint(spec: StudySpec, cache: Path) -> int:
-    """About how large the largest checkpoint of any trial is, whichever networks and optimizers are searched."""
+def largest_checkpoint(phase: StudySpec, cache: Path) -> int:
+    """About how large the largest checkpoint of a study's phase is, whichever networks and optimizers are searched."""
     different = {
         (architecture(c.model), c.optimizer.state_slots, c.regularization.ema_decay > 0): c
-        for c in (spec.trial_config({}), *possible_configs(spec))
+        for c in (phase.trial_config({}), *configs_of(phase))
     }
     return max(checkpoint_bytes(config, cache) for config in different.values())
 
@@ -47,14 +48,15 @@ def _weights(model: Model, classes: int) -> int:
     return sum(tensor.numel() for tensor in build_network(model, classes).state_dict().values())
 
 
-def needed_bytes(spec: StudySpec, survival: Survival, concurrent: int, checkpoint: int) -> int:
+def needed_bytes(spec: StudySpec, survival: Survival, concurrent: int, checkpoints: Sequence[int]) -> int:
     """What a whole search will hold on disk at its end, when stopped trials have deleted their checkpoints.
 
-    The runs of its refit are there until the test split was scored.
+    The runs of its refit are there until the test split was scored. `checkpoints` are the largest of each phase.
     """
     # A paused trial may still run to the end.
-    finished = (spec.budget.trials if survival.pauses else survival.finished) + spec.most_refit_runs
-    return RESERVE + round((PER_FINISHED_TRIAL * finished + PER_LIVE_TRIAL * concurrent) * checkpoint)
+    searched = (spec.budget.trials if survival.pauses else survival.finished) * checkpoints[0]
+    finished = searched + spec.most_refit_runs * checkpoints[-1]
+    return RESERVE + round(PER_FINISHED_TRIAL * finished + PER_LIVE_TRIAL * concurrent * max(checkpoints))
 
 
 def reserve_bytes(concurrent: int, checkpoint: int) -> int:

@@ -11,7 +11,7 @@ import time
 from search.algorithms.forecast import expected_survivors
 from search.algorithms.schedulers.registry import build_scheduler
 from search.study.spec import StudySpec
-from trainables.config import CifarResNet, ConfigError
+from trainables.config import CifarResNet, ConfigError, TrialConfig
 from trainables.config.images import SOURCES, split_source
 
 __all__ = ["gflops_here", "guessed_seconds"]
@@ -51,17 +51,21 @@ def guessed_seconds(spec: StudySpec, gflops: float) -> float | None:
         spec: of the study.
         gflops: of this machine, from `gflops_here`.
     """
-    from trainables.models.cost import forward_gflops  # loads torch
-
     try:
-        config = spec.trial_config({})
+        searched, refit = (_epoch_seconds(phase.trial_config({}), gflops) for phase in (spec, spec.own))
     except ConfigError:  # without images
         return None
-    trials = spec.budget.trials
-    epochs = expected_survivors(lambda: build_scheduler(spec), trials, spec.budget.epochs).epochs
-    epochs += spec.most_refit_runs * spec.budget.epochs
+    if searched is None or refit is None:
+        return None
+    epochs = expected_survivors(lambda: build_scheduler(spec), spec.budget.trials, spec.budget.epochs).epochs
+    return START_SECONDS + epochs * searched + spec.most_refit_runs * spec.budget.epochs * refit
+
+
+def _epoch_seconds(config: TrialConfig, gflops: float) -> float | None:
+    from trainables.models.cost import forward_gflops  # loads torch
+
     if config.model.epoch_seconds is not None:
-        return START_SECONDS + epochs * config.model.epoch_seconds
+        return config.model.epoch_seconds
     source = SOURCES.get(split_source(config.data.source)[0])
     if source is None or source.images is None or source.side is None:
         return None
@@ -70,5 +74,4 @@ def guessed_seconds(spec: StudySpec, gflops: float) -> float | None:
     if forward is None:
         return None
     # A step computes the forward pass and twice as much backward.
-    seconds = 3 * images * forward / gflops + images / config.batch_size * STEP_SECONDS
-    return START_SECONDS + epochs * seconds
+    return 3 * images * forward / gflops + images / config.batch_size * STEP_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,17 +16,22 @@ from trainables.data.store import PreparedData, Request, request
 if TYPE_CHECKING:
     from trainables.data.images import Splits
 
-__all__ = ["check_inputs", "check_weights", "coarse_stems", "possible_configs"]
+__all__ = ["check_inputs", "check_weights", "coarse_stems", "configs_of", "possible_configs"]
 
 NOT_OF_WEIGHTS = {"frozen_stages", "dropout", "zero_init_residual"}  # they change nothing in which weights fit
 
 
 def possible_configs(spec: StudySpec) -> Iterator[TrialConfig]:
-    """Configs that between them use every recipe and every option of every choice of the space."""
-    for name in spec.recipes:
-        yield spec.trial_config(spec.recipe_config(name))
-    for _, point in probes(spec.parsed_space):
-        yield spec.trial_config(point.tree)
+    """Configs that between them use every recipe and every option of every choice of the space, in each phase."""
+    return chain.from_iterable(map(configs_of, spec.phases))
+
+
+def configs_of(phase: StudySpec) -> Iterator[TrialConfig]:
+    """`possible_configs` of one of a study's phases."""
+    for name in phase.recipes:
+        yield phase.trial_config(phase.recipe_config(name))
+    for _, point in probes(phase.parsed_space):
+        yield phase.trial_config(point.tree)
 
 
 def check_inputs(spec: StudySpec, cache: Path) -> dict[Request, PreparedData]:

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from search.study.proxy import proxy_problems
 from search.study.settings import HalvingSettings
 from search.study.spec import StudySpec, searched
 from search.study.trial_tree import absolute, absolute_recipe, absolute_space, full_trial, plain_trial
@@ -16,6 +17,7 @@ from search.study.validation import (
     ENOUGH,
     applied_problems,
     fixed_problems,
+    probes,
     recipe_problems,
     space_problems,
     trial_problems,
@@ -27,7 +29,7 @@ from trainables.config.keys import types_at
 
 __all__ = ["SECTIONS", "load_study", "parse_study", "study_tree"]
 
-SECTIONS = ("searcher", "scheduler", "guards", "budget", "objective", "refit", "resources")
+SECTIONS = ("searcher", "scheduler", "guards", "budget", "objective", "refit", "proxy", "resources")
 BEGUN = "runs/{name}/study.yaml"  # in the results folder that a search has by default
 MOST_VALUES = 3000  # far above any real study
 
@@ -101,6 +103,10 @@ def parse_study(tree: object) -> StudySpec:
         if not problems and spec.budget.trials > most and not searched(space, trial, fixed).domains():
             rule = f"must search something, or budget.trials be at most {most}, for recipes or the defaults alone"
             problems.append(Problem("space", {}, rule))
+        if not problems and spec.proxy is not None:
+            drawn = (point.tree for _, point in probes(searched(space, trial, fixed)))
+            tried = (form for recipe in spec.recipes.values() for form in (recipe.config, recipe.short or {}))
+            problems += proxy_problems(spec.proxy, spec.refit is not None, trial, fixed, [*tried, *drawn])
     first: dict[tuple[str, str], Problem] = {}
     if problems:
         raise ConfigError(p for p in problems if first.setdefault((p.path, p.rule), p) is p)

@@ -66,6 +66,8 @@ def shrink(spec: StudySpec) -> StudySpec:
     tree["resources"] |= {"concurrent": min(spec.resources.concurrent or CONCURRENT, CONCURRENT, fits)}
     if spec.refit is not None:
         tree["refit"] |= {"top": 1, "seeds": 2, "folds": 1, "test_samples": scored}
+    if spec.proxy is not None and spec.proxy.train_samples is not None:
+        tree["proxy"] |= {"train_samples": min(spec.proxy.train_samples, train // 2)}
     if isinstance(spec.searcher, TPESettings):
         tree["searcher"]["startup_trials"] = min(spec.searcher.startup_trials, STARTUP_TRIALS)
     if isinstance(spec.scheduler, HalvingSettings):

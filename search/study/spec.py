@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 import yaml
 from pydantic import Field, field_validator
 
+from search.study.proxy import Proxy
 from search.study.resources import Budget, Refit, Resources
 from search.study.settings import (
     ASHASettings,
@@ -62,6 +63,7 @@ class StudySpec(Section):
     guards: Annotated[Guards, Field(exclude_if=lambda guards: guards == Guards())] = Guards()
     budget: Budget
     refit: Refit | None = None
+    proxy: Annotated[Proxy | None, Field(exclude_if=lambda proxy: proxy is None)] = None
     resources: Resources = Resources()
     listeners: list[ListenerPlugin] = []  # noqa: RUF012
     seed: int = 0
@@ -86,9 +88,30 @@ class StudySpec(Section):
         return searched(parse_space(self.space), self.trial, self.fixed)
 
     @property
+    def own(self) -> StudySpec:
+        """The study as its refit trains it: without a proxy."""
+        return self if self.proxy is None else self.model_copy(update={"proxy": None})
+
+    @property
+    def phases(self) -> tuple[StudySpec, ...]:
+        """The study as its search trains it, and with a proxy as its refit does: what both train must be possible."""
+        return (self,) if self.proxy is None else (self, self.own)
+
+    @property
+    def all_fixed(self) -> Mapping[str, Any]:
+        """What is fixed in the trials of the search: the proxy's network and images before `fixed`."""
+        return self.fixed if self.proxy is None else {**self.fixed, **self.proxy.fixed}
+
+    @property
     def most_refit_runs(self) -> int:
-        """How many runs the search's last phase takes at most: each finalist's and the reference's."""
-        return 0 if self.refit is None else (self.refit.top + bool(self.recipes)) * self.refit.seeds
+        """How many runs the search's last phase takes at most: each finalist's and the reference's.
+
+        With a proxy of another depth the best trial is two finalists: with its learning rate scaled, and as it was.
+        """
+        if self.refit is None:
+            return 0
+        deeper = self.proxy is not None and self.proxy.depth is not None
+        return (self.refit.top + bool(self.recipes) + deeper) * self.refit.seeds
 
     def most_scored(self, test_images: int) -> int:
         """How many images are scored after it at most, each network's counted: the winner's and the reference's."""
@@ -99,10 +122,12 @@ class StudySpec(Section):
     def trial_config(self, overrides: Mapping[str, Any]) -> TrialConfig:
         """The config of a trial: the defaults with `overrides` (a point's tree, a recipe's config) laid over them.
 
+        With a proxy it has the proxy's network and images; a config of `own` has the study's.
+
         Raises:
             ConfigError: if it is not valid, or the study has no images yet.
         """
-        tree = compose(self.trial, overrides, self.fixed)
+        tree = compose(self.trial, overrides, self.all_fixed)
         if tree["data"]["source"] is None:
             rule = "this study brings no images of its own: give --data imagefolder:PATH or parquet:PATH"
             raise ConfigError.single("data.source", None, rule)

@@ -178,7 +178,8 @@ class _Session:
         where = f"{self.setup.concurrent} at once, in {shown(self.folder)}{copy}"
         if self.goal.searching:
             budget = spec.budget
-            say(self.console, f"{spec.study}: {budget.trials} trials of at most {budget.epochs} epochs, {where}")
+            epochs = f"{budget.epochs} epochs" + (f" {spec.proxy.words}" if spec.proxy is not None else "")
+            say(self.console, f"{spec.study}: {budget.trials} trials of at most {epochs}, {where}")
             if combinations := combinations_line(spec):
                 say(self.console, combinations)
             for line in implausible_trials(spec):

@@ -126,13 +126,13 @@ def set_up(
         say(console, line, "yellow")
     if spec.resources.gpus_per_trial == "auto":
         spec, concurrent = _measured(spec, cache, shared, storage, console)
-    checkpoint = largest_checkpoint(spec, cache)
-    needed = reserve = reserve_bytes(concurrent, checkpoint)
+    checkpoints = [largest_checkpoint(phase, cache) for phase in spec.phases]
+    needed = reserve = reserve_bytes(concurrent, max(checkpoints))
     if searching and storage is None:
         survival = expected_survivors(
             lambda: build_scheduler(spec, deepcopy(scheduler)), spec.budget.trials, spec.budget.epochs
         )
-        needed = needed_bytes(spec, survival, concurrent, checkpoint)
+        needed = needed_bytes(spec, survival, concurrent, checkpoints)
     check_space(out, needed)
     return Setup(spec, concurrent, cache, images, weights, shared, reserve)
 

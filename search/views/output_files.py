@@ -53,6 +53,8 @@ def best_config(
     objective = result.spec.objective
     if chosen is None:
         chosen = BEST_RULE.format(mode={"max": "highest", "min": "lowest"}[objective.mode], metric=objective.metric)
+        if (proxy := result.spec.proxy) is not None:
+            chosen += f"; trained {proxy.words}: the refit, which trains the study's own network, has no winner yet"
     final = record.final
     value = record.value(objective.metric)
     config = dict(result.spec.at_source(parse_config(record.config).model_dump(mode="json")))

@@ -11,7 +11,7 @@ from search.algorithms.forecast import Survival, expected_survivors
 from search.algorithms.schedulers.registry import build_scheduler
 from search.algorithms.searchers.registry import combinations
 from search.journal.cost import amount, hourly
-from search.planning.calibration import Plan
+from search.planning.calibration import Calibration, Plan
 from search.planning.disk import needed_bytes
 from search.planning.plausibility import implausible_trials
 from search.study.overrides import shortened_grace
@@ -36,18 +36,20 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     survival = expected_survivors(lambda: build_scheduler(spec), trials, spec.budget.epochs)
     # Trials that share a GPU share its speed, too.
     at_once = max(min(plan.concurrent, trials) * min(spec.resources.gpus or 1.0, 1.0), 1.0)
-    seconds, runs = calibration.seconds(survival.epochs, trials, at_once), spec.most_refit_runs
-    scored = spec.most_scored(calibration.test_images)
-    both = calibration.seconds(survival.epochs + runs * spec.budget.epochs, trials, at_once, runs, scored)
-    refit = f", then at most {about(both - seconds)} of refit" if runs and both is not None and seconds else ""
+    seconds, runs, own = calibration.seconds(survival.epochs, trials, at_once), spec.most_refit_runs, _own(plan)
+    scored = spec.most_scored(own.test_images)
+    more = own.refit_seconds(spec.budget.epochs, runs, at_once, scored) if runs else None
+    refit = f", then at most {about(more)} of refit" if more else ""
     say(console, _time_line(plan, seconds, refit))
     if spec.resources.prices is not None:
-        say(console, cost_line(spec, both, plan.nodes))
+        say(console, cost_line(spec, None if seconds is None else seconds + (more or 0.0), plan.nodes))
     epochs = f"about {survival.epochs:.0f} of the {trials * spec.budget.epochs} without stopping"
     say(console, f"epochs: {epochs}{f', then at most {runs * spec.budget.epochs} of refit' if runs else ''}")
     say(console, _survivors_line(spec, survival, trials))
-    disk = needed_bytes(spec, survival, plan.concurrent, calibration.checkpoint_bytes)
-    say(console, f"disk: about {disk / 1e6:,.0f} MB, with checkpoints of {calibration.checkpoint_bytes / 1e6:.1f} MB")
+    sizes = [calibration.checkpoint_bytes, own.checkpoint_bytes]
+    shown = " and ".join(dict.fromkeys(f"{size / 1e6:.1f}" for size in sizes))
+    disk = needed_bytes(spec, survival, plan.concurrent, sizes)
+    say(console, f"disk: about {disk / 1e6:,.0f} MB, with checkpoints of {shown} MB")
     say(console, combinations_line(spec) or "combinations in the space: without end")
     if spec.resources.gpus_per_trial == "auto":
         say(console, "GPUs a trial: measured when the search starts; planned here with a whole one")
@@ -63,15 +65,27 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     say(console, spec.dump())
 
 
+def _own(plan: Plan) -> Calibration:
+    """Of what the refit trains."""
+    return plan.calibration if plan.own is None else plan.own
+
+
 def _time_line(plan: Plan, seconds: float | None, refit: str) -> str:
     spec, calibration = plan.spec, plan.calibration
     hours = f", cut off after {spec.budget.hours:g} h" if spec.budget.hours is not None else ""
     at_once = f"{plan.concurrent} trial{'s' * (plan.concurrent > 1)} at once"
     if seconds is None or calibration.epoch_seconds is None:  # the head of a cluster, whose GPUs are on other machines
         return f"time: not known, {at_once}: this machine has no GPU to time an epoch on{hours}"
-    epoch = f"{calibration.epoch_seconds:.1g}" if calibration.epoch_seconds < 1 else f"{calibration.epoch_seconds:.0f}"
+    epoch = _epoch(calibration.epoch_seconds)
     start = f"{about(calibration.start_seconds)} to start, {epoch} s an epoch of the trial defaults"
+    if spec.proxy is not None and plan.own is not None and plan.own.epoch_seconds is not None:
+        own = plan.own.epoch_seconds
+        start += f" {spec.proxy.words} and {_epoch(own)} s of the study's own network"
     return f"time: about {about(seconds)}{refit}, {at_once}: {start}, timed on this machine as it is now{hours}"
+
+
+def _epoch(seconds: float) -> str:
+    return f"{seconds:.1g}" if seconds < 1 else f"{seconds:.0f}"
 
 
 def about(seconds: float) -> str:

@@ -80,6 +80,8 @@ def refit_sentences(outcome: RefitOutcome) -> Iterator[str]:
         tied = [one.arm.name for one in outcome.finalists if one.verdict.startswith("tie")]
         than = f" than {_listed(tied)}" if tied else ""
         yield f"{name} has the best mean, but is not significantly better{than}"
+    if winner.arm.role == "finalist" and winner.arm.change is not None:
+        yield f"{name}: {winner.arm.change}"
     for one in [winner] if outcome.favorite is winner else [outcome.favorite, winner]:
         if one is not None:
             yield from _luck(one, metric, outcome.comparison.started.folds)
@@ -145,6 +147,7 @@ def refit_provenance(outcome: RefitOutcome) -> dict[str, Any]:
     when = None if opened is None else datetime.fromtimestamp(opened.time, UTC).isoformat(timespec="seconds")
     return {
         "winner": winner and winner.arm.name,
+        **({"change": winner.arm.change} if winner and winner.arm.change else {}),
         "decision": outcome.decision,
         "metric": outcome.metric,
         "runs": len(winner.values) if winner else 0,

@@ -17,6 +17,7 @@ __all__ = [
 
 SMALL, LARGE = 32, 224  # pixels a side: the images of CIFAR, and those that ImageNet's networks are trained on
 PUBLISHERS = ("torchvision", "timm")
+BLOCKS = {18: 8, 34: 16, 50: 16, 101: 33, 152: 50}  # residual blocks of torchvision's networks, by depth
 # What torchvision calls its wide networks (Zagoruyko and Komodakis 2016) and ResNeXts (Xie et al. 2017).
 VARIANTS = {
     ("wide", 50): "wide_resnet50_2", ("wide", 101): "wide_resnet101_2",
@@ -102,6 +103,11 @@ class CifarResNet(Network):
     _no_published_weights = field_validator("pretrained")(path_or_none)
 
     @property
+    def effective_depth(self) -> int:
+        """Layers and additions on the shortest way from image to output: stem, an addition a block, linear layer."""
+        return (self.depth - 2) // 2 + 2
+
+    @property
     def label(self) -> str:
         """The network in words."""
         return f"{self.kind} of depth {self.depth} with {self.norm} norm"
@@ -142,6 +148,13 @@ class TorchvisionResNet(Network):
             found = " or ".join(map(str, depths))
             raise ValueError(f"must be standard, or go with model.depth {found}, where torchvision has {variant}")
         return variant
+
+    @property
+    def effective_depth(self) -> int:
+        """Layers and additions on the shortest way from image to output: stem, an addition a block, the shortcuts that
+        change shape, linear layer.
+        """
+        return BLOCKS[self.depth] + (3 if self.depth < 50 else 4) + 2
 
     @property
     def label(self) -> str:

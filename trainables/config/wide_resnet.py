@@ -39,6 +39,13 @@ class WideResNet(Network):
     _no_published_weights = field_validator("pretrained")(path_or_none)
 
     @property
+    def effective_depth(self) -> int:
+        """Layers and additions on the shortest way from image to output: stem, an addition a block, the shortcuts that
+        change shape, linear layer.
+        """
+        return (self.depth - 4) // 2 + (3 if self.width > 1 else 2) + 2
+
+    @property
     def label(self) -> str:
         """The network in words."""
         return f"{self.kind} of depth {self.depth} and width {self.width} with {self.norm} norm"

@@ -84,14 +84,15 @@ class StudyPage:
     def setup(self) -> str:
         """What each trial trains, how much, and on how many images at most."""
         spec = self.result.spec
-        trial = compose(spec.trial, {}, spec.fixed)
+        trial = compose(spec.trial, {}, spec.all_fixed)
         data = trial["data"]
         network = [str(value) for key, value in trial["model"].items() if key in ("kind", "name", "depth")]
         caps = [
             f"at most {data[key]:,} {name} images"
             for key, name in (("train_samples", "training"), ("val_samples", "validation")) if data[key] is not None
         ]  # fmt: skip
-        return ", ".join([" ".join(network), f"{spec.budget.epochs} epochs", *caps])
+        proxy = [] if spec.proxy is None else [f"a proxy: the refit trains {spec.own.trial_config({}).model.label}"]
+        return ", ".join([" ".join(network), f"{spec.budget.epochs} epochs", *caps, *proxy])
 
     @property
     def state(self) -> str:

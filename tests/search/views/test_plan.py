@@ -77,10 +77,26 @@ def test_an_estimate_is_no_more_precise_than_it_is(seconds: float, words: str) -
 def test_trials_share_what_there_is_and_start_once() -> None:
     calibration = Calibration(10.0, 1, trial_seconds=1.0, process_seconds=10.0, first_step_seconds=4.0)
     assert calibration.seconds(epochs=20, trials=10, at_once=2) == 29 + (200 + 10) / 2 + 10
-    assert calibration.seconds(epochs=50, trials=10, at_once=2, refit_runs=6) == 29 + (500 + 16) / 2 + 20
+    assert calibration.refit_seconds(epochs=5, runs=6, at_once=2, scored=0) == (300 + 6) / 2 + 10
     scoring = replace(calibration, image_seconds=0.01)
-    assert scoring.seconds(epochs=50, trials=10, at_once=2, refit_runs=6, scored=1000) == 29 + (500 + 16 + 10) / 2 + 20
+    assert scoring.refit_seconds(epochs=5, runs=6, at_once=2, scored=1000) == (300 + 6 + 10) / 2 + 10
     assert Calibration(None, 1).seconds(20, 10, 2) is None
+    assert Calibration(None, 1).refit_seconds(5, 6, 2, 0) is None
+
+
+def test_the_refit_of_a_study_with_a_proxy_takes_what_its_own_network_takes() -> None:
+    spec = override(load_study("digits_resnet8"), sets=["model.depth=20", "proxy.depth=8"])
+    small = Calibration(0.437, 620_000, trial_seconds=0.5, process_seconds=8.0)
+    deep = replace(small, epoch_seconds=4.37, checkpoint_bytes=2_000_000)
+    lines = printed(Plan(spec, 2, small, {}, IMAGES, own=deep))
+    # The search as without one; the refit trains the best trial twice, the next and the recipe, with 5 seeds of 9
+    # epochs, at 4.37 s.
+    assert lines[0] == (
+        "time: about 50 s, then at most 7 min of refit, 2 trials at once: 20 s to start, 0.4 s an epoch of the trial "
+        "defaults at depth 8 and 4 s of the study's own network, timed on this machine as it is now"
+    )
+    assert lines[1] == "epochs: about 86 of the 144 without stopping, then at most 180 of refit"
+    assert next(line for line in lines if line.startswith("disk")).endswith("with checkpoints of 0.6 and 2.0 MB")
 
 
 def test_processes_beside_each_other_are_timed(tmp_path: Path) -> None:
