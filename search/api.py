@@ -25,6 +25,7 @@ from search.journal.result import StudyResult
 from search.planning.calibration import Plan, calibrate
 from search.planning.disk import largest_checkpoint
 from search.planning.preflight import check_inputs, check_weights, coarse_stems
+from search.planning.typical import typical
 from search.storage.location import study_storage
 from search.storage.remote import VARIABLE
 from search.study.overrides import Overrides, override
@@ -160,12 +161,13 @@ def plan_study(
     weights = (*check_weights(spec, images, default_cache()), *coarse_stems(spec, images))
     fingerprint = next((store.fingerprint for store in reversed(images.values())), None)
     prior = warm_started(spec, earlier, fingerprint).lines if earlier else ()
+    timed = ((phase, *typical(phase, images)) for phase in spec.phases)
     calibration, *own = (
         replace(
-            calibrate(phase.trial_config({}), default_cache(), concurrent),
-            checkpoint_bytes=largest_checkpoint(phase, default_cache()),
+            calibrate(config, default_cache(), concurrent),
+            of=name, checkpoint_bytes=largest_checkpoint(phase, default_cache()),
         )
-        for phase in spec.phases
-    )
+        for phase, config, name in timed
+    )  # fmt: skip
     nodes = nodes_now() if spec.resources.prices is not None else {}
     return Plan(spec, concurrent, calibration, nodes, described(images), weights, prior, *own)

@@ -45,7 +45,7 @@ class Calibration:
 
     `trial_seconds` is what a trial takes beside its epochs, `process_seconds` a process until it trains, and
     `first_step_seconds` its first step more than a later one, of which one that compiles makes minutes. `image_seconds`
-    is what a network takes to score an image, of which the test split has `test_images`.
+    is what a network takes to score an image, of which the test split has `test_images`. `of` says what was timed.
     """
 
     epoch_seconds: float | None
@@ -55,6 +55,7 @@ class Calibration:
     first_step_seconds: float = 0.0
     image_seconds: float = 0.0
     test_images: int = 0
+    of: str = "the trial defaults"
 
     @property
     def start_seconds(self) -> float:
