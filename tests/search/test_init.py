@@ -84,7 +84,7 @@ def test_the_network_of_the_quickstart_and_its_width(photos: Path, monkeypatch: 
     monkeypatch.syspath_prepend(Path.cwd())
     init(str(photos), model="my_net:build", name="mine", plugin=["my_net"])
     study: Any = parse_yaml(Path("mine.yaml").read_text(), "mine.yaml")
-    study["space"] |= yaml.safe_load(widths)["space"]
+    study["space"] |= yaml.safe_load(widths)
     spec = parse_study(study)
     for width in spec.space["model"]["settings"]["width"]["choice"]:
         config = spec.trial_config({"model": {"settings": {"width": width}}}).model
