@@ -1,4 +1,4 @@
-"""Writes what of the documentation is derived from the code: `architecture.svg`, `api.md` and `reference.md`.
+"""Writes what of the documentation is derived from the code: `architecture.svg` and three pages.
 
 `make docs` runs it; a test fails when what is committed differs from what it would write.
 """
@@ -19,6 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 from reference_page import reference  # noqa: E402 (found through the path above)
 
+from spaces.docs_page import studies_page  # noqa: E402 (found through the path above)
 from tests.test_imports import ORDER, edges  # noqa: E402 (found through the path above)
 
 ROW, LEFT, JOB, STEP, TOP = 24, 20, 150, 24, 66  # pixels
@@ -137,7 +138,7 @@ def api() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-PAGES = {"architecture.svg": architecture, "api.md": api, "reference.md": reference}
+PAGES = {"architecture.svg": architecture, "api.md": api, "reference.md": reference, "studies.md": studies_page}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():

@@ -166,7 +166,7 @@ def _state(overview: Overview) -> str:
     if overview.finished:
         return f"finished: session {last.number} ended {then}"
     if last.reason == "killed":
-        return f"killed: session {last.number} wrote its last event {then}, no driver runs it now"
+        return f"killed: session {last.number} wrote its last event {then}, no process is running it now"
     return f"{last.reason}: session {last.number} ended {then}"
 
 

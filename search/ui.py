@@ -14,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Annotated
@@ -91,6 +92,8 @@ def _open_here(name: str, folder: Path | None, uri: str, port: int) -> None:
             address = f"http://127.0.0.1:{port}"
             typer.echo(f"{name}, until Ctrl-C: open {address}")
             typer.echo(f"its trials in MLflow: {address}{MLFLOW}{page}")
+            if find_spec("optuna_dashboard") is None:
+                typer.echo("Optuna's view of them: pip install optuna-dashboard, and start this again")
 
         command = [sys.executable, "-m", "mlflow", "ui", "--port", str(there), "--workers", "1"]
         # Not on the command line, since a database's URI holds its password.

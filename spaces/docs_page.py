@@ -1,4 +1,4 @@
-"""Every study that ships as a page of tables: `python -m spaces.docs_page` writes docs/studies.md."""
+"""Every study that ships as a page of tables, docs/studies.md: `make docs`, or `python -m spaces.docs_page` alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE = Path("docs/studies.md")
 INTRODUCTION = """\
 # The studies that ship
 
-Generated from `spaces/*.yaml` by `python -m spaces.docs_page`; edit those, then run it again.
+Made from `spaces/*.yaml` by `make docs`; edit those, then run it again.
 
 `python -m search.run STUDY` runs one, `python -m search.run path/to/mine.yaml` one of your own in the same grammar.
 Recipes are tried first and run to the end; then the searcher draws from the space. What neither a recipe nor the space

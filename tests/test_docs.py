@@ -196,7 +196,9 @@ def _tree(block: Block) -> dict[str, Any] | None:
     if block.language not in ("", "yaml"):
         return None
     try:
-        tree = parse_yaml(block.text.partition("\n\n    python")[0], block.page)
+        text = block.text.partition("\n\n    python")[0]
+        # An indented block is what the page says to add under a study's `space:`.
+        tree = parse_yaml(f"space:\n{text}" if text.startswith("  ") else text, block.page)
     except ConfigError:
         assert block.language != "yaml", f"{block.page}:{block.line} is not YAML"
         return None

@@ -6,7 +6,16 @@ import math
 from statistics import median, pstdev
 
 from search.algorithms.schedulers.halving import rung_levels
-from search.analysis.measures import SHARES, completed, jitter, noise, rank_correlation, side, values_of
+from search.analysis.measures import (
+    SHARES,
+    completed,
+    jitter,
+    noise,
+    number_of_trials,
+    rank_correlation,
+    side,
+    values_of,
+)
 from search.analysis.replay import Replay, replays, rung_settings
 from search.journal.records import TrialRecord
 from search.journal.result import StudyResult
@@ -32,7 +41,7 @@ def early_ranks(result: StudyResult) -> Check:
     metric, epochs = spec.objective.metric, spec.budget.epochs
     ended = [record for record in completed(result) if record.last_epoch == epochs]
     if len(ended) < FEW:
-        return Check(name, "unknown", f"{len(ended)} trials reached the end; {FEW} can tell")
+        return Check(name, "unknown", f"{number_of_trials(len(ended))} reached the end; at least {FEW} are needed")
     last = [record.value(metric) for record in ended]
     if pstdev(last) < 2 * (noise(result) or 0.0):
         return Check(name, "unknown", f"the {len(ended)} trials that reached the end differ by little more than noise")
@@ -109,7 +118,9 @@ def other_rules(result: StudyResult) -> Check:
     """What other stopping rules would have trained on the recorded curves, and whether they would keep the winner."""
     name, best, kind = "stopping rules", result.best(), result.spec.scheduler.kind
     if best is None or len(result.trials) < FEW:
-        return Check(name, "unknown", f"{len(result.trials)} trials, {FEW} with a best one can tell")
+        return Check(
+            name, "unknown", f"{number_of_trials(len(result.trials))}; at least {FEW}, with a best one, are needed"
+        )
     found = replays(result)
     text = ", ".join(f"{rule} {_told(one, best.number)}" for rule, one in found.items())
     settings = rung_settings(result)

@@ -17,8 +17,8 @@ from search.journal.result import StudyResult
 from spaces import Choice, Domain, conditions_of, path_of
 
 __all__ = [
-    "SHARES", "Effect", "Effects", "below", "completed", "effects", "jitter", "judged", "noise", "position",
-    "rank_correlation", "ranks", "rounded", "side", "validation_images", "values_of",
+    "SHARES", "Effect", "Effects", "below", "completed", "effects", "jitter", "judged", "noise",
+    "number_of_trials", "position", "rank_correlation", "ranks", "rounded", "side", "validation_images", "values_of",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -32,6 +32,11 @@ PERMUTATIONS = 999
 def side(result: StudyResult) -> float:
     """1 if more of the objective is better, -1 if less."""
     return 1.0 if result.spec.objective.mode == "max" else -1.0
+
+
+def number_of_trials(count: int, kind: str = "") -> str:
+    """A number of trials in words: `1 trial`, `2 suggested trials`."""
+    return f"{count} {kind}{' ' * bool(kind)}trial{'s' * (count != 1)}"
 
 
 def values_of(record: TrialRecord, metric: str) -> list[float]:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from search.analysis.measures import below, effects, judged, position, rank_correlation
+from search.analysis.measures import below, effects, judged, number_of_trials, position, rank_correlation
 from search.analysis.ranges import concentration, wider, yaml_line
 from search.journal.error_text import error_summary
 from search.journal.records import TrialRecord, TrialStatus
@@ -26,7 +26,7 @@ IN_A_COPY = ", in a copy of {file}, which --fresh starts"
 def edges(result: StudyResult) -> Check:
     """Whether the best value of a setting lies where its range ends.
 
-    So it does where the best trial lies in the outer tenth, and the trials get better towards there over the whole
+    So it does where the best trial lies in the outer tenth, and the trials get better toward there over the whole
     range, by more than chance (p < 0.1, corrected for the number of ranges and ends).
     """
     name, best, (trials, order) = "range edges", result.best(), judged(result)
@@ -48,11 +48,11 @@ def edges(result: StudyResult) -> Check:
         new = wider(domain, key, dict(best.config), at > 0.5)
         if new is not None and _chance(trend if at > 0.5 else -trend, len(here)) * 2 * len(ranges) < 0.1:
             end = f"the {'upper' if at > 0.5 else 'lower'} end, {domain.high if at > 0.5 else domain.low:g}"
-            found.append(f"{below(key)} {best.values[key]:.3g} is at {end}, and trials get better towards it")
+            found.append(f"{below(key)} {best.values[key]:.3g} is at {end}, and trials get better toward it")
             lines.append(yaml_line(key, new))
     if found:
         return Check(name, "warning", "; ".join(found), f"search further: {'; '.join(lines)}{IN_A_COPY}")
-    return Check(name, "ok", f"no trend towards an end of the {len(ranges)} ranges that the best trial uses")
+    return Check(name, "ok", f"no trend toward an end of the {len(ranges)} ranges that the best trial uses")
 
 
 def _chance(correlation: float, trials: int) -> float:
@@ -84,12 +84,12 @@ def enough_trials(result: StudyResult) -> Check:
     suggested = sum(record.recipe is None for record in result.trials)
     planned = suggested if result.finished else max(suggested, spec.budget.trials - len(spec.recipes))
     settings, points = _dimensions(spec.parsed_space), count(spec.parsed_space)
-    text = f"{planned} suggested trials for {settings} searched settings"
+    text = f"{number_of_trials(planned, 'suggested')} for {settings} searched setting{'s' * (settings != 1)}"
     if planned >= PER_SETTING * settings or (points is not None and planned >= points):
         return Check(name, "ok", text)
     wanted = 3 * settings + len(spec.recipes)
     step = f"{{search}} --trials {wanted}; or search less: --set KEY=VALUE --fresh fixes a setting"
-    return Check(name, "warning", f"{text} are few: most of the space was not seen", step)
+    return Check(name, "warning", f"{text}: too few, most of the space was not seen", step)
 
 
 def _dimensions(space: Space) -> int:
@@ -151,4 +151,4 @@ def _where(
 
 
 def _too_few(trials: list[TrialRecord]) -> str:
-    return f"{len(trials)} suggested trials were judged; {FEW} can tell"
+    return f"{number_of_trials(len(trials), 'suggested')} judged; at least {FEW} are needed"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.analysis.changes import Change, apply
-from search.analysis.measures import side, values_of
+from search.analysis.measures import number_of_trials, side, values_of
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.result import StudyResult
 from search.study.trial_tree import comparability_rule
@@ -160,7 +160,11 @@ def order(result: StudyResult, baseline: Mapping[str, Any], found: Sequence[Chan
     rows = [_settings(record.config) for record in at.trials]
     features = Features(rows)
     if len(rows) < FEW or not features.columns or np.ptp(at.values) == 0:
-        why = f"{len(rows)} trials, {FEW} can tell" if len(rows) < FEW else "the trials do not differ"
+        why = (
+            f"{number_of_trials(len(rows))}, at least {FEW} are needed"
+            if len(rows) < FEW
+            else "the trials do not differ"
+        )
         return Order(tuple(found), (), f"in the order of the config: {why}")
     model = boosted_trees().fit(features.matrix(rows), at.values)
     config, left = dict(baseline), list(found)

@@ -6,7 +6,7 @@ import math
 from statistics import NormalDist
 
 from search.analysis.finalists import refit_outcome
-from search.analysis.measures import SHARES, completed, noise, side, validation_images
+from search.analysis.measures import SHARES, completed, noise, number_of_trials, side, validation_images
 from search.journal.comparisons import Comparison
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.result import StudyResult
@@ -33,7 +33,7 @@ def against_recipes(result: StudyResult) -> Check:
         why = "no recipe has completed" if result.spec.recipes else "the study has no recipes"
         return Check(name, "unknown", why)
     if not suggested or (not result.finished and len(suggested) < FEW):
-        return Check(name, "unknown", f"{len(suggested)} suggested trials have completed")
+        return Check(name, "unknown", f"{number_of_trials(len(suggested), 'suggested')} completed")
     best, gain = suggested[0], side(result) * (suggested[0].value(metric) - recipe.value(metric))
     text = f"trial {best.number} {metric} {best.value(metric):.4f}, recipe {recipe.recipe} {recipe.value(metric):.4f}"
     if gain <= 0:
@@ -79,7 +79,9 @@ def last_improvement(result: StudyResult) -> Check:
     name, metric, sign, best = "last improvement", result.spec.objective.metric, side(result), result.best()
     ended = sorted(record.number for record in result.trials if record.status.ended)
     if best is None or len(ended) < ENOUGH:
-        return Check(name, "unknown", f"{len(ended)} trials have ended; {ENOUGH} with a best one can tell")
+        return Check(
+            name, "unknown", f"{number_of_trials(len(ended))} ended; at least {ENOUGH}, with a best one, are needed"
+        )
     place = ended.index(best.number) + 1
     text = f"the best, trial {best.number}, was number {place} of {len(ended)} that have ended"
     before = [sign * record.value(metric) for record in completed(result) if record.number < best.number]

@@ -79,7 +79,9 @@ def resumption(before: StudyResult, started: SessionStarted, searching: bool = T
     """Lines for the user when a study is continued: how its search stands, if it goes on; what has changed since."""
     ended = sum(record.status.ended for record in before.trials)
     if searching:
-        yield f"continuing: {ended} trials have ended, {len(before.trials) - ended} resume where they were"
+        left = len(before.trials) - ended
+        going = "1 resumes where it was" if left == 1 else f"{left} resume where they were"
+        yield f"continuing: {ended} trial{' has' if ended == 1 else 's have'} ended{f', {going}' if left else ''}"
     for line in version_changes(before.versions, started.versions):
         yield f"warning: {line}; numbers may differ from those of the trials before"
     if before.fingerprint != started.fingerprint and before.trials:

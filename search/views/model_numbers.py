@@ -34,8 +34,8 @@ def _numbers(result: StudyResult, record: TrialRecord) -> Iterator[str]:
     yield ""
     refit = _refit_of(result, record)
     if record.arm is None:
-        measured = "no refit has measured it" if refit is None else "the refit below says by how much"
-        yield f"Of the best of several trials {metric} is optimistic by what luck contributed: {measured}."
+        measured = "no refit has measured by how much" if refit is None else "the refit below says by how much"
+        yield f"The best of several trials is partly lucky, so that its {metric} is likely too good: {measured}."
     if refit is not None:
         yield ""
         yield from (f"- {line}" for line in refit_sentences(refit_outcome(result, refit)))

@@ -43,14 +43,13 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     say(console, _time_line(plan, seconds, refit))
     if spec.resources.prices is not None:
         say(console, cost_line(spec, None if seconds is None else seconds + (more or 0.0), plan.nodes))
-    epochs = f"about {survival.epochs:.0f} of the {trials * spec.budget.epochs} without stopping"
-    say(console, f"epochs: {epochs}{f', then at most {runs * spec.budget.epochs} of refit' if runs else ''}")
+    say(console, _epochs_line(survival, trials * spec.budget.epochs, runs * spec.budget.epochs))
     say(console, _survivors_line(spec, survival, trials))
     sizes = [calibration.checkpoint_bytes, own.checkpoint_bytes]
     shown = " and ".join(dict.fromkeys(f"{size / 1e6:.1f}" for size in sizes))
     disk = needed_bytes(spec, survival, plan.concurrent, sizes)
     say(console, f"disk: about {disk / 1e6:,.0f} MB, with checkpoints of {shown} MB")
-    say(console, combinations_line(spec) or "combinations in the space: without end")
+    say(console, combinations_line(spec) or "combinations in the space: infinitely many")
     if spec.resources.gpus_per_trial == "auto":
         say(console, "GPUs a trial: measured when the search starts; planned here with a whole one")
     for line in implausible_trials(spec):
@@ -101,10 +100,20 @@ def about(seconds: float) -> str:
     return f"{hours:.1f} h" if hours < 9.5 else f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
 
 
+def _epochs_line(survival: Survival, most: int, refit: int) -> str:
+    """How many epochs are trained in all, and how many it would be if no trial were stopped early."""
+    trained = round(survival.epochs)
+    instead = f"{most} without early stopping" if trained < most else "no trial is expected to be stopped early"
+    return f"epochs: about {trained} ({instead}){f', then at most {refit} of refit' if refit else ''}"
+
+
 def _survivors_line(spec: StudySpec, survival: Survival, trials: int) -> str:
     """How many trials get how far, at the rungs that stop some."""
-    parts = [f"{count:.0f} reach epoch {level}" for level, count in survival.reached.items() if round(count) < trials]
-    return f"trials: {trials}, of which about {', '.join([*parts, f'{survival.finished:.0f} the end'])}"
+    goals = {f"epoch {level}": round(count) for level, count in survival.reached.items() if round(count) < trials}
+    parts = [
+        f"{n} reach{'es' * (n == 1)} {goal}" for goal, n in (goals | {"the end": round(survival.finished)}).items()
+    ]
+    return f"trials: {trials}, of which about {', '.join(parts)}"
 
 
 def grace_line(study: object, spec: StudySpec) -> str | None:

@@ -108,7 +108,7 @@ def _luck(one: Finalist, metric: str, folds: int | None) -> Iterator[str]:
     amount = _amount(abs(one.luck), metric)
     what = f"{amount} of it luck" if one.luck > 0 else f"{amount} of bad luck"
     if one.interval.low <= one.searched <= one.interval.high:
-        what = "no luck beyond noise"
+        what = "the difference is within the noise"
     over = f"{one.interval} over {len(one.values)} {'folds' if folds else 'seeds'}"
     yield f"{before}, {over}: {what}"
 

@@ -27,7 +27,7 @@ def print_shipped(console: Console) -> None:
         gflops = gflops_here()
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("study", no_wrap=True)
-    table.add_column("here, about", no_wrap=True)
+    table.add_column("estimated time", no_wrap=True)
     table.add_column("what it is for")
     for name in study_names():
         spec = load_study(name)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -13,6 +14,7 @@ from search.init import init
 from search.study.overrides import override
 from search.study.parse import load_study, parse_study
 from trainables.config import ConfigError, parse_yaml
+from trainables.models import build_model
 from trainables.models.networks import build_network, check_logits
 
 
@@ -85,11 +87,18 @@ def test_the_network_of_the_quickstart_and_its_width(photos: Path, monkeypatch: 
     init(str(photos), model="my_net:build", name="mine", plugin=["my_net"])
     assert "search.run mine.yaml --dry-run --plugin my_net says" in Path("mine.yaml").read_text()
     study: Any = parse_yaml(Path("mine.yaml").read_text(), "mine.yaml")
-    study["space"] |= yaml.safe_load(widths)["space"]
+    study["space"] |= yaml.safe_load(widths)
     spec = parse_study(study)
     for width in spec.space["model"]["settings"]["width"]["choice"]:
         config = spec.trial_config({"model": {"settings": {"width": width}}}).model
         check_logits(build_network(config, 2), config, 2, (224, 224))
+    torch.save(build_network(config, 10).state_dict(), "pre.pt")  # its head, `7`, is for other classes
+    init(str(photos), model="my_net:build", weights="pre.pt", name="fine", plugin=["my_net"])
+    fine = load_study("./fine.yaml")
+    assert fine.space["model"]["frozen_stages"] == {"int": [0, 5]}
+    config = fine.trial_config({"model": {"settings": {"width": 64}, "frozen_stages": 5}}).model
+    trained = [name for name, weight in build_model(config, 2).named_parameters() if weight.requires_grad]
+    assert trained == ["7.weight", "7.bias"]
 
 
 def test_weights_are_fine_tuned(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,7 +112,7 @@ def test_digits_are_never_flipped() -> None:
 
 def test_the_page_of_studies_is_current_and_whole() -> None:
     page = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
-    assert page == studies_page(), "run python -m spaces.docs_page"
+    assert page == studies_page(), "run `make docs`"
     for name in SHIPPED:
         space = parse_space(read_study(name)["space"])
         rows = space_rows(space)

@@ -83,7 +83,7 @@ class CifarResNet(Network):
     """The 6n+2-layer networks of He et al. 2015, section 4.2, for small images: 16-32-64 channels, shortcut option A.
 
     `pretrained` is `none` or the path of a state dict. `frozen_stages` counts from the input: 1 freezes the stem, 2 to
-    4 the three stages behind it.
+    4 the three stages behind it; it must be 0 unless `pretrained` names weights.
     """
 
     architecture_keys: ClassVar[str] = "kind, depth, norm"
@@ -125,7 +125,8 @@ class TorchvisionResNet(Network):
     `resnext_32x4d` (50), `resnext_32x8d` or `resnext_64x4d` (101).
     `small_images` replaces the 7x7 stride-2 stem and its pooling by a 3x3 stride-1 one, for 32 x 32 input.
     `pretrained` is `none`, the path of a state dict, or `torchvision:NAME` (`torchvision:IMAGENET1K_V2`,
-    `torchvision:DEFAULT`). `frozen_stages` counts from the input: 1 freezes the stem, 2 to 5 the stages behind it.
+    `torchvision:DEFAULT`). `frozen_stages` counts from the input: 1 freezes the stem, 2 to 5 the stages behind
+    it; it must be 0 unless `pretrained` names weights.
     """
 
     architecture_keys: ClassVar[str] = "kind, depth, norm, variant and small_images"
@@ -177,7 +178,7 @@ class PluginModel(Part):
     """A network of another package: `kind` is its entry point or dotted path, `settings` what its own model allows.
 
     docs/plugins.md says what `kind` must name. `pretrained` is `none` or the path of a state dict; `frozen_stages`
-    counts the stages that the plug-in declares, from the input.
+    counts the stages that the plug-in declares, from the input, and must be 0 unless `pretrained` names weights.
     """
 
     is_network: ClassVar[bool] = True

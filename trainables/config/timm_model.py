@@ -24,7 +24,8 @@ class TimmModel(Part):
     the head; `drop_path` its `drop_path_rate`: the share of residual branches that are left out in the last block, and
     linearly fewer before it (Huang et al. 2016, "Deep Networks with Stochastic Depth").
     `pretrained` is `none`, the path of a state dict, `timm` for the published weights that timm takes by default, or
-    `timm:TAG`. `frozen_stages` counts from the input: 1 freezes the stem.
+    `timm:TAG`. `frozen_stages` counts from the input: 1 freezes the stem; it must be 0 unless `pretrained` names
+    weights.
     """
 
     is_network: ClassVar[bool] = True

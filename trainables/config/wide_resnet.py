@@ -18,7 +18,7 @@ class WideResNet(Network):
     and of the three shortcuts that change shape, without the linear layer. WRN-28-10 is {depth: 28, width: 10}; width 1
     is He et al. 2016's ResNet with identity mappings. `dropout` stands between the two convolutions of each block.
     `pretrained` is `none` or the path of a state dict. `frozen_stages` counts from the input: 1 freezes the stem, 2 to
-    4 the three stages behind it.
+    4 the three stages behind it; it must be 0 unless `pretrained` names weights.
     """
 
     architecture_keys: ClassVar[str] = "kind, depth, width and norm"

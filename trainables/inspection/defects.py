@@ -94,7 +94,7 @@ def orientation(images: Scanned) -> Finding:
     """Images that EXIF data turn. Which of the others lie on their side, pixels alone do not say."""
     turned = [number for number, is_turned in enumerate(images.turned) if is_turned]
     if not turned:
-        said = "no image is turned by EXIF data; whether single ones lie on their side only a look can tell"
+        said = "no image is turned by EXIF data; images that lie on their side without it can only be found by eye"
         return Finding(Check("orientation", "ok", said))
     said = (
         f"{len(turned):,} of {len(images):,} images lie on their side or are mirrored until their EXIF data turn them, "

@@ -101,7 +101,9 @@ def _faults(encoder: Encoder, model: nn.Module) -> list[str]:
     """What keeps the encoder from being the network's trunk, in words."""
     wanted, inside, name = _trunk(model), encoder.inside(), head_name(model)
     roots = {_root(key) for key in wanted}
-    own = [key for key in inside if name is None or _root(key) in roots]
+    # In an nn.Sequential the head is a number like the trunk's modules, but no part of the trunk.
+    last = model.state_dict().keys() - wanted.keys()
+    own = [key for key in inside if key not in last and (name is None or _root(key) in roots)]
     shared = [key for key in wanted if key in inside]
     fitting = [key for key in shared if inside[key].shape == wanted[key].shape]
     other_shapes = [

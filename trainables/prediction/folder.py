@@ -36,7 +36,8 @@ def export_model(trained: TrainedNetwork, name: FormatName, folder: Path, number
     """
     kind = trained.config.model.kind
     if name == "weights" and kind not in NETWORKS:
-        rule = f"must be a program, --format pt2 or onnx: weights alone need a definition, and {kind} has none here"
+        known = " and ".join(sorted(NETWORKS))
+        rule = f"must be a program for {kind}, --format pt2 or onnx: weights alone need a definition, as {known} have"
         raise ConfigError.single("--format", name, rule)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def test_a_refit_is_told_of_what_it_compared_and_the_opened_test_split_of_all() 
     compared, other = card(result, 4), card(result, 1)
     assert "the refit below says by how much" in compared
     assert "test split: 0.6000" in compared
-    assert "no refit has measured it" in other
+    assert "no refit has measured by how much" in other
     assert "trial-4" not in other
     assert "The test split has been opened by refit 1 of the study." in other
     again = replace(result.comparisons[0], opened=None, scored=None)

@@ -49,8 +49,8 @@ def test_the_answer_comes_first_and_the_study_only_when_it_is_asked_for() -> Non
     assert lines[:3] == [
         "time: about 50 s, then at most 40 s of refit, 2 trials at once: 20 s to start, 0.4 s an epoch of the trial "
         "defaults, timed on this machine as it is now, cut off after 2 h",
-        "epochs: about 86 of the 144 without stopping, then at most 135 of refit",
-        "trials: 16, of which about 10 reach epoch 3, 8 the end",
+        "epochs: about 86 (144 without early stopping), then at most 135 of refit",
+        "trials: 16, of which about 10 reach epoch 3, 8 reach the end",
     ]
     assert lines[-1] == "the whole study and its space: --dry-run --verbose"
     alone = printed(Plan(spec.model_copy(update={"refit": None}), 2, calibration, {}, IMAGES))

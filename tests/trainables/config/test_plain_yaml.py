@@ -21,7 +21,7 @@ def test_floats_without_a_dot_are_numbers() -> None:
         ("a: &x [1]\nb: *x", "aliases"),
         ("a: &x {b: 1}\nc:\n  <<: *x", "aliases"),
         ("a:\n\tb: 1", "not with tabs"),
-        ("a: 1\na: 2", "stands twice"),
+        ("a: 1\na: 2", "appears twice"),
         ("a: [", "line 1"),
         ("[" * 5000, "nested"),
         ("x" * 1_000_001, "smaller"),
