@@ -95,7 +95,9 @@ def blocks() -> Iterator[Block]:
             line = text.count("\n", 0, match.start("text")) + 1
             found = match.groupdict()
             if found["text"].strip():
-                body = dedent(found["text"]).strip("\n")
+                indent = found.get("indent")  # a fence's own; what its lines have beyond it means something in YAML
+                body = dedent(found["text"]) if indent is None else re.sub(f"(?m)^{indent}", "", found["text"])
+                body = body.strip("\n")
                 is_python = body.startswith(("from ", "import "))
                 yield Block(page.name, line, found.get("language") or ("python" if is_python else ""), body)
 
