@@ -95,7 +95,7 @@ def test_the_refit_of_a_study_with_a_proxy_takes_what_its_own_network_takes() ->
         "time: about 50 s, then at most 7 min of refit, 2 trials at once: 20 s to start, 0.4 s an epoch of the trial "
         "defaults at depth 8 and 4 s of the study's own network, timed on this machine as it is now"
     )
-    assert lines[1] == "epochs: about 86 of the 144 without stopping, then at most 180 of refit"
+    assert lines[1] == "epochs: about 86 (144 without early stopping), then at most 180 of refit"
     assert next(line for line in lines if line.startswith("disk")).endswith("with checkpoints of 0.6 and 2.0 MB")
 
 
