@@ -127,7 +127,7 @@ def test_the_network_of_a_study_is_exported_with_its_card(tmp_path: Path, typed:
     for part in (
         "Trial 4 (random) of the study `sample`, 6 trials", f"- val_accuracy: {metrics(4, EPOCHS)['val_accuracy']:.4f}",
         "The test split has not been opened.", "  2. wasp", "uint8 [n, 3, 24, 24]", "## What it is not for",
-        "no refit has measured it",
+        "no refit has measured by how much",
     ):  # fmt: skip
         assert part in card
     config = card.partition("```yaml\n")[2].partition("```")[0]

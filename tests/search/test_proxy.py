@@ -50,19 +50,14 @@ def start_study(tmp_path: Path) -> tuple[Path, tuple[str, ...]]:
     return tmp_path / "out" / "deeper", (str(tmp_path / "deeper.yaml"), "--out", str(tmp_path / "out"))
 
 
-def test_a_search_with_a_small_network_ends_in_a_deep_one(tmp_path: Path) -> None:
-    folder, arguments = start_study(tmp_path)
-    ends_deep(folder, finish("run", *arguments))
-    assert "the search trains at depth 8 on 400 images" in finish("status", "deeper", "--out", str(folder.parent))
-    assert "the refit trains cifar_resnet of depth 14" in (folder / "report.html").read_text()
-
-
 @pytest.mark.slow
-def test_killed_in_search_and_refit_it_ends_as_if_never_stopped(tmp_path: Path) -> None:
+def test_killed_in_search_and_refit_it_ends_in_a_deep_network(tmp_path: Path) -> None:
     folder, arguments = start_study(tmp_path)
     kill_at(folder, '"origin":"tpe"', "run", *arguments)
     kill_at(folder, '"origin":"refit:known"', "run", *arguments)
     ends_deep(folder, finish("run", *arguments))
+    assert "the search trains at depth 8 on 400 images" in finish("status", "deeper", "--out", str(folder.parent))
+    assert "the refit trains cifar_resnet of depth 14" in (folder / "report.html").read_text()
 
 
 def test_it_needs_its_refit(tmp_path: Path, typed: Typed) -> None:
