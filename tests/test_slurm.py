@@ -69,7 +69,7 @@ def test_a_job_that_runs_out_of_time_is_queued_again_and_continues(folder: Path)
         time.sleep(0.2)
     job.send_signal(signal.SIGUSR1)
     printed, _ = job.communicate(timeout=120)
-    assert "2 trials wait to be resumed" in printed or "1 trials wait to be resumed" in printed
+    assert "2 trials wait to be resumed" in printed or "1 trial waits to be resumed" in printed
     assert "scontrol requeue 4217" in printed
     assert job.returncode == 130
     done = epochs(folder)

@@ -56,14 +56,19 @@ def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
             say(console, f"  {line}")
     if result.finished:
         return int(failed)
-    waiting = sum(not record.status.ended for record in result.trials)
     way = "." if submitted else f", or\n  {resume(folder)}"
-    say(
-        console,
-        f"{result.trouble or 'interrupted'}: finished work is saved, {waiting} trials wait to be resumed. The same "
-        f"command continues{way}",
-    )
+    saved = ", ".join(["finished work is saved", *_unfinished(result)])
+    say(console, f"{result.trouble or 'interrupted'}: {saved}. The same command continues{way}")
     return 1 if result.trouble else 130
+
+
+def _unfinished(result: StudyResult) -> Iterator[str]:
+    waiting = sum(not record.status.ended for record in result.trials)
+    if waiting:
+        yield f"{waiting} trial{' waits' if waiting == 1 else 's wait'} to be resumed"
+    last = result.comparisons[-1] if result.comparisons else None
+    if last is not None and not last.is_over:
+        yield f"the {last.kind} is not over" if last.ended is None else f"the {last.kind} lacks its test score"
 
 
 def _found(result: StudyResult) -> str:

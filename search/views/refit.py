@@ -48,8 +48,9 @@ def show_refit(outcome: RefitOutcome, console: Console) -> None:
     over = f"{folds} folds" if folds else "fresh seeds"
     title = f"refit over {over}: {outcome.metric} with 95 % intervals"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for head in ("config", "in the search", "mean", "95 %", "runs", ""):
-        table.add_column(head, no_wrap=head != "")
+    for head in ("config", "search", "mean", "95 %", "runs"):
+        table.add_column(head, no_wrap=True)
+    table.add_column("verdict", min_width=len("significantly"))  # so that a narrow terminal cuts no word
     for one in outcome.finalists:
         mean = "-" if one.interval is None else f"{one.interval.mean:.4f}"
         limits = "-"
