@@ -50,6 +50,8 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     disk = needed_bytes(spec, survival, plan.concurrent, sizes)
     say(console, f"disk: about {disk / 1e6:,.0f} MB, with checkpoints of {shown} MB")
     say(console, combinations_line(spec) or "combinations in the space: infinitely many")
+    if spec.recipes:
+        say(console, f"first trials: {', '.join(spec.recipes)} (recipes)")
     if spec.resources.gpus_per_trial == "auto":
         say(console, "GPUs a trial: measured when the search starts; planned here with a whole one")
     for line in implausible_trials(spec):
