@@ -62,7 +62,7 @@ def _as_refit(result: StudyResult, refit: Comparison, name: str) -> Check | None
         return Check(name, "warning", f"the refit's winner is the recipe {winner.arm.name}", step)
     if gain is None or not gain.has_limits:
         return None
-    over = f"{winner.arm.name} over {len(winner.values)} fresh seeds"
+    over = f"{winner.arm.name} over {len(winner.values)} {refit.over}"
     text = f"{over}: {gain.signed} against {reference.name}"
     recipes = {reference.name, *result.spec.recipes}
     tied = [one.arm.name for one in outcome.finalists if one.arm.name in recipes and one.verdict.startswith("tie")]

@@ -50,6 +50,11 @@ class Comparison:
         return self.started.comparison
 
     @property
+    def over(self) -> str:
+        """What the runs of a config differ in."""
+        return "folds" if self.started.folds else "fresh seeds"
+
+    @property
     def kind(self) -> ComparisonKind:
         """`refit` or `explain`."""
         return self.started.kind

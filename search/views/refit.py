@@ -44,8 +44,8 @@ def print_refit(result: StudyResult, console: Console) -> int:
 
 def show_refit(outcome: RefitOutcome, console: Console) -> None:
     """The arms of a refit as a table, and what follows in sentences."""
-    folds = outcome.comparison.started.folds
-    over = f"{folds} folds" if folds else "fresh seeds"
+    folds, over = outcome.comparison.started.folds, outcome.comparison.over
+    over = f"{folds} {over}" if folds else over
     title = f"refit over {over}: {outcome.metric} with 95 % intervals"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in ("config", "search", "mean", "95 %", "runs"):

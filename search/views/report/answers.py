@@ -41,10 +41,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Refit:
-    """The finalists over fresh seeds, best first, and what follows from them in sentences."""
+    """The finalists over fresh seeds, or folds, best first, and what follows from them in sentences."""
 
     candidates: tuple[Candidate, ...]
     sentences: tuple[str, ...] = ()
+    over: str = "fresh seeds"
 
     @property
     def winner(self) -> Candidate | None:
@@ -176,7 +177,7 @@ def _refit(result: StudyResult) -> Refit | None:
         for one in outcome.finalists
     ]  # fmt: skip
     state = [] if comparison.ended is not None else [f"under way: {len(comparison.runs)} runs so far"]
-    return Refit(tuple(candidates), (*state, *refit_sentences(outcome)))
+    return Refit(tuple(candidates), (*state, *refit_sentences(outcome)), outcome.comparison.over)
 
 
 def _explanation(result: StudyResult) -> Explanation | None:

@@ -76,7 +76,8 @@ def _what(result: StudyResult, count: int, images: int) -> str:
     run = result.winning_runs()[0]
     if run.arm is None:
         return f"trial {run.number} on {images:,} validation images"
-    return f"{run.arm} over {count} fresh seeds, {images:,} validation images together"
+    over = result.deciding_refit.over if result.deciding_refit is not None else "runs"
+    return f"{run.arm} over {count} {over}, {images:,} validation images together"
 
 
 def _calibration(error: float) -> str:
