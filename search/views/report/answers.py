@@ -44,8 +44,8 @@ class Refit:
     """The finalists over fresh seeds, or folds, best first, and what follows from them in sentences."""
 
     candidates: tuple[Candidate, ...]
-    sentences: tuple[str, ...] = ()
-    over: str = "fresh seeds"
+    sentences: tuple[str, ...]
+    over: str
 
     @property
     def winner(self) -> Candidate | None:

@@ -73,11 +73,10 @@ def errors(result: StudyResult) -> Errors | None:
 
 
 def _what(result: StudyResult, count: int, images: int) -> str:
-    run = result.winning_runs()[0]
-    if run.arm is None:
+    run, refit = result.winning_runs()[0], result.deciding_refit
+    if run.arm is None or refit is None:
         return f"trial {run.number} on {images:,} validation images"
-    over = result.deciding_refit.over if result.deciding_refit is not None else "runs"
-    return f"{run.arm} over {count} {over}, {images:,} validation images together"
+    return f"{run.arm} over {count} {refit.over}, {images:,} validation images together"
 
 
 def _calibration(error: float) -> str:

@@ -316,7 +316,7 @@ STEPS = (
 )
 MADE = Answers(
     Verdict(4, "random", 0.64, 4, (("naive", 0.04),), Check("against recipes", "ok", "better by far")),
-    Refit((WINNER,), ("trial 4 wins",)),
+    Refit((WINNER,), ("trial 4 wins",), "fresh seeds"),
     Explanation("naive", 0.6, STEPS, ("momentum was never tried",)),
     (ImportanceRow("optimizer.lr", 0.8, 0.7, 0.9),),
     "a guess",
