@@ -29,6 +29,15 @@ def test_gpus_multiply_bf16_from_ampere_on(capabilities: list[tuple[int, int]], 
     assert gpus_multiply_bf16(capabilities) == multiply
 
 
+@pytest.mark.parametrize(
+    ("flags", "multiplies"),
+    [("avx2", False), ("avx512f avx512_vnni", False), ("avx512f avx512_bf16", True), ("amx_bf16 amx_tile", True)],
+)
+def test_cpus_that_multiply_bf16(monkeypatch: pytest.MonkeyPatch, flags: str, multiplies: bool) -> None:
+    monkeypatch.setattr(precision, "_cpu_flags", lambda: frozenset(flags.split()))
+    assert precision.cpu_multiplies_bf16() == multiplies
+
+
 @pytest.mark.parametrize(("units", "decided"), [(True, "bf16"), (False, "fp32")])
 def test_on_a_cpu_its_own_units_decide(monkeypatch: pytest.MonkeyPatch, units: bool, decided: str) -> None:
     monkeypatch.setattr(precision, "cpu_multiplies_bf16", lambda: units)

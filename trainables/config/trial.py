@@ -43,8 +43,8 @@ class Execution(Part):
 
     `auto` and null are replaced by what the machine has when a study starts; a recorded config holds the real values.
     `precision` is that of convolutions and matrix products: bf16 where every device multiplies bfloat16 in hardware
-    (CPUs with AMX, GPUs from compute capability 8.0 on), fp32 elsewhere. Weights are float32 with either. A GPU's fp32
-    is TF32, where it has that.
+    (CPUs with AMX or AVX512_BF16, GPUs from compute capability 8.0 on), fp32 elsewhere. Weights are float32 with
+    either. A GPU's fp32 is TF32, where it has that.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
