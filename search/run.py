@@ -38,19 +38,24 @@ def run(
     hours: Annotated[float | None, typer.Option(help="stop the search gracefully after so many hours")] = None,
     max_cost: Annotated[float | None, typer.Option(help="stop it gracefully at this cost; needs prices")] = None,
     price: Annotated[
-        list[str] | None, typer.Option(help="of a node an hour; TYPE=0.4 for each type of a cluster's nodes")
+        list[str] | None,
+        typer.Option(metavar="[TYPE=]PRICE", help="of a node an hour; for each type of a cluster's nodes"),
     ] = None,
     concurrent: Annotated[int | None, typer.Option(help="most trials at once [default: as many as fit]")] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPUs of one trial")] = None,
     gpus_per_trial: Annotated[str | None, typer.Option(help="of one trial; auto: as many on one GPU as fit")] = None,
     out: Annotated[Path | None, typer.Option(help="results folder [default: runs, with --smoke runs/smoke]")] = None,
     seed: Annotated[int | None, typer.Option(help="the study's seed")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="a.b=c: fix any key of the trial or study")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="fix any key of the trial or study; repeatable")
+    ] = None,
     plugin: Plugins = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="a few minutes on 2 cores, with the same model")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start anew as STUDY-2, instead of continuing")] = False,
     no_refit: Annotated[bool, typer.Option("--no-refit", help="leave out the last phase, fresh seeds")] = False,
-    warm_start: Annotated[list[str] | None, typer.Option(help="an earlier study that guides the searcher")] = None,
+    warm_start: Annotated[
+        list[str] | None, typer.Option(metavar="STUDY", help="an earlier study that guides the searcher; repeatable")
+    ] = None,
     tracking_later: Annotated[bool, typer.Option("--tracking-later", help="start though MLflow is away")] = False,
     storage: Annotated[
         str | None, typer.Option(help="also store it at a path, s3://..., gs://... [default: $RESNET_SEARCH_STORAGE]")

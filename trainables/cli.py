@@ -25,7 +25,7 @@ _COLORS = {"ok": "green", "warning": "yellow", "problem": "red", "unknown": None
 # An option of every verb that reads a config; the verb hands it to `allow_plugins`.
 Plugins = Annotated[
     list[str] | None,
-    typer.Option("--plugin", metavar="PACKAGE", help="let configs name code of this package; may be given repeatedly"),
+    typer.Option("--plugin", metavar="PACKAGE", help="let configs name code of this package; repeatable"),
 ]
 
 

@@ -27,7 +27,8 @@ def inspect(
         str | None, typer.Option(help="pretrained weights, by whose features labels are judged: model.pretrained")
     ] = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", help="a.b=c: a key of data or model, or the seed; repeatable")
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="a key of data or model, or the seed; repeatable"),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for the page and the JSON file")] = Path("inspection"),
     fix: Annotated[
