@@ -45,7 +45,7 @@ from search.study.spec import StudySpec
 from trainables.config import ConfigError, parse_config
 from trainables.data.images import load_splits
 from trainables.data.store import default_cache
-from trainables.models.ema import averaged_model
+from trainables.models.ema import WeightAverage
 from trainables.training.evaluation import score
 from trainables.training.execution import configure_process, resolve_device
 from trainables.training.feed import Feed
@@ -79,19 +79,17 @@ def record(spec: StudySpec, run: int, seed: int, cache: Path) -> dict[str, Any]:
     config = parse_config({**spec.trial_config(point.tree).model_dump(mode="json"), "seed": seed})
     configure_process(config.execution)
     device, splits = resolve_device(config.execution.device), load_splits(config.data, cache)
-    training, val, steps = Run(config, splits), Feed(splits.val, device), 0
+    training, val = Run(config, splits), Feed(splits.val, device)
     normalization = normalization_for(config, splits.train, splits.store)
     inference = Inference(normalization, config.data.resolution, config.execution, device)
-    decay = 1 - config.batch_size / len(splits.train)
-    average = averaged_model(training.network, decay, lambda: steps)
+    average = WeightAverage(training.network, 1 - config.batch_size / len(splits.train))
     row: dict[str, Any] = {"run": run, "seed": seed, "values": json.dumps(point.values)}
     row |= {"machine": f"{processor()}; torch {torch.__version__}"}
     curves: dict[str, list[float]] = {name: [] for name in CURVES}
     began = time.process_time()
     for result in training.steps():
         if result is None:
-            average.update_parameters(training.network)
-            steps += 1
+            average.update()
             continue
         seconds = time.process_time() - began if device.type == "cpu" else result.seconds
         if not math.isfinite(result.val_accuracy) or result.stop_reason == "diverged":

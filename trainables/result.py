@@ -7,12 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
-__all__ = ["DIRECTIONS", "METRICS", "ClassReport", "Collapse", "EpochResult", "Mode", "Trainable", "final_result"]
+__all__ = [
+    "AVERAGED", "DIRECTIONS", "METRICS", "ClassReport", "Collapse", "EpochResult", "Mode", "Trainable", "final_result",
+]  # fmt: skip
 
 MOST_CONFUSIONS = 2500  # pairs of classes that a report names
 
 Mode = Literal["max", "min"]
 Collapse = Literal["one class", "rising loss"]
+
+AVERAGED = "averaged_"  # begins the names of metrics of averaged weights
 
 # A field with one of these is a metric: which side of it is better, if either.
 LOWER: Mapping[str, Mode | None] = {"better": "min"}
@@ -138,6 +142,9 @@ class EpochResult:
     `patience` that of the lowest val_loss, else its own. `report` says how these weights do class by class, if there
     are images. Neither is there if the trial has diverged.
 
+    `averaged` holds, after an epoch at which a search compares trials, what the average of the weights of about the
+    last epoch scores, by the name of the metric. It tells sooner how a trial will end than weights that still move.
+
     `collapsed` says that the network is of no use as it stands: it predicts one class, or `train_loss` is over twice
     what it was at the first step.
     """
@@ -159,10 +166,12 @@ class EpochResult:
     best_epoch: int | None = None
     collapsed: Collapse | None = None
     report: ClassReport | None = None
+    averaged: Mapping[str, float] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
-        """The numbers alone, by name, in the order of the fields."""
-        return {name: float(getattr(self, name)) for name in METRICS}
+        """The numbers alone, by name, in the order of the fields; those of `averaged` last, as `averaged_val_loss`."""
+        numbers = {name: float(getattr(self, name)) for name in METRICS}
+        return numbers | {f"{AVERAGED}{name}": value for name, value in self.averaged.items()}
 
 
 # By name, in the order of the fields: the metrics, and for those that have a better side, which it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
 __all__ = ["build_trainable"]
 
 
-def build_trainable(config: TrialConfig, cache: Path, store: PreparedData | None = None) -> Trainable:
+def build_trainable(
+    config: TrialConfig, cache: Path, store: PreparedData | None = None, rungs: Iterable[int] = ()
+) -> Trainable:
     """The trial that `config` describes, ready at epoch 0; images come from `store`, or are prepared under `cache`.
+
+    At `rungs` its results hold what averaged weights score, too; a synthetic trial has no weights.
 
     Raises:
         ConfigError: if the data or the pretrained weights cannot be had.
@@ -26,4 +31,4 @@ def build_trainable(config: TrialConfig, cache: Path, store: PreparedData | None
     from trainables.data.images import load_splits  # here, since a synthetic trial needs no torch
     from trainables.training.loop import Run
 
-    return Run(config, load_splits(config.data, cache, store))
+    return Run(config, load_splits(config.data, cache, store), rungs)

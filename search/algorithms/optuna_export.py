@@ -55,8 +55,7 @@ class Ending:
 
 def ending(record: TrialRecord, metric: str, worst: float) -> Ending:
     """A trial's state and values; `worst` is the value of one that diverged."""
-    values = {e.epoch: e.metrics.get(metric, math.nan) for e in record.history}
-    finite = {epoch: value for epoch, value in values.items() if math.isfinite(value)}
+    finite = {epoch: value for epoch, value in record.seen(metric).items() if math.isfinite(value)}
     status = record.status
     if status is TrialStatus.COMPLETED and not math.isfinite(record.value(metric)):
         status = TrialStatus.DIVERGED
@@ -134,7 +133,7 @@ def optuna_study(spec: StudySpec, records: Iterable[TrialRecord], storage: BaseS
     """
     metric, mode = spec.objective.metric, spec.objective.mode
     ordered = sorted(records, key=lambda record: record.number)
-    seen = [v for r in ordered for e in r.history if math.isfinite(v := e.metrics.get(metric, math.nan))]
+    seen = [value for record in ordered for value in record.seen(metric).values() if math.isfinite(value)]
     margin = 0.1 * ((max(seen) - min(seen)) or 1.0) if seen else 0.0
     worst = 0.0 if not seen else min(seen) - margin if mode == "max" else max(seen) + margin
     study = new_study(mode, spec.study, storage or InMemoryStorage())

@@ -17,7 +17,7 @@ from search.analysis.measures import (
     values_of,
 )
 from search.analysis.replay import Replay, replays, rung_settings
-from search.journal.records import TrialRecord
+from search.journal.records import TrialRecord, at_rung
 from search.journal.result import StudyResult
 from search.study.settings import HalvingSettings, NoSchedulerSettings
 from trainables.check import Check
@@ -58,7 +58,7 @@ def early_ranks(result: StudyResult) -> Check:
 
 
 def _at(record: TrialRecord, metric: str, epoch: int) -> float:
-    return next((e.metrics.get(metric, math.nan) for e in record.history if e.epoch == epoch), math.nan)
+    return next((at_rung(e.metrics, metric) for e in record.history if e.epoch == epoch), math.nan)
 
 
 def _highest(correlation: float, count: int) -> float:

@@ -69,6 +69,7 @@ def replays(result: StudyResult) -> dict[str, Replay]:
     spec, settings = result.spec, rung_settings(result)
     ended = [record for record in result.trials if record.history]
     whole = frozenset(record.number for record in ended if _whole(record))
+    curves = {record.number: [*record.seen(spec.objective.metric).items()] for record in ended}
     found = {}
     for kind, build in SCHEDULERS.items():
         if kind == spec.scheduler.kind:
@@ -77,7 +78,7 @@ def replays(result: StudyResult) -> dict[str, Replay]:
             lengths = (record.last_epoch if record.number in whole else spec.budget.epochs for record in ended)
             found[kind] = Replay(sum(lengths), whole, 0)
         else:
-            found[kind] = replay(build(spec, settings), result.curves(), whole)
+            found[kind] = replay(build(spec, settings), curves, whole)
     return found
 
 

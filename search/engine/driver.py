@@ -39,7 +39,7 @@ from search.journal.events import (
     WorkerLost,
 )
 from search.journal.log import Journal
-from search.journal.records import COLLAPSED, TrialRecord, TrialStatus, diverged
+from search.journal.records import COLLAPSED, TrialRecord, TrialStatus, at_rung, diverged
 from search.journal.state import SEARCH_SHARE, StudyState
 from search.study.spec import StudySpec
 
@@ -101,6 +101,11 @@ class StudyDriver:
         """The epochs at which the trial may be paused, and so must have a checkpoint."""
         pauses = self._scheduler.pauses and self.records[trial].arm is None
         return self._scheduler.rungs(trial) if pauses else ()
+
+    def averaged_at(self, trial: int) -> tuple[int, ...]:
+        """The epochs at which the trial is compared by what its averaged weights score."""
+        averaged = self._spec.objective.rung_weights == "averaged" and self.records[trial].arm is None
+        return self._scheduler.rungs(trial) if averaged else ()
 
     def replay(self, events: Iterable[Event]) -> None:
         """Apply what happened in earlier sessions: nothing is written, and no listener is called."""
@@ -251,7 +256,7 @@ class StudyDriver:
             return True
         decision = Decision()
         if record.arm is None:
-            decision = self._scheduler.on_result(trial, epoch, metrics[self._metric])
+            decision = self._scheduler.on_result(trial, epoch, at_rung(metrics, self._metric))
         action = "continue" if last else decision.action
         events: list[Event] = [reported]
         if decision.rung is not None:

@@ -17,7 +17,7 @@ from search.journal.events import (
     WarmStarted,
 )
 from search.journal.log import Journal
-from search.journal.records import TrialStatus, diverged, prior_records
+from search.journal.records import TrialStatus, at_rung, diverged, prior_records
 from search.journal.state import StudyState
 
 __all__ = ["Recorder"]
@@ -80,7 +80,7 @@ class Recorder:
             case TrialSuggested():
                 self._searcher.tell(record)
             case EpochReported() if not diverged(event, self._metric):
-                self._scheduler.on_result(event.trial, event.epoch, event.metrics[self._metric])
+                self._scheduler.on_result(event.trial, event.epoch, at_rung(event.metrics, self._metric))
             case Decided(action="pause"):
                 self._searcher.tell(record)
             case Decided(rung=int(rung)):  # what the journal says counts, whatever the scheduler would say today

@@ -13,7 +13,7 @@ from search.storage.remote import RemoteFolder
 from search.study.parse import load_study
 from search.study.spec import StudySpec
 from search.study.transfer import as_begun
-from trainables.config import ConfigError
+from trainables.config import ConfigError, load_yaml
 
 __all__ = ["check_moved", "continued", "study_folder"]
 
@@ -62,6 +62,9 @@ def continued(spec: StudySpec, folder: Path) -> StudySpec:
         ConfigError: if the folder holds a study that differs in more than how it is run, or had a larger budget.
     """
     stored = load_study(str(folder / "study.yaml"))
+    if "rung_weights" not in load_yaml(folder / "study.yaml")["objective"]:  # of a version that knew no other
+        objective = stored.objective.model_copy(update={"rung_weights": "current"})
+        stored = stored.model_copy(update={"objective": objective})
     spec = as_begun(spec, stored)
     changed = stored.difference(spec)
     way_out = "give the same options to continue it, --fresh to start another beside it"

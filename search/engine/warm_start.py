@@ -8,6 +8,7 @@ then by their value. So it is guided by them as long as it has nothing better.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -184,7 +185,8 @@ def _prior(
     if status is TrialStatus.FAILED:
         raise _LeftOut("failed")
     last = min(epochs, spec.budget.epochs, record.best_epoch or epochs)
-    history = {e.epoch: e.metrics[metric] for e in record.history if metric in e.metrics and e.epoch <= last}
+    seen = record.seen(metric).items()
+    history = {epoch: value for epoch, value in seen if epoch <= last and not math.isnan(value)}
     if status is not TrialStatus.DIVERGED:
         if not history:
             raise _LeftOut(f"no {metric}" if record.history else "no epoch trained")

@@ -19,11 +19,11 @@ from search.journal.events import (
     WarmStarted,
     WorkerLost,
 )
-from trainables.result import ClassReport, Collapse, Mode
+from trainables.result import AVERAGED, ClassReport, Collapse, Mode
 
 __all__ = [
-    "BEST_RULE", "COLLAPSED", "Epoch", "Mode", "TrialRecord", "TrialStatus", "best_of", "diverged", "prior_records",
-    "ranked",
+    "BEST_RULE", "COLLAPSED", "Epoch", "Mode", "TrialRecord", "TrialStatus", "at_rung", "best_of", "diverged",
+    "prior_records", "ranked",
 ]  # fmt: skip
 
 COLLAPSED = "collapsed"  # the reason why a study that guards against it has stopped a trial
@@ -124,6 +124,14 @@ class TrialRecord:
         """`metric` at the `final` epoch; NaN before the first, or if it was not reported."""
         return math.nan if self.final is None else self.final.metrics.get(metric, math.nan)
 
+    def seen(self, metric: str) -> dict[int, float]:
+        """`metric` by epoch as searchers are told it: `at_rung`, but for the final epoch of a completed trial."""
+        own = self.final_epoch if self.status is TrialStatus.COMPLETED else 0
+        return {
+            each.epoch: each.metrics.get(metric, math.nan) if each.epoch == own else at_rung(each.metrics, metric)
+            for each in self.history
+        }
+
     def after(self, event: TrialEvent) -> TrialRecord:
         """The record with one more event of the trial applied.
 
@@ -182,6 +190,14 @@ def prior_records(event: WarmStarted) -> list[TrialRecord]:
         )
         for number, trial in enumerate(event.trials, start=-len(event.trials))
     ]  # fmt: skip
+
+
+def at_rung(metrics: Mapping[str, float], metric: str) -> float:
+    """`metric` as schedulers are given it: that of averaged weights where they were scored, else the network's own.
+
+    NaN if it was not reported.
+    """
+    return metrics.get(AVERAGED + metric, metrics.get(metric, math.nan))
 
 
 def diverged(result: EpochReported, metric: str) -> bool:

@@ -16,7 +16,8 @@ from trainables.config.model import architecture
 __all__ = ["RESERVE", "check_space", "checkpoint_bytes", "largest_checkpoint", "needed_bytes", "reserve_bytes"]
 
 RESERVE = 50_000_000  # bytes for journal, MLflow and tables
-PER_LIVE_TRIAL = 3  # the last, the best, and the one being written
+# The last, the best, and the one being written; and in each the average that rungs compare, at most half as much again.
+PER_LIVE_TRIAL = 5
 PER_FINISHED_TRIAL = 2  # the last and the best
 
 

@@ -48,10 +48,16 @@ class Recipe(Section):
 
 
 class Objective(Section):
-    """What is searched for: the best `metric` of a trial's last epoch; `mode` follows from the metric if left out."""
+    """What is searched for: the best `metric` of a trial's last epoch; `mode` follows from the metric if left out.
+
+    At rungs trials are compared by the same metric of their `averaged` weights, those of about the last epoch, which
+    tell sooner how a trial ends (docs/search_quality.md), or of their `current` ones. A trial with `ema_decay` is
+    compared by its own average, and metrics that are not of the validation images by themselves.
+    """
 
     metric: str = "val_accuracy"
     mode: Mode = None  # type: ignore[assignment]
+    rung_weights: Literal["averaged", "current"] = "averaged"
 
     @field_validator("metric")
     @classmethod

@@ -97,8 +97,8 @@ class TuneContext:
             trial=leg.trial, number=leg.number, config=dict(leg.config), reported=record.last_epoch,
             cache=str(self.cache), storage=self.storage.uri, folder=leg_folder(leg.trial, leg.number),
             interrupt=interrupt_file(self.number), save_at=self.driver.rungs(leg.trial),
-            save_every=self.resources.checkpoint_minutes * 60, gpus=self.resources.gpus, fuse=fuse,
-            prepared=prepared, plugins=allowed_plugins(),
+            rungs=self.driver.averaged_at(leg.trial), save_every=self.resources.checkpoint_minutes * 60,
+            gpus=self.resources.gpus, fuse=fuse, prepared=prepared, plugins=allowed_plugins(),
         )  # fmt: skip
 
     def newest_checkpoint(self, trial: int) -> str | None:

@@ -92,15 +92,16 @@ class FusionHost:
         threading.Thread(target=self._train, name="train", daemon=True).start()
 
     def start(
-        self, worker: str, config: dict[str, Any], cache: Path, store: PreparedData | None, plugins: tuple[str, ...]
-    ) -> None:
-        """Build the worker's trial at epoch 0, in the place of the one that it had; `plugins` as in `LegRequest`.
+        self, worker: str, config: dict[str, Any], cache: Path, store: PreparedData | None, rungs: tuple[int, ...],
+        plugins: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        """Build the worker's trial at epoch 0, in the place of the one that it had; the last two as in `LegRequest`.
 
         Raises:
             ConfigError: if the data or the pretrained weights cannot be had.
         """
         allow_plugins(plugins)
-        self._between_steps(partial(self._start, worker, parse_config(config), cache, store))
+        self._between_steps(partial(self._start, worker, parse_config(config), cache, store, rungs))
 
     def load(self, worker: str, state: dict[str, Any]) -> None:
         """As `Trainable.load_state_dict`."""
@@ -148,7 +149,9 @@ class FusionHost:
         self._work.put(do)
         return done.result()
 
-    def _start(self, worker: str, config: TrialConfig, cache: Path, store: PreparedData | None) -> None:
+    def _start(
+        self, worker: str, config: TrialConfig, cache: Path, store: PreparedData | None, rungs: tuple[int, ...]
+    ) -> None:
         from trainables.data.images import load_splits
         from trainables.training.execution import configure_process
         from trainables.training.loop import Run
@@ -157,7 +160,7 @@ class FusionHost:
         self._release([worker])
         if self._splits is None or self._splits[0] != (config.data, cache):
             self._splits = (config.data, cache), load_splits(config.data, cache, store)
-        self._trials[worker] = _Hosted(Run(config, self._splits[1]))
+        self._trials[worker] = _Hosted(Run(config, self._splits[1], rungs))
 
     def _train(self) -> None:
         """The thread that trains: other work comes first, then steps of all trials whose workers wait for a result.
@@ -260,14 +263,16 @@ class HostedTrial(Trainable):
             ray.actor.exit_actor()  # type: ignore[no-untyped-call]  # a trial that has lost its host has lost its worker
 
 
-def hosted(config: TrialConfig, cache: Path, store: PreparedData | None, study: str) -> HostedTrial:
+def hosted(
+    config: TrialConfig, cache: Path, store: PreparedData | None, study: str, rungs: tuple[int, ...]
+) -> HostedTrial:
     """The trial that `config` describes, at epoch 0 in the host of this worker's GPU, which is started if need be.
 
     Args:
-        config: of the trial.
-        cache: of prepared images.
+        config, cache: of the trial, and of prepared images.
         store: the images, where they have been fetched.
         study: the URI of its folder; a host has trials of one study.
+        rungs: epochs after which averaged weights are scored, too.
 
     Raises:
         ConfigError: if the data or the pretrained weights cannot be had.
@@ -283,7 +288,7 @@ def hosted(config: TrialConfig, cache: Path, store: PreparedData | None, study: 
         num_cpus=0, num_gpus=0, max_concurrency=256, scheduling_strategy=here,
     ).remote(visible)  # fmt: skip
     trial = HostedTrial(host, worker)
-    trial.call("start", config.model_dump(mode="json"), cache, store, allowed_plugins())
+    trial.call("start", config.model_dump(mode="json"), cache, store, rungs, allowed_plugins())
     return trial
 
 

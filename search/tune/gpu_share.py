@@ -95,7 +95,7 @@ def measured_share(
         store = fetch_prepared(open_storage(uri), fingerprint, cache) if uri and fingerprint else None
         configure_process(config.execution)
         with translate_oom(config):
-            Run(config, load_splits(config.data, cache, store)).rehearse()
+            Run(config, load_splits(config.data, cache, store), rungs=(1,)).rehearse()
         free, total = torch.cuda.mem_get_info()
         share = max(share, 1 - free / total)
         gc.collect()

@@ -33,6 +33,7 @@ class LegRequest:
         folder: where to write checkpoints.
         reported: the last epoch that the driver has received; the trial resumes from its furthest checkpoint up to it.
         save_at: epochs after which there must be a checkpoint.
+        rungs: epochs after which averaged weights are scored, too.
         save_every: seconds after which a checkpoint is due within an epoch.
         interrupt: once this file exists, save the trial and end the leg.
         gpus: the trial's share of GPUs.
@@ -51,6 +52,7 @@ class LegRequest:
     interrupt: str
     reported: int = 0
     save_at: tuple[int, ...] = ()
+    rungs: tuple[int, ...] = ()
     save_every: float = 600.0
     gpus: float = 0.0
     fuse: bool = False

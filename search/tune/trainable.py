@@ -98,7 +98,7 @@ class ResNetTrial(tune.Trainable):
     def _build(self, config: TrialConfig) -> Trainable:
         if config.model.is_network:
             if self._leg.fuse and not config.execution.compile:
-                return hosted(config, self._cache, self._store, self._leg.storage)
+                return hosted(config, self._cache, self._store, self._leg.storage, self._leg.rungs)
             from trainables.training.execution import configure_process
 
             configure_process(config.execution)
@@ -106,7 +106,7 @@ class ResNetTrial(tune.Trainable):
                 from trainables.training.memory import cap_gpu_memory
 
                 cap_gpu_memory(self._leg.gpus)
-        return build_trainable(config, self._cache, self._store)
+        return build_trainable(config, self._cache, self._store, self._leg.rungs)
 
     def _resume(self, config: TrialConfig) -> Trainable:
         """The trial as its furthest readable checkpoint holds it, else from its beginning.

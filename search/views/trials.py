@@ -92,7 +92,7 @@ def _with_collapse(text: str, record: TrialRecord) -> str:
 def _why_ended(record: TrialRecord, objective: Objective) -> str:
     match record.status:
         case TrialStatus.STOPPED if compared := _compared(record, objective):
-            return f"{record.stop_reason}: {record.value(objective.metric):.4f} {compared}"
+            return f"{record.stop_reason}: {compared}"
         case TrialStatus.COMPLETED | TrialStatus.STOPPED if record.stop_reason is not None:
             return record.stop_reason
         case TrialStatus.FAILED if record.error:
@@ -110,7 +110,8 @@ def _how_ended(record: TrialRecord, objective: Objective) -> str:
     epochs, reason = f"{record.last_epoch} epoch{'s' * (record.last_epoch != 1)}", record.stop_reason
     match record.status:
         case TrialStatus.STOPPED if reason is not None:
-            return f"{reason} {_compared(record, objective)}".strip()
+            beside = f"{record.value(objective.metric):.4f} "  # in its own column
+            return f"{reason} {_compared(record, objective).removeprefix(beside)}".strip()
         case TrialStatus.COMPLETED:
             return epochs if reason in (None, "epochs") else f"{epochs}, {reason}"
         case status:
@@ -119,10 +120,10 @@ def _how_ended(record: TrialRecord, objective: Objective) -> str:
 
 def _compared(record: TrialRecord, objective: Objective) -> str:
     """By which comparison the trial was stopped; empty where that is not why, as where others were promoted instead."""
-    value, cutoff = record.value(objective.metric), record.cutoff
+    value, cutoff = record.seen(objective.metric).get(record.last_epoch, math.nan), record.cutoff
     if cutoff is None or not (value < cutoff if objective.mode == "max" else value > cutoff):
         return ""
-    return f"{'<' if objective.mode == 'max' else '>'} {cutoff:.4f}"
+    return f"{value:.4f} {'<' if objective.mode == 'max' else '>'} {cutoff:.4f}"
 
 
 def print_trials(result: StudyResult, trials: Sequence[TrialRecord], console: Console) -> None:

@@ -8,7 +8,7 @@ an epoch nothing waits for the device: sums stay there and are read once, at its
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
@@ -24,7 +24,7 @@ from trainables.config import ConfigError, TrialConfig
 from trainables.data.images import Splits
 from trainables.models import build_model
 from trainables.models.cost import batch_norm_problem
-from trainables.models.ema import averaged_model
+from trainables.models.ema import WeightAverage
 from trainables.models.protocol import is_fusible, train_mode
 from trainables.result import EpochResult, Trainable
 from trainables.seeds import derived_seed
@@ -36,6 +36,7 @@ from trainables.training.inference import Inference
 from trainables.training.losses import training_loss
 from trainables.training.optim import build_optimizer, load_optimizer, lr_at, momentum_at, set_rates
 from trainables.training.partial_epoch import PartialEpoch
+from trainables.training.rung_average import RungAverage
 from trainables.training.sampling import (
     class_weights,
     epoch_order,
@@ -58,12 +59,13 @@ class Run(Trainable):
     Args:
         config: what to train. `execution` says where; `auto` and null there mean what this machine has.
         splits: the images, from `trainables.data.load_splits(config.data, cache)`.
+        rungs: epochs whose results are `averaged`, too. With EMA on they are an average's already, and none is.
 
     Raises:
         ConfigError: if the pretrained weights cannot be read or do not fit the model.
     """
 
-    def __init__(self, config: TrialConfig, splits: Splits) -> None:
+    def __init__(self, config: TrialConfig, splits: Splits, rungs: Iterable[int] = ()) -> None:
         self._config = config
         self._device = resolve_device(config.execution.device)
         store = splits.store
@@ -99,9 +101,8 @@ class Run(Trainable):
         self._optimizer = build_optimizer(config.optimizer, self._model)
         self._trained = [p for group in self._optimizer.param_groups for p in group["params"]]
         decay = config.regularization.ema_decay
-        self._ema, self._ema_steps = None, 0
-        if decay:
-            self._ema = averaged_model(self._model, decay, lambda: self._ema_steps)
+        self._ema = WeightAverage(self._model, decay) if decay else None
+        self._rung_average = RungAverage(self._model, () if decay else rungs, self._steps_per_epoch)
         self._epoch, self._step = 0, 0
         self._partial: PartialEpoch | None = None
         self._order = torch.empty(0, dtype=torch.int64)
@@ -195,13 +196,15 @@ class Run(Trainable):
     def _finish_epoch(self, partial: PartialEpoch) -> EpochResult:
         with partial.running():
             train_loss, grad_norm = partial.means(self._steps_per_epoch)
-        lr = self._lr(self._steps_per_epoch - 1)
-        trained = time.perf_counter()
+        lr, trained = self._lr(self._steps_per_epoch - 1), time.perf_counter()
         probe_logits = self._inference.logits(self.model, self._train, self._probe)
         probe = accuracy(probe_logits, self._train.labels[self._probe.to(self._device)])
         val_logits = self._inference.logits(self.model, self._val)
         val = score(val_logits, self._val.labels)
         self._epoch, self._step, self._partial = self._epoch + 1, 0, None
+        averaged = self._rung_average.metrics(
+            self._epoch, lambda model: score(self._inference.logits(model, self._val), self._val.labels)
+        )
         stopping = self._stopping
         stopping.val_history.append(val.loss)
         reason = stopping.stop_reason(train_loss)
@@ -217,7 +220,7 @@ class Run(Trainable):
             best_epoch=None if report is None else stopping.best_epoch, report=report,
             collapsed=None if reason == "diverged" else collapse(
                 val.one_class, train_loss, self._first_loss.item(), len(self._class_names)
-            ),
+            ), averaged=averaged,
         )  # fmt: skip
 
     def rehearse(self) -> None:
@@ -241,8 +244,8 @@ class Run(Trainable):
             nn.utils.clip_grads_with_norm_(self._trained, config.regularization.clip_norm, norm)
         self._optimizer.step()
         if self._ema is not None:
-            self._ema.update_parameters(self._model)
-            self._ema_steps += 1
+            self._ema.update()
+        self._rung_average.update()
         if self._epoch == self._step == 0:
             self._first_loss.copy_(loss.detach())
         self.begun_epoch().add(loss.detach(), norm)
@@ -265,7 +268,8 @@ class Run(Trainable):
             "first_loss": float(self._first_loss),
             "model": self._model.state_dict(),
             "ema": None if self._ema is None else self._ema.module.state_dict(),
-            "ema_steps": self._ema_steps,
+            "ema_steps": 0 if self._ema is None else self._ema.steps,
+            "rung_average": self._rung_average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "normalization": self._normalization.model_dump(mode="json"),
             "class_names": self._class_names,
@@ -292,6 +296,5 @@ class Run(Trainable):
             self._model.load_state_dict(state["model"])
             load_optimizer(self._optimizer, state["optimizer"])
             if self._ema is not None:
-                self._ema.module.load_state_dict(state["ema"])
-                self._ema_steps = state["ema_steps"]
-                self._ema.n_averaged.fill_(self._ema_steps)  # torch's own count: at 0 it copies instead of averaging
+                self._ema.load(state["ema"], state["ema_steps"])
+            self._rung_average.load_state_dict(state.get("rung_average"))

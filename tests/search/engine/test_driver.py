@@ -80,6 +80,26 @@ def lines(events: Iterable[Event]) -> list[str]:
     return [event.model_dump_json() for event in events]
 
 
+@pytest.mark.parametrize(("weights", "promoted"), [("averaged", 0), ("current", 1)])
+def test_trials_are_compared_by_their_averaged_weights(weights: str, promoted: int, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "recipes": {}, "scheduler": {"kind": "asha_promote"},
+        "objective": {"metric": "val_accuracy", "rung_weights": weights},
+    }  # fmt: skip
+    driver, _, _ = driver_for(tmp_path, **changes)
+    for own, averaged in ((0.3, 0.6), (0.4, 0.5), (0.2, 0.1)):
+        leg = driver.next_leg()
+        assert leg is not None
+        told = {"averaged_val_accuracy": averaged} if 1 in driver.averaged_at(leg.trial) else {}
+        driver.on_result(leg.trial, 1, {**GOOD, "val_accuracy": own, **told})
+    again, _, _ = driver_for(tmp_path, session=2, **changes)
+    again.replay(read(tmp_path / "journal"))
+    for each in (driver, again):
+        leg = each.next_leg()
+        assert leg is not None
+        assert (leg.trial, leg.number) == (promoted, 2)
+
+
 def test_a_whole_search(tmp_path: Path) -> None:
     behind: list[Event] = []
 

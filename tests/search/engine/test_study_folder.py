@@ -5,9 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from search.engine.study_folder import continued, study_folder
 from search.planning.resources import resolved_execution
 from tests.search.sample_study import sample_spec
+from trainables.config import ConfigError
 from trainables.files import write_text
 
 
@@ -23,3 +26,11 @@ def test_a_study_keeps_the_precision_that_it_was_begun_with(tmp_path: Path) -> N
     again = resolved_execution(continued(sample_spec(), tmp_path), True, 1, lambda _: "bf16")
     assert again.trial["execution"] == begun.trial["execution"]
     assert begun.trial["execution"]["precision"] == "fp32"
+
+
+def test_a_study_keeps_the_weights_by_which_it_was_begun_to_compare(tmp_path: Path) -> None:
+    begun = sample_spec().dump()
+    assert "rung_weights: averaged" in begun
+    write_text(tmp_path / "study.yaml", begun.replace("  rung_weights: averaged\n", ""))  # as earlier versions did
+    with pytest.raises(ConfigError, match=r"objective\.rung_weights: current -> averaged"):
+        continued(sample_spec(), tmp_path)

@@ -31,6 +31,22 @@ def test_a_late_result_of_a_trial_that_has_ended_is_ignored() -> None:
     assert ended.after(TrialEnded(trial=1, status=TrialStatus.COMPLETED, time=1)) is ended
 
 
+def test_searchers_see_averaged_values_until_a_trial_has_completed() -> None:
+    history = (
+        Epoch(1, {"val_accuracy": 0.2, "averaged_val_accuracy": 0.5, "lr": 0.1}),
+        Epoch(2, {"val_accuracy": 0.3, "lr": 0.1}),
+        Epoch(3, {"val_accuracy": 0.4, "averaged_val_accuracy": 0.6, "lr": 0.1}),
+    )
+    stopped = TrialRecord(0, "random", {}, {}, TrialStatus.STOPPED, history=history)
+    assert stopped.seen("val_accuracy") == {1: 0.5, 2: 0.3, 3: 0.6}
+    assert stopped.seen("lr") == {1: 0.1, 2: 0.1, 3: 0.1}
+    assert stopped.value("val_accuracy") == 0.4
+    completed = TrialRecord(0, "random", {}, {}, TrialStatus.COMPLETED, history=history)
+    assert completed.seen("val_accuracy") == {1: 0.5, 2: 0.3, 3: 0.4}
+    patient = TrialRecord(0, "random", {}, {}, TrialStatus.COMPLETED, history=history, best_epoch=1)
+    assert patient.seen("val_accuracy")[1] == patient.value("val_accuracy") == 0.2
+
+
 def test_failed_needs_an_error() -> None:
     with pytest.raises(ValueError, match="error"):
         TrialRecord(0, "random", {}, {}, TrialStatus.FAILED)
