@@ -36,13 +36,17 @@ class Curve:
     """What training a configuration shows.
 
     `reported` is its accuracy after each epoch, in 0..1, CHANCE from the epoch on in which it diverged (`diverged`,
-    None if it did not). `final` is its accuracy after the last epoch without noise. An epoch takes `seconds`.
+    None if it did not). `final` is its accuracy after the last epoch without noise. An epoch takes `seconds`. Where it
+    is known, `averaged` is what the average of its weights scores after each epoch, for which `scoring` seconds more
+    are needed.
     """
 
     reported: tuple[float, ...]
     seconds: float
     final: float
     diverged: int | None = None
+    averaged: tuple[float, ...] = ()
+    scoring: float = 0.0
 
 
 class Family(Protocol):

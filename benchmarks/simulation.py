@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -93,10 +93,13 @@ class _Worker:
     epoch: int
 
 
-def simulate(family: Family, system: System, *, seed: int, workers: int, seconds: float) -> Outcome:
+def simulate(
+    family: Family, system: System, *, seed: int, workers: int, seconds: float, averaged_at: Container[int] = ()
+) -> Outcome:
     """Run a search until nothing is left to train, or no more result comes within `seconds`.
 
-    Events at the same time are taken in the order in which their epochs were begun.
+    Events at the same time are taken in the order in which their epochs were begun. After the epochs `averaged_at` a
+    trial reports what its averaged weights score, in place of the weights themselves.
     """
     queue: list[tuple[float, int, int]] = []  # time, order, worker
     busy: dict[int, _Worker] = {}
@@ -107,10 +110,12 @@ def simulate(family: Family, system: System, *, seed: int, workers: int, seconds
     epochs = finished = order = 0
     now = 0.0
 
-    def train(worker: int, cost: float) -> None:
+    def train(worker: int, start: float = 0.0) -> None:
         nonlocal order
         order += 1
-        heapq.heappush(queue, (now + cost, order, worker))
+        curve = busy[worker].curve
+        scoring = curve.scoring if busy[worker].epoch + 1 in averaged_at else 0.0
+        heapq.heappush(queue, (now + start + curve.seconds + scoring, order, worker))
 
     def fill() -> None:
         for worker in range(workers):
@@ -121,7 +126,7 @@ def simulate(family: Family, system: System, *, seed: int, workers: int, seconds
                 return
             trials.add(leg.trial)
             busy[worker] = _Worker(leg, family.curve(leg.values, seed), leg.epoch)
-            train(worker, START_SECONDS + busy[worker].curve.seconds)
+            train(worker, START_SECONDS)
 
     fill()
     while queue and queue[0][0] <= seconds:
@@ -129,7 +134,8 @@ def simulate(family: Family, system: System, *, seed: int, workers: int, seconds
         running = busy[worker]
         running.epoch += 1
         epochs += 1
-        value, curve = running.curve.reported[running.epoch - 1], running.curve
+        curve = running.curve
+        value = (curve.averaged if running.epoch in averaged_at else curve.reported)[running.epoch - 1]
         diverged = curve.diverged is not None and running.epoch >= curve.diverged
         continues = system.on_result(running.leg.trial, running.epoch, value, diverged)
         finished += running.epoch == family.epochs and not diverged
@@ -137,7 +143,7 @@ def simulate(family: Family, system: System, *, seed: int, workers: int, seconds
             best = (running.epoch, value)
             (found if running.epoch == family.epochs else ahead).append((now, curve.final))
         if continues and running.epoch < family.epochs:
-            train(worker, curve.seconds)
+            train(worker)
         else:
             del busy[worker]
             fill()
@@ -148,20 +154,25 @@ def simulate(family: Family, system: System, *, seed: int, workers: int, seconds
 class OurSearch:
     """Our searcher and scheduler, called as the driver of a study calls them.
 
-    `trials` is the study's budget; None for no end.
+    `trials` is the study's budget; None for no end. `recipes` are the points of its first trials.
     """
 
     searcher: Searcher
     scheduler: Scheduler
     epochs: int
     trials: int | None = None
+    recipes: Sequence[Mapping[str, Scalar]] = ()
     records: dict[int, TrialRecord] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, family: Family, searcher: str, scheduler: str, seed: int, trials: int | None = None) -> OurSearch:
+    def build(
+        cls, family: Family, searcher: str, scheduler: str, seed: int, trials: int | None = None,
+        recipes: Sequence[Mapping[str, Scalar]] = (),
+    ) -> OurSearch:  # fmt: skip
         """By the kinds that a study would name."""
         halving: dict[str, Any] = {
             "epochs": family.epochs, "grace_period": GRACE, "reduction_factor": REDUCTION, "mode": "max",
+            "protected": range(len(recipes)),
         }  # fmt: skip
         searchers: dict[str, Searcher] = {
             "random": RandomSearcher(family.space, seed),
@@ -169,7 +180,7 @@ class OurSearch:
         }
         schedulers: dict[str, type] = {"asha": Asha, "asha_promote": AshaPromote, "hyperband": Hyperband}
         decider = NoStopping() if scheduler == "none" else schedulers[scheduler](**halving)
-        return cls(searchers[searcher], decider, family.epochs, trials)
+        return cls(searchers[searcher], decider, family.epochs, trials, recipes)
 
     def next_leg(self, final: bool) -> Leg | None:
         """A promotion, or else a new trial."""
@@ -183,13 +194,17 @@ class OurSearch:
             return Leg(promotion.trial, record.values or {}, promotion.rung)
         if exhausted:
             return None
-        point = self.searcher.suggest(number)
-        if point is None:
-            return None
-        record = TrialRecord(number, "search", dict(point.values), {}, TrialStatus.RUNNING)
+        if number < len(self.recipes):
+            values = self.recipes[number]
+        else:
+            point = self.searcher.suggest(number)
+            if point is None:
+                return None
+            values = point.values
+        record = TrialRecord(number, "search", dict(values), {}, TrialStatus.RUNNING)
         self.records[number] = record
         self.searcher.tell(record)
-        return Leg(number, point.values)
+        return Leg(number, values)
 
     def on_result(self, trial: int, epoch: int, value: float, diverged: bool) -> bool:
         """Enter a result; a trial that diverged ends before the scheduler sees it."""

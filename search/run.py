@@ -27,6 +27,16 @@ def _shipped(incomplete: str) -> list[str]:
     return [name for name in study_names() if name.startswith(incomplete)]
 
 
+Prices = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[TYPE=]PRICE", help="of a node an hour; for each type of a cluster's nodes"),
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="fix any key of the trial or study; repeatable")
+]
+Earlier = Annotated[
+    list[str] | None, typer.Option(metavar="STUDY", help="an earlier study that guides the searcher; repeatable")
+]
 STUDY = typer.Argument(help="a study's name, or your YAML; without it: all names", autocompletion=_shipped)
 
 
@@ -37,25 +47,18 @@ def run(
     epochs: Annotated[int | None, typer.Option(help="epochs of a whole trial, and so the schedule's length")] = None,
     hours: Annotated[float | None, typer.Option(help="stop the search gracefully after so many hours")] = None,
     max_cost: Annotated[float | None, typer.Option(help="stop it gracefully at this cost; needs prices")] = None,
-    price: Annotated[
-        list[str] | None,
-        typer.Option(metavar="[TYPE=]PRICE", help="of a node an hour; for each type of a cluster's nodes"),
-    ] = None,
+    price: Prices = None,
     concurrent: Annotated[int | None, typer.Option(help="most trials at once [default: as many as fit]")] = None,
     cpus_per_trial: Annotated[float | None, typer.Option(help="CPUs of one trial")] = None,
     gpus_per_trial: Annotated[str | None, typer.Option(help="of one trial; auto: as many on one GPU as fit")] = None,
     out: Annotated[Path | None, typer.Option(help="results folder [default: runs, with --smoke runs/smoke]")] = None,
     seed: Annotated[int | None, typer.Option(help="the study's seed")] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="fix any key of the trial or study; repeatable")
-    ] = None,
+    sets: Sets = None,
     plugin: Plugins = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="a few minutes on 2 cores, with the same model")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="start anew as STUDY-2, instead of continuing")] = False,
     no_refit: Annotated[bool, typer.Option("--no-refit", help="leave out the last phase, fresh seeds")] = False,
-    warm_start: Annotated[
-        list[str] | None, typer.Option(metavar="STUDY", help="an earlier study that guides the searcher; repeatable")
-    ] = None,
+    warm_start: Earlier = None,
     tracking_later: Annotated[bool, typer.Option("--tracking-later", help="start though MLflow is away")] = False,
     storage: Annotated[
         str | None, typer.Option(help="also store it at a path, s3://..., gs://... [default: $RESNET_SEARCH_STORAGE]")
