@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainables.config import Model, PluginModel, Problem, TrialConfig
+from trainables.config import CifarResNet, Model, PluginModel, Problem, TrialConfig
 from trainables.config.model import architecture
 from trainables.models.networks import REFUSALS, build_network
 from trainables.models.protocol import freeze, stages, train_mode
@@ -136,8 +136,11 @@ def _trains_on_one(model: nn.Module, height: int, width: int) -> bool:
 
 
 def _shell(config: Model) -> nn.Module:
-    """The network without the memory of its weights; a plug-in's as it comes, which may not allow that."""
-    with torch.device("cpu" if isinstance(config, PluginModel) else "meta"):
+    """The network without the memory of its weights; a plug-in's as it comes, which may not allow that.
+
+    A small one as well: for the meta device torch loads its compiler, for a second or two.
+    """
+    with torch.device("cpu" if isinstance(config, PluginModel | CifarResNet) else "meta"):
         return build_network(config, CLASSES)
 
 
