@@ -33,6 +33,7 @@ from benchmarks.ray_search import RaySearch
 from benchmarks.recorded import Recorded
 from benchmarks.search_quality import RAY, WORKERS, interval
 from benchmarks.simulation import GRACE, REDUCTION, OurSearch, System, simulate
+from search.algorithms.schedulers.halving import rung_levels
 from search.study.parse import load_study
 from search.study.spec import StudySpec
 from spaces import Scalar
@@ -40,21 +41,25 @@ from spaces import Scalar
 __all__ = ["BUDGETS", "SYSTEMS", "Given", "is_installed"]
 
 BUDGETS = (8, 16, 32, 64)  # full trainings, by all workers together
-REFERENCE = "tpe + asha"
+REFERENCE = "ours"
 PRIOR = "he2015"  # the recipe that stands for what a user believes
 
 
 class Given(NamedTuple):
-    """What a search is built from."""
+    """What a search is built from; `prior` are the points of the study's recipes by name."""
 
     family: Family
-    prior: Mapping[str, Scalar]
+    prior: Mapping[str, Mapping[str, Scalar]]
     seed: int
     trainings: float
 
 
-def _ours(searcher: str, scheduler: str) -> Callable[[Given], System]:
-    return lambda given: OurSearch.build(given.family, searcher, scheduler, given.seed)
+def _ours(searcher: str = "tpe", scheduler: str = "asha", recipe: str | None = PRIOR) -> Callable[[Given], System]:
+    def build(given: Given) -> System:
+        recipes = [] if recipe is None else [given.prior[recipe]]
+        return OurSearch.build(given.family, searcher, scheduler, given.seed, recipes=recipes)
+
+    return build
 
 
 def _optuna_hyperband(given: Given) -> System:
@@ -77,12 +82,12 @@ def _syne_tune(baseline: str) -> Callable[[Given], System]:
 def _priorband(given: Given) -> System:
     from benchmarks.neps_search import NepsSearch
 
-    return NepsSearch(given.family, given.seed, given.prior)
+    return NepsSearch(given.family, given.seed, given.prior[PRIOR])
 
 
 ONE_EPOCH = "one epoch"
 SYSTEMS: dict[str, Callable[[Given], System]] = {
-    "random": _ours("random", "none"),
+    "random": _ours("random", "none", None),
     ONE_EPOCH: lambda given: OneEpoch(given.family, given.seed, given.trainings),
     RAY: lambda given: RaySearch(given.family, given.seed),
     "Optuna: TPE + Hyperband": _optuna_hyperband,
@@ -91,10 +96,15 @@ SYSTEMS: dict[str, Callable[[Given], System]] = {
     "Syne Tune: BOHB": _syne_tune("BOHB"),
     "Syne Tune: ASHABORE": _syne_tune("ASHABORE"),
     "NePS: PriorBand": _priorband,
-    "random + asha": _ours("random", "asha"),
-    "tpe + asha_promote": _ours("tpe", "asha_promote"),
-    REFERENCE: _ours("tpe", "asha"),
+    "ours, current weights": _ours(),
+    "ours, without a recipe": _ours(recipe=None),
+    "ours, a naive recipe": _ours(recipe="naive"),
+    "ours, random": _ours("random"),
+    "ours, asha_promote": _ours(scheduler="asha_promote"),
+    REFERENCE: _ours(),
 }
+# Those that compare averaged weights at the rungs, as a study does by default.
+AVERAGED = {name for name in SYSTEMS if name.startswith("ours")} - {"ours, current weights"}
 NEEDS = {"Syne Tune": "syne_tune", "NePS": "neps"}  # what a system's name begins with, and the module behind it
 BY_BUDGET = {ONE_EPOCH}
 
@@ -126,10 +136,13 @@ def run(task: Task) -> tuple[Task, Result, float]:
     """Run one search; also the seconds that it took."""
     began = time.perf_counter()
     family, spec = _table(task.study, task.half)
-    prior = spec.locate(spec.recipes[PRIOR].config) or {}
+    prior = {name: spec.locate(recipe.config) or {} for name, recipe in spec.recipes.items()}
+    averaged_at = rung_levels(GRACE, REDUCTION, family.epochs) if task.system in AVERAGED else ()
     ends = {n: _seconds(family, n) for n in task.budgets}
     search = SYSTEMS[task.system](Given(family, prior, task.seed, task.budgets[-1]))
-    outcome = simulate(family, search, seed=task.seed, workers=WORKERS, seconds=max(ends.values()))
+    outcome = simulate(
+        family, search, seed=task.seed, workers=WORKERS, seconds=max(ends.values()), averaged_at=averaged_at
+    )
     return task, {n: outcome.best_at(end) for n, end in ends.items()}, time.perf_counter() - began
 
 
