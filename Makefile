@@ -22,7 +22,7 @@ $(READY): constraints.txt pyproject.toml
 	@touch $@
 
 search: setup
-	$(BIN)/python -m search.run digits_resnet8 --fresh
+	$(BIN)/python -m search.run digits_resnet8
 
 # An MLflow for a team; docs/tracking.md. Its runs are in mlflow-server/, which `make clean` leaves alone.
 mlflow: setup

@@ -67,10 +67,10 @@ def continued(spec: StudySpec, folder: Path) -> StudySpec:
         stored = stored.model_copy(update={"objective": objective})
     spec = as_begun(spec, stored)
     changed = stored.difference(spec)
-    way_out = "give the same options to continue it, --fresh to start another beside it"
+    way_out = f"give {folder / 'study.yaml'} as STUDY to continue it, --fresh to start another beside it"
     if changed:
-        rule = f"holds a study of this name that differs: {'; '.join(changed)}. A study keeps what it is; {way_out}"
-        raise ConfigError.single("--out", str(folder), rule)
+        rule = f"was begun with other options: {'; '.join(changed)}. A study keeps what it is; {way_out}"
+        raise ConfigError.single("STUDY", stored.study, rule)
     old, new = stored.budget, spec.budget
     grown = (
         ("--trials", old.trials, new.trials), ("--hours", old.hours, new.hours),

@@ -25,13 +25,12 @@ STYLES = {
     TrialStatus.DIVERGED: "magenta",
     TrialStatus.FAILED: "red",
 }
-# Shown first where trials differ in it.
-NETWORK = {"model.kind": "", "model.name": "", "model.depth": "depth", "model.width": "width"}
 # What tells recipes apart at a glance, most telling first, and how a narrow terminal names it.
 SHOWN = {
     "optimizer.kind": "", "optimizer.lr": "lr", "optimizer.weight_decay": "wd", "schedule.kind": "",
     "augment.strength": "aug", "augment.policy": "", "model.frozen_stages": "frozen", "batch_size": "batch",
 }  # fmt: skip
+NETWORK = {"model.kind": "", "model.name": "", "model.frozen_stages": "frozen"}  # others have the key's last part
 
 
 def print_leaderboard(spec: StudySpec, trials: Sequence[TrialRecord], console: Console, most: int = 10) -> None:
@@ -47,13 +46,19 @@ def print_leaderboard(spec: StudySpec, trials: Sequence[TrialRecord], console: C
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in [*heads, "config"]:
         table.add_column(head, no_wrap=True)
-    configs = [flatten(record.config) for record in trials]
-    shown = {key: name for key, name in NETWORK.items() if len({c.get(key) for c in configs}) > 1} | SHOWN
+    shown = {key: NETWORK.get(key, key.rpartition(".")[2]) for key in _differing_networks(trials)} | SHOWN
     for record, cells in zip(best, lines, strict=True):
         config = ", ".join(_words(record, shown))
         text = config if len(config) <= room else config[: room - 1] + "…"
         table.add_row(*cells, text, style=None if record.status is TrialStatus.COMPLETED else STYLES[record.status])
     console.print(table)
+
+
+def _differing_networks(trials: Sequence[TrialRecord]) -> list[str]:
+    """The settings of the network in which trials differ, which are shown first."""
+    configs = [flatten(record.config) for record in trials]
+    keys = dict.fromkeys(key for config in configs for key in config if key.startswith("model."))
+    return [key for key in keys if len({str(config.get(key)) for config in configs}) > 1]
 
 
 def _cells(record: TrialRecord, metric: str, baseline: tuple[str, float] | None) -> Iterator[str]:

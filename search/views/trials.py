@@ -111,7 +111,8 @@ def _how_ended(record: TrialRecord, objective: Objective) -> str:
     match record.status:
         case TrialStatus.STOPPED if reason is not None:
             beside = f"{record.value(objective.metric):.4f} "  # in its own column
-            return f"{reason} {_compared(record, objective).removeprefix(beside)}".strip()
+            compared = _compared(record, objective).removeprefix(beside).replace("averaged", "avg")
+            return f"{reason} {compared}".strip()
         case TrialStatus.COMPLETED:
             return epochs if reason in (None, "epochs") else f"{epochs}, {reason}"
         case status:
@@ -123,7 +124,8 @@ def _compared(record: TrialRecord, objective: Objective) -> str:
     value, cutoff = record.seen(objective.metric).get(record.last_epoch, math.nan), record.cutoff
     if cutoff is None or not (value < cutoff if objective.mode == "max" else value > cutoff):
         return ""
-    return f"{value:.4f} {'<' if objective.mode == 'max' else '>'} {cutoff:.4f}"
+    averaged = "averaged " * (value != record.value(objective.metric))
+    return f"{averaged}{value:.4f} {'<' if objective.mode == 'max' else '>'} {cutoff:.4f}"
 
 
 def print_trials(result: StudyResult, trials: Sequence[TrialRecord], console: Console) -> None:
@@ -136,7 +138,7 @@ def print_trials(result: StudyResult, trials: Sequence[TrialRecord], console: Co
     ]
     names, left = _short_names(_settings(result)), 0
     configs = [flatten(record.config) for record in trials]
-    for path in sorted(names, key=lambda path: [*NAMES, path].index(path)):
+    for path in sorted(names, key=lambda path: (not path.startswith("model."), [*NAMES, path].index(path))):
         cells = [_text(config.get(path)) for config in configs]
         widths = [max(map(len, [head, *(line[i] for line in lines)])) for i, head in enumerate(heads)]
         if sum(widths) + 2 * len(widths) + max(map(len, [names[path], *cells])) + 1 > console.width:

@@ -54,7 +54,7 @@ def test_why_a_trial_ended(result: StudyResult) -> None:
     last = result.trials[1].history[-1]
     averaged = replace(last, metrics={**last.metrics, "averaged_val_accuracy": 0.61})
     record = replace(result.trials[1], history=(*result.trials[1].history[:-1], averaged))
-    assert why_ended(record, SPEC.objective) == "rung 2: 0.6100 < 0.7000"
+    assert why_ended(record, SPEC.objective) == "rung 2: averaged 0.6100 < 0.7000"
     guarded = replace(unpromoted, history=history, stop_reason=COLLAPSED)
     assert why_ended(guarded, SPEC.objective) == "collapsed (one class)"
 
