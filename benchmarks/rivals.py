@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
+from scipy.stats import spearmanr
 
 from benchmarks.curves import Family
 from benchmarks.one_epoch import OneEpoch
@@ -163,6 +164,21 @@ def _print(title: str, regret: Mapping[str, Mapping[int, np.ndarray]], budgets: 
         print(f"| {system} | {' | '.join(_cell(by_budget[n]) for n in budgets)} |")
 
 
+def _print_correlations(family: Recorded) -> None:
+    """How well the ranks at each rung predict those of the end, over all configurations and over the best third."""
+    curves = [family.curve(point, 0) for point in family.points]
+    final = np.array([curve.reported[-1] for curve in curves])
+    groups = (np.arange(len(final)), np.argsort(-final)[: len(final) // 3])
+    print("\n### Rank correlation with the end\n\n| after epoch | current weights | averaged weights |"
+          " of the best third: current | averaged |\n| ---: |" + " ---: |" * 4)  # fmt: skip
+    for rung in rung_levels(GRACE, REDUCTION, family.epochs):
+        at = [np.array([values[rung - 1] for values in each]) for each in (
+            [curve.reported for curve in curves], [curve.averaged for curve in curves]
+        )]  # fmt: skip
+        found = [spearmanr(values[group], final[group]).statistic for group in groups for values in at]
+        print(f"| {rung} | {' | '.join(f'{value:.2f}' for value in found)} |")
+
+
 def main() -> None:
     """Run every search that was asked for and is installed, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -196,6 +212,7 @@ def main() -> None:
     best = max(family.curve(point, 0).final for point in family.points)
     print(f"{len(family.points)} configurations, the best {best:.4f}; {arguments.seeds} seeds, {WORKERS} workers; "
           f"{_seconds(family, 1) * WORKERS:.0f} s a training")  # fmt: skip
+    _print_correlations(family)
     regret = {
         system: {n: best - np.array([by_seed[seed] for seed in sorted(by_seed)]) for n, by_seed in of_budget.items()}
         for system, of_budget in results.items()
