@@ -54,12 +54,13 @@ def init(
     for line in described({request(data): store}):
         typer.echo(line)
     write_text(path, text)
-    typer.echo(f"\n{shown(path)}: a study of {store.counts['train']:,} training images. Read it, then:")
+    typer.echo(f"\n{shown(path)}: a study of {store.counts['train']:,} training images")
     if weights is None and store.counts["train"] < FEW:
         typer.echo(
             "few images for a network from scratch: --weights FILE starts from pretrained weights, and so does "
             "--weights torchvision:DEFAULT where the network is one of torchvision's"
         )
+    typer.echo("Read it, then:")
     for options, purpose in ((" --dry-run", "how long it would take"), ("", "the search")):
         typer.echo(f"  {program('python')} -m search.run {shown(path)}{options}{plugins()}   # {purpose}")
 

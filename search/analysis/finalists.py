@@ -104,7 +104,7 @@ def refit_outcome(result: StudyResult, comparison: Comparison) -> RefitOutcome:
         elif not ended:
             verdict = ""
         elif arm.name == found.leader:
-            verdict = "winner" if found.decision == "decided" else "best mean, not significantly better"
+            verdict = "winner" if found.decision == "decided" else "best, but tied"
         else:
             verdict = "tie with the best" if arm.name in tied else "behind"
         before = None if arm.trial is None else searched.get(arm.trial)

@@ -84,12 +84,17 @@ def enough_trials(result: StudyResult) -> Check:
     suggested = sum(record.recipe is None for record in result.trials)
     planned = suggested if result.finished else max(suggested, spec.budget.trials - len(spec.recipes))
     settings, points = _dimensions(spec.parsed_space), count(spec.parsed_space)
-    text = f"{number_of_trials(planned, 'suggested')} for {settings} searched setting{'s' * (settings != 1)}"
-    if planned >= PER_SETTING * settings or (points is not None and planned >= points):
+    enough = min(PER_SETTING * settings, math.inf if points is None else points)
+    so_far = f" so far, of {planned} planned," if suggested < planned else ""
+    text = f"{number_of_trials(suggested, 'suggested')}{so_far} for {settings} searched setting{'s' * (settings != 1)}"
+    if suggested >= enough:
         return Check(name, "ok", text)
+    if planned >= enough:
+        return Check(name, "unknown", f"{text}: the search is not over")
     wanted = 3 * settings + len(spec.recipes)
     step = f"{{search}} --trials {wanted}; or search less: --set KEY=VALUE --fresh fixes a setting"
-    return Check(name, "warning", f"{text}: too few, most of the space was not seen", step)
+    seen = "will not be seen" if so_far else "was not seen"
+    return Check(name, "warning", f"{text}: too few, most of the space {seen}", step)
 
 
 def _dimensions(space: Space) -> int:

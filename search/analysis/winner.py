@@ -11,6 +11,7 @@ from search.journal.comparisons import Comparison
 from search.journal.records import TrialRecord, TrialStatus
 from search.journal.result import StudyResult
 from trainables.check import Check
+from trainables.data.description import val_is_taken_from_train
 
 __all__ = ["against_recipes", "collapse", "last_improvement", "resolution"]
 
@@ -108,18 +109,28 @@ def resolution(result: StudyResult) -> Check:
     values = [record.value(metric) for record in ended]
     ties = sum(abs(value - values[0]) < 0.5 / images for value in values)
     apart = (values[0] - values[2]) * images
-    text = f"one of {images:,} validation images is {1 / images:.2g}"
-    data = result.spec.trial["data"]
-    share = 1 if data.get("folds") else data["val_fraction"]
-    more = (
-        f"more validation images: {{search}} --set data.val_fraction={2 * share:g} --fresh; or " if share <= 0.2 else ""
-    )
-    step = f"{more}a continuous objective: {{search}} --set objective.metric=val_loss --fresh"
+    text = f"one of {images:,} validation images is worth {1 / images:.2g}"
+    step = _more_validation(result, images)
+    step += "a continuous objective: {search} --set objective.metric=val_loss --fresh"
     if ties > 1:
         return Check(name, "warning", f"{text}; {ties} trials tie at the top with {values[0]:.4f}", step)
     if apart < COARSE and images < 1000:
         return Check(name, "warning", f"{text}; the best 3 trials are {apart:.0f} images apart", step)
     return Check(name, "ok", f"{text}; the best 3 trials are {apart:.0f} images apart")
+
+
+def _more_validation(result: StudyResult, images: int) -> str:
+    """How to validate on more than so many images; empty where another split would take too many from training."""
+    data = result.spec.trial["data"]
+    if data.get("folds") is not None:
+        return ""
+    if data["val_samples"] == images:
+        return "more validation images: {search} --set data.val_samples=null --fresh; or "
+    if not val_is_taken_from_train(result.images):
+        return "more images in the validation split of the source; or "
+    if data["val_fraction"] > 0.2:
+        return ""
+    return f"more validation images: {{search}} --set data.val_fraction={2 * data['val_fraction']:g} --fresh; or "
 
 
 def collapse(result: StudyResult) -> Check:
@@ -140,10 +151,11 @@ def collapse(result: StudyResult) -> Check:
         return Check(name, "ok", f"none of {len(known)} networks predicts one class or has a rising loss")
     parts = []
     if one:
-        share = one[0].value("val_accuracy")
-        parts.append(f"{len(one)} of {len(known)} networks predict one class (accuracy {share:.4f}, its share)")
+        share, verb = one[0].value("val_accuracy"), "predicts" if len(one) == 1 else "predict"
+        parts.append(f"{len(one)} of {len(known)} networks {verb} one class (accuracy {share:.4f}, its share)")
     if rising:
-        parts.append(f"{len(rising)} of {len(known)} have a training loss over twice their first")
+        verb, their = ("has", "its") if len(rising) == 1 else ("have", "their")
+        parts.append(f"{len(rising)} of {len(known)} {verb} a training loss over twice {their} first")
     text = "; ".join(parts)
     weighted = "{search} --set regularization.imbalance=class_weights --fresh"
     step = f"lower learning rates, labels that fit the images, or {weighted}"
@@ -153,7 +165,8 @@ def collapse(result: StudyResult) -> Check:
         return Check(name, "problem", f"{text}{', the best among them' * (best in bad)}", step)
     if len(bad) > 0.2 * len(known) and len(bad) > 1:
         return Check(name, "warning", text, step)
-    return Check(name, "ok", text)
+    few = f"{'a single one' if len(bad) == 1 else 'few'}, as a search tries bad settings too"
+    return Check(name, "ok", f"{text}: {few}{'; the best is not among them' * (best is not None)}")
 
 
 def _predicts_one(record: TrialRecord) -> bool:

@@ -66,7 +66,7 @@ def print_alarms(result: StudyResult, console: Console, command: bool = True) ->
         _print_line(check, console)
     if found and command:
         folder = result.folder or Path("runs", result.spec.study)
-        left = f"{len(found) - MOST_ALARMS} more and " if len(found) > MOST_ALARMS else ""
+        left = f"{len(found) - MOST_ALARMS} more, and " if len(found) > MOST_ALARMS else ""
         say(console, f"{'':<{INDENT}}{verb('check', folder)}   # {left}what to do next")
 
 

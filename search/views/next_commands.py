@@ -70,6 +70,8 @@ def open_mlflow(uri: str, folder: Path, experiment_id: str | None = None) -> str
 def after_search(result: StudyResult, folder: Path, compare: str, where: str = "") -> Iterator[str]:
     """The commands that a user would type after a search, each with its purpose as a comment.
 
+    A search that is not over is only looked at: what judges its result is left out.
+
     Args:
         result: of the search.
         folder: the study's on this machine.
@@ -80,9 +82,9 @@ def after_search(result: StudyResult, folder: Path, compare: str, where: str = "
     if result.best() is not None:
         config = shown(folder / "best_config.yaml")
         yield f"{program('python')} -m trainables.train {config}{plugins()}   # the same trial again{where}"
-        if result.latest("refit") is None:
-            yield f"{verb('refit', folder)}   # was it luck? fresh seeds, then the test split"
-        else:
+        if result.finished and result.latest("refit") is None:
+            yield f"{verb('refit', folder)}   # was it luck? trained again, then the test split"
+        elif result.finished:
             yield f"{verb('explain', folder)}   # which change bought how much"
         yield f"{verb('export', folder, '--trial N')}   # any other trial's config"
     yield f"{compare}   # compare the trials"

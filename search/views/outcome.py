@@ -39,12 +39,17 @@ def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
     print_leaderboard(spec, result.trials, console)
     if (refit := result.latest("refit")) is not None:
         show_refit(refit_outcome(result, refit), console)
+    if not result.finished:
+        way = "." if submitted else f", or\n  {resume(folder)}"
+        saved = ", ".join(["finished work is saved", *_unfinished(result)])
+        say(console, f"{result.trouble or 'interrupted'}: {saved}. The same command continues{way}\n")
     if chosen is None:
         what = "every trial failed or diverged" if failed else "no trial ran to its end"
         say(console, f"{what}, so there is no best config; every result is in {shown(folder)}")
     elif (folder / "best_config.yaml").exists() and not submitted:
         which = f"trial {chosen[0].number}" + ", the refit's winner" * (chosen[2] is not None)
-        say(console, f"best config: {shown(folder / 'best_config.yaml')} ({which})\n\nnext:")
+        say(console, f"best config: {shown(folder / 'best_config.yaml')} ({which})\n")
+        say(console, "next:" if result.finished else "meanwhile:")
         for line in after_search(result, folder, open_mlflow(default_uri(out), folder)):
             say(console, f"  {line}")
     if result.spending.counted:
@@ -54,12 +59,7 @@ def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
         say(console, "\nto go on:")
         for line in _ways_on(result, folder):
             say(console, f"  {line}")
-    if result.finished:
-        return int(failed)
-    way = "." if submitted else f", or\n  {resume(folder)}"
-    saved = ", ".join(["finished work is saved", *_unfinished(result)])
-    say(console, f"{result.trouble or 'interrupted'}: {saved}. The same command continues{way}")
-    return 1 if result.trouble else 130
+    return int(failed) if result.finished else 1 if result.trouble else 130
 
 
 def _unfinished(result: StudyResult) -> Iterator[str]:

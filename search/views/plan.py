@@ -48,8 +48,9 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     sizes = [calibration.checkpoint_bytes, own.checkpoint_bytes]
     shown = " and ".join(dict.fromkeys(f"{size / 1e6:.1f}" for size in sizes))
     disk = needed_bytes(spec, survival, plan.concurrent, sizes)
-    say(console, f"disk: about {disk / 1e6:,.0f} MB, with checkpoints of {shown} MB")
-    say(console, combinations_line(spec) or "combinations in the space: infinitely many")
+    say(console, f"disk: at most about {disk / 1e6:,.0f} MB, with checkpoints of {shown} MB")
+    if possible := combinations_line(spec):
+        say(console, possible)
     if spec.recipes:
         say(console, f"first trials: {', '.join(spec.recipes)} (recipes)")
     if spec.resources.gpus_per_trial == "auto":

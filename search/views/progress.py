@@ -133,8 +133,12 @@ class Progress:
     def _compared(self) -> str:
         """How far the comparison under way is; empty if there is none."""
         comparison = next(reversed(self._state.comparisons), None)
-        if comparison is None or comparison.ended is not None:
+        if comparison is None:
             return ""
+        if comparison.ended is not None:
+            scoring = comparison.opened is not None and not comparison.is_over
+            current = scoring and not self._state.trained_since(comparison)
+            return f"{comparison.kind}: scoring the winner on the test split" if current else ""
         ended, started = sum(run.status.ended for run in comparison.runs), comparison.started
         return f"{comparison.kind}: {ended} of at most {len(started.arms) * started.most_runs} runs"
 

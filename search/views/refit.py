@@ -50,7 +50,7 @@ def show_refit(outcome: RefitOutcome, console: Console) -> None:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in ("config", "search", "mean", "95 %", "runs"):
         table.add_column(head, no_wrap=True)
-    table.add_column("verdict", min_width=len("significantly"))  # so that a narrow terminal cuts no word
+    table.add_column("verdict", min_width=len("best, but tied"))  # so that a narrow terminal cuts no word
     for one in outcome.finalists:
         mean = "-" if one.interval is None else f"{one.interval.mean:.4f}"
         limits = "-"
@@ -69,7 +69,8 @@ def refit_sentences(outcome: RefitOutcome) -> Iterator[str]:
     winner = outcome.winner
     if winner is None:
         if outcome.decision != "open":
-            yield "no config was trained to its end with every seed, so there is no winner"
+            runs = "on every fold" if outcome.comparison.started.folds else "with every seed"
+            yield f"no config was trained to its end {runs}, so there is no winner"
         return
     name, metric = winner.arm.name, outcome.metric
     reference = outcome.comparison.started.reference
@@ -115,7 +116,8 @@ def _luck(one: Finalist, metric: str, folds: int | None) -> Iterator[str]:
 
 
 def _on_test(outcome: RefitOutcome, test: Interval) -> Iterator[str]:
-    line = f"test split: {test} over the same seeds"
+    over = "folds" if outcome.comparison.started.folds else "seeds"
+    line = f"test split: {test} over the same {over}"
     if not test.has_limits:
         line = f"test split: {test} for one network, so that its spread is not known"
     if outcome.test_gain is not None:
@@ -139,7 +141,7 @@ def chosen_trial(result: StudyResult) -> tuple[TrialRecord, str | None, dict[str
     if refit is None or record is None:
         return None if record is None else (record, None, None)
     numbers = refit_provenance(refit_outcome(result, refit))
-    return record, "the winner of the refit over fresh seeds, see `refit`", numbers
+    return record, f"the winner of the refit over {refit.over}, see `refit`", numbers
 
 
 def refit_provenance(outcome: RefitOutcome) -> dict[str, Any]:

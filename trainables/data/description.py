@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from trainables.config import Data
 from trainables.config.problems import printable
 from trainables.data.source import SPLITS, Contents, Split, listed
 
-__all__ = ["describe", "sizes_and_modes"]
+__all__ = ["describe", "sizes_and_modes", "val_is_taken_from_train"]
 
 _MOST_CLASSES = 8
 
@@ -27,6 +28,11 @@ def describe(
     own = [_split(split, contents, data, counts[split], declared) for split in SPLITS]
     first = _classes(contents.class_names, np.bincount(labels, minlength=len(contents.class_names)))
     return printable(first), printable(f"splits: {', '.join(own)}"), printable(f"images: {third}")
+
+
+def val_is_taken_from_train(lines: Iterable[str]) -> bool:
+    """Whether validation images are a fraction of the source's others, by what `describe` says of it."""
+    return any(line.startswith("splits: ") and re.search(r"\bval [\d,]+ \(\S+ % of ", line) for line in lines)
 
 
 def _classes(names: Sequence[str], total: NDArray[np.int64]) -> str:

@@ -106,8 +106,8 @@ def coarse_stem(config: TrialConfig, size: tuple[int, int]) -> str | None:
     ways = ["model.small_images: true"] if getattr(config.model, "small_images", None) is False else []
     ways += [f"data.resolution above {sides[larger - 1]} keeps more"] if larger < len(sides) else []
     return (
-        f"the {config.model.label} is too coarse for images of {side} pixels, whose last maps are 1 x 1: where "
-        f"something is in them is lost early ({', or '.join(ways)})"
+        f"the {config.model.label} downsamples images of {side} pixels to 1 x 1, so that spatial detail is lost early "
+        f"({', or '.join(ways)})"
     )
 
 

@@ -27,8 +27,8 @@ Tells {count} classes apart. Trained for {epoch} of {epochs} epochs with seed {s
 
 - Pixels: uint8 [n, 3, {height}, {width}], RGB, 0 to 255. They are {resized}divided by 255 and normalized inside;
   nothing else is to be done.
-- Image files of any size: {cut}, then the center is cut out. `prepare` in `load.py` does it. Gray of 16 bits has to be
-  converted to 8 bits, as it was for training.
+- Image files of any size: {cut}, then the center is cut out. `prepare` in `load.py` does it. 16-bit grayscale has
+  to be converted to 8 bits first, as it was for training.
 - Mean {mean}, standard deviation {std}, of R, G, B in 0..1.
 - Logits: float32 [n, {count}], in this order:
 

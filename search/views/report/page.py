@@ -114,10 +114,9 @@ def _names(results: Sequence[StudyResult]) -> list[str]:
 def _commands(result: StudyResult) -> list[tuple[str, str]]:
     """What to type next, and what for."""
     folder = result.folder or Path("runs", result.spec.study)
-    lines = [f"{verb('check', folder)}   # every check, and what to do"]
-    if not result.finished:
-        lines.insert(0, f"{resume(folder)}   # continue the search")
-    lines = [*after_search(result, folder, open_mlflow(default_uri(folder.parent), folder)), *lines]
+    lines = [] if result.finished else [f"{resume(folder)}   # continue the search"]
+    lines += after_search(result, folder, open_mlflow(default_uri(folder.parent), folder))
+    lines.append(f"{verb('check', folder)}   # every check, and what to do")
     return [(command, purpose) for command, _, purpose in (line.partition("   # ") for line in lines)]
 
 

@@ -70,7 +70,7 @@ FIRES: dict[str, tuple[Any, Curve, dict[str, Any], str, str, str]] = {
     ),
     "resolution": (
         spec_of(), lambda c, d: [round(v * 50) / 50 for v in healthy(c, d)], {},
-        "warning", "one of 50 validation images is 0.02; ", "data.val_fraction",
+        "warning", "one of 50 validation images is worth 0.02; ", "more images in the validation split of the source",
     ),
     "range edges": (
         spec_of(), lambda c, d: rising(0.6 + 0.05 * math.log10(c[LR]), d), {},
@@ -130,6 +130,52 @@ def assert_valid(step: str, spec: StudySpec) -> None:
         override(spec, **({"sets": [value]} if option == "set" else {option: int(value)}))
     for line in re.findall(r"\w+: \{[^}]*\}", step):
         parse_space(parse_yaml(line, "step"))
+
+
+TAKEN = ("c: 2 classes", "splits: train 400 (the rest), val 50 (10 % of the rest), test 50 (15 % of all)", "images: x")
+
+
+@pytest.mark.parametrize(
+    ("data", "images", "advice"),
+    [
+        ({}, TAKEN, "more validation images: {search} --set data.val_fraction=0.2 --fresh"),
+        ({"val_fraction": 0.3}, TAKEN, ""),
+        ({"val_samples": 50}, TAKEN, "more validation images: {search} --set data.val_samples=null --fresh"),
+        ({}, ("c: 2 classes", "splits: train 400 (train/), val 50 (val/), test 50 (15 % of train)", "images: x"),
+         "more images in the validation split of the source"),
+        ({"folds": 5}, ("c: 2 classes", "splits: train 400 (the other folds), val 50 (fold 1 of 5)", "images: x"), ""),
+    ],
+)  # fmt: skip
+def test_more_validation_images_come_from_where_those_are(
+    data: dict[str, Any], images: tuple[str, ...], advice: str
+) -> None:
+    trial = {"model": {"kind": "synthetic"}, "data": {"source": "synthetic", **data}}
+    result = searched(spec_of(trials=10, trial=trial), lambda c, d: [round(v * 50) / 50 for v in healthy(c, d)])
+    found = said(dataclasses.replace(result, images=images))["resolution"]
+    assert found.status == "warning"
+    continuous = "a continuous objective: {search} --set objective.metric=val_loss --fresh"
+    assert found.next_step == (f"{advice}; or {continuous}" if advice else continuous)
+
+
+def test_trials_to_come_are_not_counted_as_tried() -> None:
+    begun = said(searched(spec_of(), until=2 * EPOCHS))["number of trials"]
+    assert (begun.status, begun.next_step) == ("unknown", None)
+    assert re.fullmatch(r"\d suggested trials? so far, of 39 planned, for 3 .*: the search is not over", begun.evidence)
+    few = said(searched(spec_of(trials=5), until=1))["number of trials"]
+    assert few.status == "warning"
+    assert few.evidence.startswith("0 suggested trials so far, of 4 planned, for 3 searched settings: too few")
+
+
+def test_a_single_collapsed_trial_is_what_a_search_tries() -> None:
+    result = searched(spec_of(trials=4, scheduler={"kind": "none"}))
+    best = result.best()
+    bad = next(record for record in result.trials if record is not best)
+    history = tuple(dataclasses.replace(epoch, collapsed="one class") for epoch in bad.history)
+    trials = [dataclasses.replace(r, history=history) if r is bad else r for r in result.trials]
+    found = said(dataclasses.replace(result, trials=trials))["collapse"]
+    assert found.status == "ok"
+    assert found.evidence.startswith("1 of 4 networks predicts one class (")
+    assert found.evidence.endswith("a single one, as a search tries bad settings too; the best is not among them")
 
 
 def test_every_check_has_a_study_that_fires_it() -> None:
@@ -235,7 +281,7 @@ def test_what_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert 1 < len(last) <= 4
     assert last[-1].split("   #")[0].endswith("-m search.check sample")
     outcome = shown(lambda console: print_outcome(result, tmp_path / "runs", console) and None)
-    assert [line for line in outcome if line in last] == last
+    assert outcome[-len(last) :] == last
     none = dataclasses.replace(result, trials=[], spec=spec_of(trials=40), folder=folder)
     assert shown(lambda console: print_alarms(none, console)) == []
 

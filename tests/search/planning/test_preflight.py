@@ -26,5 +26,5 @@ def test_a_stem_too_coarse_for_the_images_is_told_before_training(tmp_path: Path
         return coarse_stems(spec, check_inputs(spec, tmp_path))
 
     (line,) = told({"kind": "torchvision_resnet", "depth": 18})
-    assert "too coarse for images of 8 pixels, whose last maps are 1 x 1" in line
+    assert "downsamples images of 8 pixels to 1 x 1" in line
     assert told({"kind": "cifar_resnet", "depth": 8}) == ()

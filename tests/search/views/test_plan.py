@@ -55,6 +55,8 @@ def test_the_answer_comes_first_and_the_study_only_when_it_is_asked_for() -> Non
     assert lines[-1] == "the whole study and its space: --dry-run --verbose"
     alone = printed(Plan(spec.model_copy(update={"refit": None}), 2, calibration, {}, IMAGES))
     assert not any("refit" in line for line in alone)
+    assert any(line.startswith("disk: at most about ") for line in lines)
+    assert not any("combinations" in line for line in lines)  # there is no end of them
     assert not any(line.startswith("study:") for line in lines)
     verbose = printed(Plan(spec, 2, calibration, {}, IMAGES), verbose=True)
     assert verbose[:3] == lines[:3]

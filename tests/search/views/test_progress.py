@@ -10,7 +10,7 @@ from rich.console import Console
 from search.algorithms.schedulers.registry import build_scheduler
 from search.algorithms.searchers.registry import build_searcher
 from search.engine.driver import StudyDriver
-from search.journal.events import CostCounted, SessionStarted, TrialEnded, TrialStatus
+from search.journal.events import CostCounted, SessionStarted, TestOpened, TrialEnded, TrialStatus
 from search.journal.log import Journal
 from search.journal.records import Epoch, TrialRecord
 from search.journal.state import StudyState
@@ -18,6 +18,7 @@ from search.study.overrides import override
 from search.study.parse import load_study
 from search.views.leaderboard import print_leaderboard
 from search.views.progress import Progress
+from tests.search.sample_study import refit_events
 from trainables.config import parse_config
 from trainables.trainable import build_trainable
 
@@ -95,6 +96,21 @@ def test_a_resumed_search_estimates_its_end_once_two_trials_have_ended(monkeypat
     first, second = output.getvalue().splitlines()
     assert first.endswith("2 of 12 trials")
     assert second.endswith("3 of 12 trials, about 9 min left")
+
+
+def test_a_terminal_says_that_the_winner_is_being_scored() -> None:
+    spec = override(load_study("digits_resnet8"), trials=6)
+    events = refit_events(spec)
+    opened = next(place for place, event in enumerate(events) if isinstance(event, TestOpened))
+
+    def shown(count: int) -> str:
+        console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system=None)
+        with Progress(spec, StudyState.of(events[:count]), console) as progress:
+            progress(events[0])
+        return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+    scoring = "refit: scoring the winner on the test split"
+    assert [scoring in shown(opened + more) for more in (0, 1, 2)] == [False, True, False]
 
 
 def test_a_terminal_shows_the_state_of_the_search(tmp_path: Path) -> None:

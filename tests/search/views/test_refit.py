@@ -61,6 +61,7 @@ def test_a_winner_that_is_no_better_than_the_recipe_is_said_to_be_none(result: S
     refit = refit_of(result, {"trial-8": [0.60, 0.62, 0.61, 0.63], "plain": [0.61, 0.60, 0.62, 0.61]}, "trial-8")
     text = "\n".join(refit_sentences(refit_outcome(refit, refit.comparisons[0])))
     assert "trial-8 has the best mean, but is not significantly better than plain" in text
+    assert "best, but tied" in printed(refit)
     check = against_recipes(refit)
     assert (check.status, "not significantly better" in check.evidence) == ("warning", True)
     assert check.next_step == "python -m search.refit {study} --seeds 8{plugins}"
@@ -85,6 +86,16 @@ def test_one_round_is_shown_without_claiming_what_it_cannot_tell(result: StudyRe
     assert found is not None
     written = yaml.safe_load(best_config(single, found[0], chosen=found[1], refit=found[2]))["provenance"]["refit"]
     assert (written["mean"], written["test"], written["luck"]) == ({"mean": 0.99}, {"mean": 0.88}, None)
+
+
+def test_folds_are_called_folds_throughout(result: StudyResult) -> None:
+    test = {"trial-8": [0.88, 0.89, 0.885, 0.875], "plain": [0.48, 0.49, 0.485, 0.475]}
+    folded = refit_of(result, FAR, "trial-8", test, folds=4)
+    text = printed(folded)
+    assert "refit over 4 folds" in text
+    assert "over the same folds" in text
+    assert "seed" not in text
+    assert chosen_trial(folded)[1] == "the winner of the refit over folds, see `refit`"  # type: ignore[index]
 
 
 def test_bad_luck_and_diverged_runs(result: StudyResult) -> None:

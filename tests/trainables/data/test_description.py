@@ -18,6 +18,7 @@ from PIL import Image
 from tests.mutations import check_clear
 from tests.trainables.image_files import encode, picture, write_folder
 from trainables.config import ConfigError, Data, validate
+from trainables.data.description import val_is_taken_from_train
 from trainables.data.store import described, prepare, request
 
 Make = Callable[[Path], object]
@@ -437,6 +438,24 @@ def test_folds_are_said(tmp_path: Path) -> None:
     lines = told(f"imagefolder:{tmp_path}/data", tmp_path / "cache", folds=6, fold=1, repeat=2)
     test = "test 4 (15 % of train)"
     assert lines[1] == f"splits: train 30 (the other folds), val 6 (fold 2 of 6 of train and val, repeat 3), {test}"
+
+
+@pytest.mark.parametrize(
+    ("splits", "data", "taken"),
+    [
+        ((), {}, True),
+        (("train", "test"), {}, True),
+        (("train", "val"), {}, False),
+        ((), {"folds": 2}, False),
+        (("train", "val"), {"folds": 2}, False),
+    ],
+)
+def test_the_lines_say_whether_validation_images_are_taken_from_train(
+    splits: tuple[str, ...], data: dict[str, int], taken: bool, tmp_path: Path
+) -> None:
+    places = [f"{split}/{name}" for split in splits or (".",) for name in ("cat", "dog")]
+    folders(*places, count=10)(tmp_path / "data")
+    assert val_is_taken_from_train(told(f"imagefolder:{tmp_path}/data", tmp_path / "cache", **data)) is taken
 
 
 def test_images_that_a_table_names_are_read_anew_when_they_change(tmp_path: Path) -> None:
