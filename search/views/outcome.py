@@ -40,9 +40,10 @@ def print_outcome(result: StudyResult, out: Path, console: Console) -> int:
     if (refit := result.latest("refit")) is not None:
         show_refit(refit_outcome(result, refit), console)
     if not result.finished:
-        way = "." if submitted else f", or\n  {resume(folder)}"
+        # Not the command that was typed: --fresh would begin anew.
+        way = "The same command continues." if submitted else f"To continue:\n  {resume(folder)}"
         saved = ", ".join(["finished work is saved", *_unfinished(result)])
-        say(console, f"{result.trouble or 'interrupted'}: {saved}. The same command continues{way}\n")
+        say(console, f"{result.trouble or 'interrupted'}: {saved}. {way}\n")
     if chosen is None:
         what = "every trial failed or diverged" if failed else "no trial ran to its end"
         say(console, f"{what}, so there is no best config; every result is in {shown(folder)}")

@@ -49,7 +49,7 @@ def test_an_interrupted_search_is_told_how_to_go_on_before_anything_else(
     commands = [line.split("#")[0].split("-m ")[1].split()[0] for line in lines if " -m " in line]
     assert commands[0] == "search.run"
     assert {"search.refit", "search.explain"}.isdisjoint(commands)
-    told = "interrupted: finished work is saved, 1 trial waits to be resumed. The same command continues, or"
+    told = "interrupted: finished work is saved, 1 trial waits to be resumed. To continue:"
     assert lines.index(told) < lines.index("meanwhile:")
     finished = printed(FINISHED)
     assert "next:" in finished
