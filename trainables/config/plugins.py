@@ -13,6 +13,9 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
+from pathlib import Path
+from sysconfig import get_path
+from traceback import extract_tb
 from typing import Any, Literal
 
 from trainables.config.hints import nearest
@@ -28,11 +31,13 @@ __all__ = [
     "load_plugin",
     "plugin_names",
     "plugin_settings",
+    "said",
 ]
 
 PluginKind = Literal["searcher", "scheduler", "model", "data_source", "listener"]
 
 _DOTTED_PATH = re.compile(r"([A-Za-z_]\w*)(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_LIBRARIES = ("<frozen", get_path("stdlib"), get_path("purelib"))
 _allowed: dict[str, None] = {}
 
 
@@ -89,8 +94,8 @@ def load_plugin(plugin: PluginKind, kind: str) -> Any:
     if kind in _entry_points(plugin):
         try:
             return _entry_points(plugin)[kind].load()
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"is an entry point that cannot be loaded ({error})") from None
+        except Exception as error:  # noqa: BLE001 (their module's own code runs)
+            raise ValueError(f"is an entry point that cannot be loaded ({said(error)})") from None
     if not is_dotted_path(kind):
         known = ", ".join(plugin_names(plugin)) or "none is installed"
         raise ValueError(f"must be a plug-in's entry point ({known}) or a dotted path like package.module:Name")
@@ -100,8 +105,17 @@ def load_plugin(plugin: PluginKind, kind: str) -> Any:
         raise ValueError(f"names code of the package {package}, which runs only if you allow it: --plugin {package}")
     try:
         return attrgetter(name)(import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot be loaded ({error})") from None
+    except Exception as error:  # noqa: BLE001 (their module's own code runs)
+        raise ValueError(f"cannot be loaded ({said(error)})") from None
+
+
+def said(error: Exception) -> str:
+    """What an error of a plug-in's code says, in a line, and where in that code, if it got so far."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    called = extract_tb(error.__traceback__)[1:]  # the first frame is the caller's
+    theirs = [frame for frame in called if not frame.filename.startswith(_LIBRARIES)]
+    place = f", {Path(theirs[-1].filename).name} line {theirs[-1].lineno}" if theirs else ""
+    return f"{type(error).__name__}: {text}{place}"
 
 
 def plugin_settings(loaded: Any, settings: Mapping[str, Any]) -> Any:
