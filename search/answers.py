@@ -27,6 +27,7 @@ from trainables.check import Check
 from trainables.config import ConfigError, validate
 from trainables.config.plugins import allow_plugins
 from trainables.data.store import default_cache
+from trainables.files import checkpoint_meant
 
 if TYPE_CHECKING:
     from search.tune.setup import Setup
@@ -122,7 +123,13 @@ def _weights(
             raise ConfigError.single("--trial", trial, "must be left out: a checkpoint, or a config, is of one trial")
         yield path, []
         return
-    result = open_study(model, out=out)
+    try:
+        result = open_study(model, out=out)
+    except ConfigError:
+        if not (meant := checkpoint_meant(path)):
+            raise
+        rule = f"must be a checkpoint, a config as YAML or a study{meant}"
+        raise ConfigError.single("SUBJECT", str(path), rule) from None
     if not result.spec.trial_config({}).model.is_network:
         rule = "must train networks: a synthetic curve has no weights"
         raise ConfigError.single("STUDY", result.spec.study, rule)
