@@ -12,9 +12,11 @@ from search.engine.explain import explaining
 from search.engine.listeners import Listener
 from search.engine.reference import reference_arm
 from search.engine.refit import Refitting
+from search.journal.log import read
 from search.journal.result import StudyResult, collect
 from search.journal.study_folder import find_study, read_study
 from search.storage.location import fetch_study, study_storage
+from search.study.parse import load_study
 from search.study.resources import Refit
 from search.tracking.uri import default_uri
 from search.views.checks import checked
@@ -25,6 +27,7 @@ from trainables.check import Check
 from trainables.config import ConfigError, validate
 from trainables.config.plugins import allow_plugins
 from trainables.data.store import default_cache
+from trainables.files import checkpoint_meant
 
 if TYPE_CHECKING:
     from search.tune.setup import Setup
@@ -32,18 +35,18 @@ if TYPE_CHECKING:
 __all__ = ["check_study", "diagnose_model", "explain_study", "open_study", "refit_study", "report_study"]
 
 
-def open_study(study: str | Path, *, out: str | Path = "runs", plugins: Iterable[str] = ()) -> StudyResult:
+def open_study(study: str | Path, *, out: str | Path = "runs") -> StudyResult:
     """The result of a study so far: also while it runs, and of one that was interrupted or killed.
+
+    Nothing of the plug-ins that it names is loaded.
 
     Args:
         study: its name below `out`, or the path of its folder.
         out: the results folder.
-        plugins: packages whose dotted paths the study may name.
 
     Raises:
         ConfigError: if there is no such study, or its journal is damaged.
     """
-    allow_plugins(plugins)
     folder = find_study(str(study), Path(out))
     return collect(*read_study(folder), folder)
 
@@ -120,7 +123,13 @@ def _weights(
             raise ConfigError.single("--trial", trial, "must be left out: a checkpoint, or a config, is of one trial")
         yield path, []
         return
-    result = open_study(model, out=out)
+    try:
+        result = open_study(model, out=out)
+    except ConfigError:
+        if not (meant := checkpoint_meant(path)):
+            raise
+        rule = f"must be a checkpoint, a config as YAML or a study{meant}"
+        raise ConfigError.single("SUBJECT", str(path), rule) from None
     if not result.spec.trial_config({}).model.is_network:
         rule = "must train networks: a synthetic curve has no weights"
         raise ConfigError.single("STUDY", result.spec.study, rule)
@@ -231,7 +240,7 @@ def _fetched(study: str | Path, out: str | Path, plugins: Iterable[str]) -> Stud
     folder = find_study(str(study), Path(out).absolute())  # Ray takes no other
     if (place := study_storage(None, folder, smoke=False, fresh=False)) is not None:
         fetch_study(place.child(folder.name), folder)
-    return collect(*read_study(folder), folder)
+    return collect(load_study(str(folder / "study.yaml")), read(folder / "journal"), folder)
 
 
 def _compare(
@@ -256,10 +265,7 @@ def _compare(
     return found
 
 
-def report_study(
-    *studies: StudyResult | str | Path, to: str | Path | None = None, out: str | Path = "runs",
-    plugins: Iterable[str] = (),
-) -> Path:  # fmt: skip
+def report_study(*studies: StudyResult | str | Path, to: str | Path | None = None, out: str | Path = "runs") -> Path:
     """Write a study, or several side by side, as one HTML page that needs no network; also while a search runs.
 
     A search writes it at its end, as `report.html` in its folder.
@@ -268,7 +274,6 @@ def report_study(
         *studies: results, names below `out`, or paths of folders.
         to: the file to write; by default `report.html` in the study's folder, or in `out` for several.
         out: the results folder.
-        plugins: packages whose dotted paths the studies may name.
 
     Returns:
         The file's path.
@@ -281,10 +286,7 @@ def report_study(
     """
     if not studies:
         raise ConfigError.single("studies", [], "must name a study, or several")
-    plugins = tuple(plugins)
-    results = [
-        study if isinstance(study, StudyResult) else open_study(study, out=out, plugins=plugins) for study in studies
-    ]
+    results = [study if isinstance(study, StudyResult) else open_study(study, out=out) for study in studies]
     folder = results[0].folder if len(results) == 1 else Path(out)
     if to is None and folder is None:
         raise ConfigError.single("to", None, "must name a file: the study is not on disk")

@@ -11,7 +11,7 @@ from rich.console import Console
 from search.api import check_study, open_study
 from search.study_argument import STUDY
 from search.views.checks import checks_json, print_checks
-from trainables.cli import Plugins, run_verb
+from trainables.cli import run_verb
 
 __all__ = ["check"]
 
@@ -20,10 +20,9 @@ def check(
     study: Annotated[str, STUDY],
     out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="as a JSON list")] = False,
-    plugin: Plugins = None,
 ) -> None:
     """Check a study's records: also while its search runs. Takes no lock and writes nothing."""
-    checks = check_study(open_study(study, out=out, plugins=plugin or []))
+    checks = check_study(open_study(study, out=out))
     if json:
         typer.echo(checks_json(checks))
     else:

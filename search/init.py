@@ -47,7 +47,8 @@ def init(
         raise ConfigError.single("--name", name, "must be a plain folder name of letters, digits, _, - and .")
     path = to or Path(f"{name}.yaml")
     if path.exists():
-        raise ConfigError.single("--to", str(path), "must be a new file: name another, or remove it")
+        rule = f"{shown(path)} is there already: give another --name or --to, or remove it"
+        raise ConfigError.single("--name" if to is None else "--to", name if to is None else str(path), rule)
     data = validate(Data, {"source": source})
     store = prepare(data, default_cache())
     text = starter_study(store, source, name, path, model=model, pretrained=weights)

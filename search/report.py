@@ -15,8 +15,7 @@ from search.study_argument import started_studies
 from search.views.next_commands import shown
 from search.views.report.page import REPORT, write_report
 from search.views.summary import look
-from trainables.cli import Plugins, run_verb
-from trainables.config.plugins import allow_plugins
+from trainables.cli import run_verb
 
 __all__ = ["report"]
 
@@ -35,10 +34,8 @@ def report(
         Path | None,
         typer.Option(help="file to write [default: report.html in the study's folder, or in --out for several]"),
     ] = None,
-    plugin: Plugins = None,
 ) -> None:
     """Write a search, or several side by side, as one HTML page that needs no network. Also while they run."""
-    allow_plugins(plugin or [])
     folders = [find_study(study, out) for study in studies]
     path = to or (folders[0] if len(folders) == 1 else out) / REPORT
     running = _write(folders, path, watch)

@@ -33,9 +33,8 @@ from search.views.progress import counted, duration
 from search.views.refit import refit_sentences
 from search.views.studies import ago, data, data_below, print_studies
 from search.views.summary import Overview, look
-from trainables.cli import Plugins, run_verb
+from trainables.cli import run_verb
 from trainables.config import ConfigError
-from trainables.config.plugins import allow_plugins
 
 __all__ = ["print_status", "status"]
 
@@ -49,10 +48,8 @@ def status(
     every: Annotated[bool, typer.Option("--all", help="a line for each study below --out")] = False,
     json: Annotated[bool, typer.Option("--json", help="for scripts; with --all a list")] = False,
     out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
-    plugin: Plugins = None,
 ) -> None:
     """Show where a study stands, from its journal: takes no lock and writes nothing, so ask at any time."""
-    allow_plugins(plugin or [])
     if every and study is not None:
         raise ConfigError.single("STUDY", study, "must not be given together with --all")
     if study is None and not every:

@@ -24,9 +24,8 @@ from search.tracking.tracker import ATTACHED, writer_lock
 from search.tracking.uri import VARIABLE, artifact_root, check_reachable, default_uri, reason, redacted
 from search.views.console import say
 from search.views.next_commands import open_mlflow
-from trainables.cli import Plugins, run_verb
+from trainables.cli import run_verb
 from trainables.config import ConfigError
-from trainables.config.plugins import allow_plugins
 
 __all__ = ["track", "track_study"]
 
@@ -39,10 +38,8 @@ def track(
         str | None, typer.Option(help="MLflow's [default: MLFLOW_TRACKING_URI, else mlflow.db in the results folder]")
     ] = None,
     out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
-    plugin: Plugins = None,
 ) -> None:
     """Write a study to MLflow from its journal. What is there already stays, so that twice gives the same."""
-    allow_plugins(plugin or [])
     console = Console()
     folder = find_study(study, out)
     _refuse_running(folder)  # before MLflow is loaded, which takes seconds

@@ -12,7 +12,7 @@ from search.api import open_study
 from search.study_argument import STUDY
 from search.views.next_commands import shown
 from search.views.trials import print_trials, sorted_trials, write_table
-from trainables.cli import Plugins, run_verb
+from trainables.cli import run_verb
 
 __all__ = ["trials"]
 
@@ -27,10 +27,9 @@ def trials(
     ] = "best",
     top: Annotated[int | None, typer.Option(min=1, help="only the first so many")] = None,
     out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
-    plugin: Plugins = None,
 ) -> None:
     """Show all trials, also while the search runs: takes no lock and writes nothing to the study."""
-    result = open_study(study, out=out, plugins=plugin or [])
+    result = open_study(study, out=out)
     chosen = sorted_trials(result, sort)[:top]
     if to is None:
         print_trials(result, chosen, Console())

@@ -38,9 +38,9 @@ from search.tracking.uri import (
 from search.views.forwarding import Forwarding
 from search.views.next_commands import program, shown
 from search.views.study_pages import MLFLOW, StudyPages
-from trainables.cli import Plugins, run_verb
+from trainables.cli import run_verb
 from trainables.config import ConfigError
-from trainables.config.plugins import allow_plugins
+from trainables.config.plugins import as_recorded
 
 __all__ = ["ui"]
 
@@ -55,11 +55,10 @@ def ui(
     cluster: Annotated[Path | None, typer.Option(help="the file of the cluster that searches it")] = None,
     out: Annotated[Path, typer.Option(help="results folder of a search on this machine")] = Path("runs"),
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="of this machine [default: 5000 if free]")] = None,
-    plugin: Plugins = None,
 ) -> None:
     """Open a study's trials in MLflow, its report and optuna-dashboard: prints the address, and stays until Ctrl-C."""
-    allow_plugins(plugin or [])
-    name = load_study(study).study if study.endswith((".yaml", ".yml")) else study
+    with as_recorded():
+        name = load_study(study).study if study.endswith((".yaml", ".yml")) else study
     if cluster is not None:
         head = find_head(cluster)
         here = _free_port(port)

@@ -79,6 +79,7 @@ def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     from trainables.config import plugins
 
     monkeypatch.setattr(plugins, "_allowed", dict(plugins._allowed))
+    monkeypatch.setattr(plugins, "_named", {})
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trainables.config import ConfigError
 
-__all__ = ["replaced", "replacing", "write_text"]
+__all__ = ["checkpoint_meant", "replaced", "replacing", "write_text"]
 
 
 @contextmanager
@@ -57,3 +57,9 @@ def write_text(path: Path, text: str) -> None:
     """
     with replaced(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def checkpoint_meant(folder: Path) -> str:
+    """For who names a folder, such as a trial's, instead of a checkpoint in it: the newest one; empty without any."""
+    found = sorted([*folder.glob("*.pt"), *folder.glob("*/*.pt")], key=lambda path: path.stat().st_mtime)
+    return f"; did you mean {found[-1]}?" if found else ""

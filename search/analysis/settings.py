@@ -138,7 +138,7 @@ def failures(result: StudyResult) -> Check:
         name,
         "problem" if len(bad) > 0.5 * len(ended) else "warning",
         text,
-        step or "python -m search.status {study}{plugins}",
+        step or "python -m search.status {study}",
     )
 
 

@@ -17,14 +17,13 @@ from search.journal.events import (
     TestScored,
 )
 from search.journal.records import TrialRecord, TrialStatus
-from trainables.config import parse_config
 
 __all__ = ["Comparison", "has_test", "newest"]
 
 
 def has_test(arm: Arm) -> bool:
     """Whether there is a test split for the arm: a synthetic curve has none."""
-    return parse_config(arm.config).model.is_network
+    return bool(arm.config["model"]["kind"] != "synthetic")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from search.journal.log import read, segments
 from search.study.parse import load_study
 from search.study.spec import StudySpec
 from trainables.config import ConfigError
+from trainables.config.plugins import as_recorded
 
 __all__ = ["find_study", "read_study", "studies_below", "studies_in"]
 
@@ -47,8 +48,11 @@ def studies_below(out: Path) -> list[Path]:
     return sorted(found)
 
 
+@as_recorded()
 def read_study(folder: Path) -> tuple[StudySpec, list[Event]]:
     """The study in a folder, and its events. Takes no lock and writes nothing: a driver may be at work.
+
+    Plug-ins that it names are not loaded, and need not be there.
 
     Raises:
         ConfigError: naming the file, and the line of a journal, that cannot be read.

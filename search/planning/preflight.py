@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from search.planning.batches import check_batches
 from search.study.spec import StudySpec
 from search.study.validation import probes
-from trainables.config import ConfigError, Model, PluginModel, Problem, TimmModel, TrialConfig
+from trainables.config import ConfigError, PluginModel, Problem, TimmModel, TrialConfig
 from trainables.data.store import PreparedData, Request, request
 
 if TYPE_CHECKING:
@@ -98,24 +99,24 @@ def coarse_stems(spec: StudySpec, stores: Mapping[Request, PreparedData]) -> tup
 
 
 def _one_of_each(configs: Iterable[TrialConfig]) -> Iterable[TrialConfig]:
-    """A config of each network of a plug-in or timm, with and without all that it may lack."""
+    """A config of each network of a plug-in, with each of its settings, or timm, with and without all it may lack."""
     return {
         (
             config.model.kind,
             config.model.pretrained,
             config.model.frozen_stages,
             config.optimizer.backbone_lr_ratio == 1,
-            _of_timm(config.model),
+            _variant(config.model),
         ): config
         for config in configs
         if isinstance(config.model, PluginModel | TimmModel)
     }.values()
 
 
-def _of_timm(model: Model) -> tuple[str, bool, bool, bool] | None:
-    if not isinstance(model, TimmModel):
-        return None
-    return model.name, model.small_images, model.dropout > 0, model.drop_path > 0
+def _variant(model: PluginModel | TimmModel) -> Hashable:
+    if isinstance(model, TimmModel):
+        return model.name, model.small_images, model.dropout > 0, model.drop_path > 0
+    return json.dumps(model.settings)
 
 
 def _try(config: TrialConfig, splits: Splits) -> None:

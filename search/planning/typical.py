@@ -8,7 +8,7 @@ from statistics import fmean
 
 from search.algorithms.searchers.random import draws
 from search.study.spec import StudySpec
-from trainables.config import TrialConfig
+from trainables.config import PluginModel, TrialConfig
 from trainables.config.model import architecture
 from trainables.data.store import PreparedData, Request, request
 
@@ -34,7 +34,7 @@ def typical(phase: StudySpec, images: Mapping[Request, PreparedData]) -> tuple[T
     work = [_gflops(config, images) for config in drawn]
     mean = fmean(work)
     _, chosen = min(zip(work, drawn, strict=True), key=lambda pair: abs(pair[0] - mean))
-    return chosen, chosen.model.label
+    return chosen, chosen.model.kind if isinstance(chosen.model, PluginModel) else chosen.model.label
 
 
 def _gflops(config: TrialConfig, images: Mapping[Request, PreparedData]) -> float:

@@ -10,7 +10,14 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationInfo, fiel
 
 from trainables.config import merge
 from trainables.config.part import Count, Part
-from trainables.config.plugins import PluginKind, is_dotted_path, load_plugin, plugin_names, plugin_settings
+from trainables.config.plugins import (
+    PluginKind,
+    is_dotted_path,
+    is_recorded,
+    load_plugin,
+    plugin_names,
+    plugin_settings,
+)
 from trainables.result import DIRECTIONS, METRICS, Mode
 
 __all__ = [
@@ -123,6 +130,8 @@ class PluginSettings(Section):
     @field_validator("kind")
     @classmethod
     def _loads(cls, kind: str) -> str:
+        if is_recorded(kind):
+            return kind
         installed = plugin_names(cls.plugin)
         if kind not in installed and not is_dotted_path(kind):
             close = difflib.get_close_matches(kind, [*cls.known, *installed], n=1, cutoff=0.5)
@@ -137,7 +146,7 @@ class PluginSettings(Section):
     @field_validator("settings")
     @classmethod
     def _checked(cls, settings: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        if "kind" not in info.data:  # already reported
+        if "kind" not in info.data or is_recorded(info.data["kind"]):  # without a kind, that was reported
             return settings
         checked = plugin_settings(load_plugin(cls.plugin, info.data["kind"]), settings)
         return {} if checked is None else checked.model_dump(mode="json")

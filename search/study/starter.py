@@ -47,6 +47,7 @@ def starter_study(
     counts = np.bincount(read_labels(store.directory / "train.arrow"), minlength=store.num_classes)
     small = store.image_size is not None and max(store.image_size) <= _SMALL
     network = _network(model or ("resnet20" if small else "resnet50"), small)
+    resolution = None if small else _SMALL if network["kind"] in _FOR_SMALL else _resolution(store)
     images, largest = store.counts["train"], 128 if small else 32
     if pretrained is not None:
         network["pretrained"] = pretrained
@@ -60,19 +61,21 @@ def starter_study(
         model="{" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in network.items()) + "}",
         stages=_stage_count(network) if pretrained else 0, pretrained=pretrained,
         flip="false" if source == "digits" else "true",
-        resolution=None if small else _SMALL if network["kind"] in _FOR_SMALL else _resolution(store),
+        resolution=resolution,
         rates=_FINE_TUNING_RATES if pretrained else _RATES,
         ratio=counts.max() / max(counts.min(), 1), majority=counts.max() / counts.sum(),
         batches=[size for size in (largest // 4, largest // 2, largest) if size <= max(images // 10, largest // 4)],
         epochs=_SHORT if pretrained else _LONG,
     )  # fmt: skip
     parse_study(parse_yaml(text, str(file)))
+    if _is_plugin(network["kind"]):
+        _try(network, store.num_classes, (resolution, resolution) if resolution else store.image_size)
     return text + "\n"
 
 
 def _network(name: str, small: bool) -> dict[str, Any]:
     """The `model` section for `resnetN`, a family of its own by its depth, and for the other names of networks."""
-    if is_dotted_path(name) or name in plugin_names("model"):
+    if _is_plugin(name):
         return {"kind": name}
     if wide := re.fullmatch(r"wrn-?(\d+)-(\d+)", name.lower()):
         return {"kind": "wide_resnet", "depth": int(wide[1]), "width": int(wide[2])}
@@ -83,6 +86,17 @@ def _network(name: str, small: bool) -> dict[str, Any]:
     if depth in _IMAGENET:
         return {"kind": "torchvision_resnet", "depth": depth, **({"small_images": True} if small else {})}
     return {"kind": "cifar_resnet", "depth": depth}
+
+
+def _is_plugin(kind: str) -> bool:
+    return is_dotted_path(kind) or kind in plugin_names("model")
+
+
+def _try(network: dict[str, Any], num_classes: int, size: tuple[int, int] | None) -> None:
+    """Build a network of others once: what is wrong with it is told before a study is written."""
+    from trainables.models import build_model  # loads torch
+
+    build_model(parse_config({"model": {**network, "pretrained": "none"}}).model, num_classes, size)
 
 
 def _stage_count(network: dict[str, Any]) -> int:

@@ -15,6 +15,7 @@ from search.journal.result import StudyResult
 from search.views.console import say
 from search.views.next_commands import plugins, program, resume, shown, verb
 from trainables.check import INDENT, Check, alarms, line_of
+from trainables.config.plugins import as_recorded
 
 __all__ = ["checked", "checks_json", "print_alarms", "print_checks"]
 
@@ -22,6 +23,7 @@ STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": 
 MOST_ALARMS = 3
 
 
+@as_recorded()
 def checked(result: StudyResult) -> list[Check]:
     """Every check of the study, its next steps as they can be typed from here."""
     folder = result.folder or Path("runs", result.spec.study)

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from search.journal.result import StudyResult
 from search.tracking.uri import default_uri, experiment_page
-from trainables.config.plugins import allowed_plugins
+from trainables.config.plugins import named_plugins
 
 __all__ = [
     "SUBMITTED_BY", "after_search", "elsewhere", "open_mlflow", "plugins", "program", "resume", "shown", "verb",
 ]  # fmt: skip
 
+TRAINING = ("explain", "refit")  # the verbs on a study that run the code of its plug-ins
 SUBMITTED_BY = "RESNET_SEARCH_SUBMITTED"  # set where a search was sent from another machine, which tells what to type
 
 
@@ -43,14 +44,14 @@ def resume(folder: Path) -> str:
 
 
 def plugins() -> str:
-    """The options that allow the plug-ins that were allowed here, with a space before each."""
-    return "".join(f" --plugin {package}" for package in allowed_plugins())
+    """The options that allow the plug-ins that were allowed here, or that a study names, with a space before each."""
+    return "".join(f" --plugin {package}" for package in named_plugins())
 
 
 def verb(name: str, folder: Path, *options: str) -> str:
     """A verb on the study in a folder, with options of its own: `verb("report", folder, "--open")`."""
     words = [program("python"), "-m", f"search.{name}", shlex.quote(folder.name), *options]
-    return f"{' '.join(words)}{elsewhere(folder.parent)}{plugins()}"
+    return f"{' '.join(words)}{elsewhere(folder.parent)}{plugins() if name in TRAINING else ''}"
 
 
 def open_mlflow(uri: str, folder: Path, experiment_id: str | None = None) -> str:

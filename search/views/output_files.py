@@ -15,6 +15,7 @@ from search.journal.records import BEST_RULE, TrialRecord
 from search.journal.result import StudyResult
 from search.journal.table import rows
 from trainables.config import checksum, dump_yaml, parse_config
+from trainables.config.plugins import as_recorded
 from trainables.files import replaced
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def write_trials(records: Iterable[TrialRecord], path: Path) -> None:
         pq.write_table(table, partial, compression="zstd")
 
 
+@as_recorded()
 def best_config(
     result: StudyResult, record: TrialRecord, *, chosen: str | None = None, refit: Mapping[str, Any] | None = None,
     mlflow_run_id: str | None = None,

@@ -79,10 +79,10 @@ def _time_line(plan: Plan, seconds: float | None, refit: str) -> str:
     if seconds is None or calibration.epoch_seconds is None:  # the head of a cluster, whose GPUs are on other machines
         return f"time: not known, {at_once}: this machine has no GPU to time an epoch on{hours}"
     epoch = _epoch(calibration.epoch_seconds)
-    start = f"{about(calibration.start_seconds)} to start, {epoch} s an epoch of {calibration.of}"
+    start = f"{about(calibration.start_seconds)} to start, {epoch} s an epoch for {calibration.of}"
     if spec.proxy is not None and plan.own is not None and plan.own.epoch_seconds is not None:
         own = plan.own.epoch_seconds
-        start += f" {spec.proxy.words} and {_epoch(own)} s of the study's own network"
+        start += f" {spec.proxy.words} and {_epoch(own)} s for the study's own network"
     return f"time: about {about(seconds)}{refit}, {at_once}: {start}, timed on this machine as it is now{hours}"
 
 

@@ -101,6 +101,14 @@ def test_the_network_of_the_quickstart_and_its_width(photos: Path, monkeypatch: 
     assert trained == ["7.weight", "7.bias"]
 
 
+def test_a_class_of_its_own_constructor_is_refused_before_a_study_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("plain_net.py").write_text("from torch import nn\n\nclass Net(nn.Module):\n    pass\n")
+    monkeypatch.syspath_prepend(Path.cwd())
+    with pytest.raises(ConfigError, match=r"def build\(settings, num_classes\): return Net\(\.\.\.\)"):
+        init("digits", model="plain_net:Net", name="mine", plugin=["plain_net"])
+    assert not Path("mine.yaml").exists()
+
+
 def test_weights_are_fine_tuned(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     init(str(photos))
     assert "few images for a network from scratch: --weights FILE" in capsys.readouterr().out
@@ -120,7 +128,8 @@ def test_weights_are_fine_tuned(photos: Path, capsys: pytest.CaptureFixture[str]
         ({"images": "./nowhere"}, "IMAGES"),
         ({"images": "digits", "model": "resnet21"}, "model.depth"),
         ({"images": "digits", "model": "my_pkg:build"}, "model.kind"),
-        ({"images": "digits", "to": Path("there.yaml")}, "--to"),
+        ({"images": "digits", "to": Path("there.yaml")}, r"--to: there\.yaml is there already: give another --name or"),
+        ({"images": "digits", "name": "there"}, r"--name: there\.yaml is there already: give another --name or --to"),
     ],
 )
 def test_bad_input_is_refused_by_name(options: dict[str, str], named: str) -> None:

@@ -10,13 +10,24 @@ from pathlib import Path
 
 import pytest
 
+import search
+from search.check import check
+from search.diagnose import diagnose
+from search.explain import explain
+from search.export import export
 from search.journal.log import read
 from search.journal.result import StudyResult, collect
+from search.refit import refit
+from search.report import report
 from search.run import run
-from search.study.parse import load_study
+from search.status import status
+from search.study.parse import load_study, parse_study
+from search.track import track
+from search.trials import trials
 from tests.conftest import Typed
 from tests.search.killed_search import journal_lines
-from trainables.config import plugins
+from tests.search.sample_study import refit_events, write_study
+from trainables.config import ConfigError, load_yaml, parse_yaml, plugins
 from trainables.train import train
 
 PACKAGE = """
@@ -142,3 +153,56 @@ def test_dotted_paths_run_only_when_their_package_is_allowed(
     done = typed(run, "plugged.yaml", "--plugin", "shades", "--dry-run")  # runs their code
     assert done.returncode == 0, done.stderr
     sys.modules.pop("shades", None)
+
+
+NAMES = {"model": "unseen:build", "source": "unseen:Shades", "searcher": "unseen:Draws", "scheduler": "unseen:Half"}
+INSTALLED = {"model": "narrow", "source": "gray", "searcher": "draws", "scheduler": "half"}  # not in this environment
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The results folder of two studies with plug-ins: of a package that nobody may import, and of one that is gone."""
+    (tmp_path / "unseen.py").write_text("raise SystemError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with plugins.as_recorded():
+        for name, kinds in (("unseen", NAMES), ("gone", INSTALLED)):
+            tree = parse_yaml(STUDY.format(**kinds, trials=8), "study")
+            naive = {"config": {"optimizer": {"lr": 0.01}}}
+            spec = parse_study({**tree, "study": name, "recipes": {"naive": naive}})
+            write_study(tmp_path / "runs" / name, spec, refit_events(spec))
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize("name", ["unseen", "gone"])
+def test_reading_a_study_needs_no_plug_in(recorded: Path, name: str, typed: Typed) -> None:
+    for verb in (status, trials, check, report, export, track):
+        done = typed(verb, name)
+        assert done.returncode == 0, done.stderr
+    assert load_yaml(recorded / name / "best_config.yaml")["config"]["model"]["settings"] == {"width": 5}
+    done = typed(status, "--all")
+    assert (done.returncode, "unreadable" in done.stdout) == (0, False)
+    found = search.open_study(name)
+    assert found.winner() == found.trials[4]
+    assert "the refit's winner is trial-4" in repr(found)
+    search.report_study(found)
+    assert search.check_study(found)
+    assert "unseen" not in sys.modules
+
+
+def test_what_a_reader_is_told_to_type_allows_the_plug_in(recorded: Path, typed: Typed) -> None:
+    assert "trainables.train runs/unseen/best_config.yaml --plugin unseen" in typed(export, "unseen").stdout
+    typed(report, "unseen")
+    page = (recorded / "unseen" / "report.html").read_text()
+    assert "search.explain unseen --plugin unseen" in page
+    assert "search.check unseen\n" in page.replace("<", "\n")
+
+
+def test_what_builds_the_network_must_be_allowed_still(recorded: Path, typed: Typed) -> None:
+    for verb in (refit, explain, diagnose):
+        done = typed(verb, "unseen")
+        assert (done.returncode, "runs only if you allow it: --plugin unseen" in done.stderr) == (2, True), done
+    done = typed(run, "runs/unseen/study.yaml", "--dry-run")
+    assert (done.returncode, "runs only if you allow it: --plugin unseen" in done.stderr) == (2, True), done
+    with pytest.raises(ConfigError, match="runs only if you allow it"):
+        search.open_study("unseen").spec.trial_config({})
+    assert "unseen" not in sys.modules

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from search.planning.preflight import check_inputs
+from search.planning.typical import typical
 from search.study.overrides import override
 from search.study.parse import parse_study
 from search.study.smoke import shrink
@@ -52,9 +53,26 @@ def nothing(settings, num_classes):
 def features(settings, num_classes):
     return nn.Flatten()
 
+class Ordinary(nn.Module):
+    def __init__(self, width=32):
+        super().__init__()
+
+def mistaken(settings, num_classes):
+    return {}["width"]
+
+def blind(settings, num_classes):
+    class Network(nn.Module):
+        def forward(self, images):
+            return images.pixels
+    return Network()
+
 class Elsewhere(Plain):
     def head(self):
         return nn.Linear(2, 2)
+
+class Headless(Plain):
+    def head(self):
+        return self.final
 
 class Empty:
     def __init__(self, argument):
@@ -203,6 +221,15 @@ def test_a_wrong_name_or_setting_is_one_line(tree: dict[str, Any], message: str,
     ("tree", "message"),
     [
         ({"model": {"kind": "birds:nothing"}}, "must build a torch.nn.Module, and its build(settings, num"),
+        (
+            {"model": {"kind": "birds:Ordinary"}},
+            "model.kind: must be called as build(settings, num_classes), and the class's own Ordinary(None, 2) fails: "
+            "TypeError: Ordinary.__init__() takes from 1 to 2 positional arguments but 3 were given. Name a function "
+            "instead (docs/models.md): def build(settings, num_classes): return Ordinary(...), got 'birds:Ordinary'",
+        ),
+        ({"model": {"kind": "birds:mistaken"}}, "and mistaken(None, 2) fails: KeyError: 'width', birds.py line "),
+        ({"model": {"kind": "birds:blind"}}, "fails on them (AttributeError: 'Tensor' object has no attribute"),
+        ({"model": {"kind": "birds:Headless"}}, "must return modules of the network, and fail: AttributeError"),
         ({"model": {"kind": "birds:features"}}, "must return logits [b, 2], and returned [2, 192] for b = 2"),
         (
             {"model": {"kind": "birds:Plain"}, "data": {"source": "birds:Stripes", "resolution": 16}},
@@ -283,3 +310,19 @@ def test_a_search_tries_every_plug_in_before_a_trial_starts(cache: Path) -> None
     spec = parse_study(STUDY | {"space": {"model": {"kind": {"choice": ["birds:Tiny", "birds:features"]}}}})
     with pytest.raises(ConfigError, match=r"must return logits \[b, 2\].*got 'birds:features'"):
         check_inputs(spec, cache)
+    widths = {"kind": {"choice": {"birds:Tiny": {"settings": {"width": {"choice": [4, -1, 8]}}}}}}
+    with pytest.raises(ConfigError, match=r"Tiny\(Settings\(width=-1\), 2\) fails: RuntimeError: .*birds\.py line"):
+        check_inputs(parse_study(STUDY | {"space": {"model": widths}}), cache)
+
+
+def test_the_plan_calls_a_plug_in_by_its_kind(cache: Path) -> None:
+    widths = {"kind": {"choice": {"birds:Tiny": {"settings": {"width": {"choice": [4, 8]}}}}}}
+    spec = parse_study(STUDY | {"space": {"model": widths}})
+    assert typical(spec, check_inputs(spec, cache))[1] == "birds:Tiny"
+
+
+def test_a_module_that_cannot_be_imported_is_one_line(package: Path, cache: Path) -> None:
+    (package / "broken.py").write_text("from torch import nn\nwidths = 1 / 0\n")
+    registry.allow_plugins(["broken"])
+    message = "model.kind: cannot be loaded (ZeroDivisionError: division by zero, broken.py line 2), got 'broken:build'"
+    assert refused({"model": {"kind": "broken:build"}}, cache) == message

@@ -16,7 +16,7 @@ import torch
 
 from trainables.config import ConfigError, TrialConfig, flatten, parse_config
 from trainables.config.images import without_path
-from trainables.files import replacing
+from trainables.files import checkpoint_meant, replacing
 
 __all__ = [
     "UNREADABLE",
@@ -66,7 +66,7 @@ def read_tensors(path: Path, name: str, *, checksums: bool = False) -> object:
     """
     try:
         if not path.is_file():
-            raise FileNotFoundError("there is none")
+            raise FileNotFoundError(f"there is none{checkpoint_meant(path)}")
         if checksums:
             _check_content(path)
         with warnings.catch_warnings():

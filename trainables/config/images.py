@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from trainables.config.part import Count, Finite, Fraction, Part, Positive, Whole
 from trainables.config.paths import absolute_path
-from trainables.config.plugins import is_dotted_path, load_plugin, plugin_names
+from trainables.config.plugins import is_dotted_path, is_recorded, load_plugin, plugin_names
 
 __all__ = [
     "SOURCES", "Augment", "Columns", "Data", "Normalization", "SourceKind", "canonical_source", "check_pattern",
@@ -166,6 +166,8 @@ class Data(Part):
         if kind in SOURCES:
             if SOURCES[kind].takes_path != bool(argument) or source.endswith(":"):
                 raise ValueError(known)
+            return source
+        if is_recorded(kind):
             return source
         if not is_dotted_path(kind) and kind not in plugin_names("data_source"):
             meant = "" if not os.path.exists(source) else f": write imagefolder:{source} or parquet:{source}"

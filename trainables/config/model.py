@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 
 from trainables.config.network import CifarResNet, PluginModel, SyntheticCurve, TorchvisionResNet
-from trainables.config.plugins import is_dotted_path, plugin_names
+from trainables.config.plugins import is_dotted_path, is_recorded, plugin_names
 from trainables.config.timm_model import TimmModel
 from trainables.config.wide_resnet import WideResNet
 
@@ -24,7 +24,7 @@ def _member(tree: object) -> str | None:
         return None
     if kind in _KINDS or not isinstance(kind, str):
         return str(kind)
-    return _PLUGIN if is_dotted_path(kind) or kind in plugin_names("model") else kind
+    return _PLUGIN if is_dotted_path(kind) or is_recorded(kind) or kind in plugin_names("model") else kind
 
 
 Model = Annotated[

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from trainables.config.hints import NONE_WORDS
 from trainables.config.part import Count, Part, Positive, Whole
-from trainables.config.plugins import load_plugin, plugin_settings
+from trainables.config.plugins import is_recorded, load_plugin, plugin_settings
 
 __all__ = [
     "LARGE", "SMALL", "VARIANTS", "CifarResNet", "Network", "PluginModel", "SyntheticCurve", "TorchvisionResNet",
@@ -199,7 +199,7 @@ class PluginModel(Part):
     @field_validator("kind")
     @classmethod
     def _exists(cls, kind: str) -> str:
-        if not callable(load_plugin("model", kind)):
+        if not is_recorded(kind) and not callable(load_plugin("model", kind)):
             raise ValueError("must name a function or class that is called as build(settings, num_classes)")
         return kind
 
@@ -207,7 +207,7 @@ class PluginModel(Part):
     @classmethod
     def _complete(cls, settings: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """The settings with the plug-in's defaults filled in, as plain data: what a study is recorded with."""
-        if "kind" not in info.data:
+        if "kind" not in info.data or is_recorded(info.data["kind"]):
             return settings
         checked = plugin_settings(load_plugin("model", info.data["kind"]), settings)
         return {} if checked is None else dict(checked.model_dump(mode="json"))

@@ -2,17 +2,23 @@
 
 A plug-in is named by an entry point of an installed distribution, or by a dotted path (`package.module:Name`). No file
 alone may run code: entry points are what the user installed, and a dotted path is imported only from a package that
-was allowed by name (`--plugin package` on the command line, `plugins=["package"]` in Python).
+was allowed by name (`--plugin package` on the command line, `plugins=["package"]` in Python). What was recorded is read
+without any of that.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
+from pathlib import Path
+from sysconfig import get_path
+from traceback import extract_tb
 from typing import Any, Literal
 
 from trainables.config.hints import nearest
@@ -23,17 +29,24 @@ __all__ = [
     "allow_plugins",
     "allowed_plugins",
     "allowing",
+    "as_recorded",
     "dotted_path",
     "is_dotted_path",
+    "is_recorded",
     "load_plugin",
+    "named_plugins",
     "plugin_names",
     "plugin_settings",
+    "said",
 ]
 
 PluginKind = Literal["searcher", "scheduler", "model", "data_source", "listener"]
 
 _DOTTED_PATH = re.compile(r"([A-Za-z_]\w*)(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_LIBRARIES = ("<frozen", get_path("stdlib"), get_path("purelib"))
 _allowed: dict[str, None] = {}
+_named: dict[str, None] = {}
+_reading: ContextVar[bool] = ContextVar("reading", default=False)
 
 
 def allow_plugins(packages: Iterable[str]) -> None:
@@ -44,6 +57,31 @@ def allow_plugins(packages: Iterable[str]) -> None:
 def allowed_plugins() -> tuple[str, ...]:
     """The packages that were allowed, in order."""
     return tuple(_allowed)
+
+
+def named_plugins() -> tuple[str, ...]:
+    """The packages that were allowed, and those that records name: what a run of the same needs."""
+    return tuple(_allowed | _named)
+
+
+@contextmanager
+def as_recorded() -> Iterator[None]:
+    """Configs and studies that are read in here name plug-ins without loading them, with settings as they stand there.
+
+    Also a decorator. To build what they name still needs `load_plugin`, which asks whether it was allowed.
+    """
+    token = _reading.set(True)
+    try:
+        yield
+    finally:
+        _reading.reset(token)
+
+
+def is_recorded(kind: str) -> bool:
+    """Whether `kind` is read as it was recorded, and must not be loaded; its package is among `named_plugins` then."""
+    if _reading.get() and is_dotted_path(kind):
+        _named[kind.partition(":")[0].partition(".")[0]] = None
+    return _reading.get()
 
 
 def allowing(kind: str) -> str:
@@ -89,8 +127,8 @@ def load_plugin(plugin: PluginKind, kind: str) -> Any:
     if kind in _entry_points(plugin):
         try:
             return _entry_points(plugin)[kind].load()
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"is an entry point that cannot be loaded ({error})") from None
+        except Exception as error:  # noqa: BLE001 (their module's own code runs)
+            raise ValueError(f"is an entry point that cannot be loaded ({said(error)})") from None
     if not is_dotted_path(kind):
         known = ", ".join(plugin_names(plugin)) or "none is installed"
         raise ValueError(f"must be a plug-in's entry point ({known}) or a dotted path like package.module:Name")
@@ -100,8 +138,17 @@ def load_plugin(plugin: PluginKind, kind: str) -> Any:
         raise ValueError(f"names code of the package {package}, which runs only if you allow it: --plugin {package}")
     try:
         return attrgetter(name)(import_module(module))
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot be loaded ({error})") from None
+    except Exception as error:  # noqa: BLE001 (their module's own code runs)
+        raise ValueError(f"cannot be loaded ({said(error)})") from None
+
+
+def said(error: Exception) -> str:
+    """What an error of a plug-in's code says, in a line, and where in that code, if it got so far."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    called = extract_tb(error.__traceback__)[1:]  # the first frame is the caller's
+    theirs = [frame for frame in called if not frame.filename.startswith(_LIBRARIES)]
+    place = f", {Path(theirs[-1].filename).name} line {theirs[-1].lineno}" if theirs else ""
+    return f"{type(error).__name__}: {text}{place}"
 
 
 def plugin_settings(loaded: Any, settings: Mapping[str, Any]) -> Any:

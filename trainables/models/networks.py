@@ -16,7 +16,7 @@ from trainables.config import (
     TorchvisionResNet,
     WideResNet,
 )
-from trainables.config.plugins import load_plugin, plugin_settings
+from trainables.config.plugins import load_plugin, plugin_settings, said
 from trainables.models.protocol import describe
 from trainables.models.resnet import cifar_resnet, torchvision_resnet
 from trainables.models.timm_network import timm_network
@@ -24,7 +24,7 @@ from trainables.models.wide_resnet import wide_resnet
 
 __all__ = ["REFUSALS", "build_network", "check_logits"]
 
-REFUSALS = (AssertionError, RuntimeError, ValueError)  # what a network raises on images that it does not take
+REFUSALS = Exception  # what a network raises on images that it does not take: others' raise anything
 
 
 def build_network(config: Model, num_classes: int) -> nn.Module:
@@ -50,17 +50,40 @@ def build_network(config: Model, num_classes: int) -> nn.Module:
 
 def _plugin_network(config: PluginModel, num_classes: int) -> nn.Module:
     build: Any = load_plugin("model", config.kind)
-    model = build(plugin_settings(build, config.settings), num_classes)
+    settings = plugin_settings(build, config.settings)
+    try:
+        model = build(settings, num_classes)
+    except ConfigError:
+        raise
+    except Exception as error:  # noqa: BLE001 (their code)
+        rule = _uncallable(build, f"({settings!r}, {num_classes})", error)
+        raise ConfigError.single("model.kind", config.kind, rule) from None
     if not isinstance(model, nn.Module):
         rule = f"must build a torch.nn.Module, and its build(settings, num_classes) returned a {type(model).__name__}"
         raise ConfigError.single("model.kind", config.kind, rule)
-    stages = build.stages(model) if hasattr(build, "stages") else ()
-    head = build.head(model) if hasattr(build, "head") else None
+    try:
+        stages = build.stages(model) if hasattr(build, "stages") else ()
+        head = build.head(model) if hasattr(build, "head") else None
+    except Exception as error:  # noqa: BLE001 (their code)
+        rule = f"stages(model) and head(model) must return modules of the network, and fail: {said(error)}"
+        raise ConfigError.single("model.kind", config.kind, rule) from None
     try:
         describe(model, stages, head, fusible=getattr(build, "fusible", False))
     except ValueError as error:
         raise ConfigError.single("model.kind", config.kind, f"stages(model) and head(model) {error}") from None
     return model
+
+
+def _uncallable(build: Any, arguments: str, error: Exception) -> str:
+    """The rule that a plug-in breaks which is not called as documented, as most networks' own classes are not."""
+    rule = "must be called as build(settings, num_classes), and "
+    if not isinstance(build, type):
+        return f"{rule}{getattr(build, '__name__', 'it')}{arguments} fails: {said(error)}"
+    name = build.__name__
+    return (
+        f"{rule}the class's own {name}{arguments} fails: {said(error)}. Name a function instead (docs/models.md): "
+        f"def build(settings, num_classes): return {name}(...)"
+    )
 
 
 def check_logits(model: nn.Module, config: Model, num_classes: int, size: tuple[int, int]) -> None:
@@ -77,8 +100,8 @@ def check_logits(model: nn.Module, config: Model, num_classes: int, size: tuple[
         with torch.inference_mode():
             logits = model(torch.zeros(2, 3, *size))
     except REFUSALS as error:
-        rule = f"must take images [b, 3, {size[0]}, {size[1]}], and fails on them ({error})"
-        raise ConfigError.single(key, named, rule) from error
+        rule = f"must take images [b, 3, {size[0]}, {size[1]}], and fails on them ({said(error)})"
+        raise ConfigError.single(key, named, rule) from None
     found = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if found != [2, num_classes]:
         rule = f"must return logits [b, {num_classes}], and returned {found} for b = 2"

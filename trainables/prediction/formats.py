@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from trainables.config import ConfigError, Execution, TrialConfig, parse_config
+from trainables.files import checkpoint_meant
 from trainables.models.networks import build_network
 from trainables.prediction.preprocessing import Preprocessing, Program
 from trainables.prediction.trained import TrainedNetwork
@@ -110,7 +111,8 @@ def open_folder(folder: Path) -> OpenedModel:
             if (path := place / form.file).is_file():
                 return _opened(path, form)
     files = ", ".join(form.file for form in FORMATS.values())
-    raise ConfigError.single("MODEL", str(folder), f"must be a checkpoint, or an exported folder with one of {files}")
+    rule = f"must be a checkpoint, or an exported folder with one of {files}{checkpoint_meant(folder)}"
+    raise ConfigError.single("MODEL", str(folder), rule)
 
 
 def _opened(path: Path, form: Format) -> OpenedModel:

@@ -30,6 +30,7 @@ from search.views.report.figures import chart_data
 from search.views.report.settings import Setting
 from search.views.report.tables import Failure, TrialRow, best_settings, effort, failures, trial_rows
 from trainables.check import Check, alarms
+from trainables.config.plugins import as_recorded
 from trainables.files import write_text
 
 __all__ = ["REPORT", "StudyPage", "page", "render", "write_report"]
@@ -173,6 +174,7 @@ def render(studies: Sequence[StudyPage], reload: int | None = None) -> str:
     return text.encode(errors="backslashreplace").decode()  # a path may hold half characters
 
 
+@as_recorded()
 def write_report(results: Sequence[StudyResult], path: Path, reload: int | None = None, thorough: bool = True) -> None:
     """Write the page to a file, whole or not at all.
 

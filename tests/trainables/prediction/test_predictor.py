@@ -13,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from search.diagnose import diagnose
 from tests.conftest import Typed
 from tests.trainables.image_files import encode, picture
 from tests.trained_example import Example
 from trainables.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from trainables.config import ConfigError
+from trainables.evaluate import evaluate
 from trainables.predict import predict
 from trainables.prediction.predictor import Predictor
 from trainables.prediction.sources import find_images
@@ -161,3 +163,10 @@ def test_the_verb_names_what_is_unreadable_and_classifies_the_rest(
     done = typed(predict, str(tmp_path), sound)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "must be a checkpoint, or an exported folder" in done.stderr
+    written = tmp_path / "trial-0000" / "leg-01" / "epoch-0003.pt"
+    written.parent.mkdir(parents=True)
+    written.touch()
+    for verb in (predict, evaluate, diagnose):
+        done = typed(verb, str(tmp_path / "trial-0000"), *([sound] if verb is predict else []))
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert f"; did you mean {written}?" in done.stderr
