@@ -17,13 +17,16 @@ from search.journal.events import (
     TestScored,
 )
 from search.journal.records import TrialRecord, TrialStatus
+from trainables.config import parse_config
+from trainables.config.plugins import as_recorded
 
 __all__ = ["Comparison", "has_test", "newest"]
 
 
 def has_test(arm: Arm) -> bool:
     """Whether there is a test split for the arm: a synthetic curve has none."""
-    return bool(arm.config["model"]["kind"] != "synthetic")
+    with as_recorded():
+        return parse_config(arm.config).model.is_network
 
 
 @dataclass(frozen=True, slots=True)
