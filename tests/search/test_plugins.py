@@ -193,7 +193,7 @@ def test_what_a_reader_is_told_to_type_allows_the_plug_in(recorded: Path, typed:
     assert "trainables.train runs/unseen/best_config.yaml --plugin unseen" in typed(export, "unseen").stdout
     typed(report, "unseen")
     page = (recorded / "unseen" / "report.html").read_text()
-    assert "search.explain unseen --plugin unseen" in page
+    assert "search.run runs/unseen/study.yaml --plugin unseen" in page
     assert "search.check unseen\n" in page.replace("<", "\n")
 
 
