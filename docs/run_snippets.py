@@ -142,13 +142,14 @@ def as_it_is_run(snippet: str) -> str:
     if "search.run" in text:
         text = text.replace("digits_resnet8", "mine.yaml") if "STUDY" in snippet else text
     else:
-        text = re.sub(r"cifar10_resnet\d+( digits_resnet8)?", "digits_resnet8", text)
-    if "search.init" in text:
-        (WORK / "photos.yaml").unlink(missing_ok=True)  # `init` replaces no file
-    is_study = "search.run mine.yaml" in text or "search.run new.yaml" in text
+        text = re.sub(r"cifar10_resnet\d+( digits_resnet8)?|(?<=search\.report )mine", "digits_resnet8", text)
+    is_study = re.search(r"search[. ]run (mine|new)\.yaml", text)
     for name in ("mine", "new"):
         tree = read_study("digits_resnet8") | SMALL | {"study": name} if is_study else CONFIG
         (WORK / f"{name}.yaml").write_text(yaml.safe_dump(tree))
+    if "search.init" in text:
+        for name in ("photos", "mine"):
+            (WORK / f"{name}.yaml").unlink(missing_ok=True)  # `init` replaces no file
     return text
 
 
