@@ -47,7 +47,7 @@ REASONS = {
     r"search\.ui": "stays until Ctrl-C: tests/search/test_ui.py, and docs/figures.py makes its pictures",
     r"search\.run (cifar10|imagefolder)|cifar10_resnet110 --from": "needs CIFAR-10, weights or many images",
     r"resnet56|moco|parquet:": "needs pretrained weights, or images of the reader as Parquet",
-    r"probe\.yaml|weights\.yaml|right\.yaml": "needs the pretrained weights that the page is about",
+    r"probe\.yaml|weights\.yaml|right\.yaml|evaluate CONFIG": "needs the pretrained weights that the page is about",
     r"your_pipeline|my_pipeline|^read |^ssh |^\. |path/to|run \.\.\. |RESNET_SEARCH_": "stands for what the reader has",
     r"torchvision:DEFAULT": "needs photographs: tests/search/test_init.py",
     r"hymenoptera|photos\.yaml|photos/new|my_net": "needs photographs: tests/search/test_init.py, test_own_networks.py",
