@@ -38,6 +38,8 @@ class RungAverage:
         try:
             self._average = WeightAverage(model, 1 - 1 / steps_per_epoch) if self._rungs else None
         except (RuntimeError, TypeError) as error:
+            if isinstance(error, RuntimeError) and "deepcopy" not in str(error):  # as when memory is short
+                raise
             rule = f"must be current with a model that cannot be copied ({str(error).splitlines()[0]})"
             raise ConfigError.single("objective.rung_weights", "averaged", rule) from error
 
