@@ -30,7 +30,7 @@ SHOWN = {
     "optimizer.kind": "", "optimizer.lr": "lr", "optimizer.weight_decay": "wd", "schedule.kind": "",
     "augment.strength": "aug", "augment.policy": "", "model.frozen_stages": "frozen", "batch_size": "batch",
 }  # fmt: skip
-NETWORK = {"model.kind": "", "model.name": "", "model.frozen_stages": "frozen"}  # others have the key's last part
+NAMES = SHOWN | {"model.kind": "", "model.name": ""}  # other settings of the network have their key's last part
 
 
 def print_leaderboard(spec: StudySpec, trials: Sequence[TrialRecord], console: Console, most: int = 10) -> None:
@@ -46,7 +46,7 @@ def print_leaderboard(spec: StudySpec, trials: Sequence[TrialRecord], console: C
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in [*heads, "config"]:
         table.add_column(head, no_wrap=True)
-    shown = {key: NETWORK.get(key, key.rpartition(".")[2]) for key in _differing_networks(trials)} | SHOWN
+    shown = {key: NAMES.get(key, key.rpartition(".")[2]) for key in _differing_networks(trials)} | SHOWN
     for record, cells in zip(best, lines, strict=True):
         config = ", ".join(_words(record, shown))
         text = config if len(config) <= room else config[: room - 1] + "…"
