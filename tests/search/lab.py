@@ -25,7 +25,10 @@ __all__ = ["Lab", "Node", "why_not"]
 PROGRAMS = ("ip", "unshare", "ssh", "ssh-keygen", "sshd", "rsync", "curl", "mount")
 SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 HOME = "/mnt/home"  # of root, on every node
-# Nothing of this machine's /tmp, /run and /dev/shm is seen on a node, nor its pip's settings followed.
+# sshd does not start without a user of its own, which this machine may lack.
+USERS = f"root:x:0:0:root:{HOME}:/bin/bash\nsshd:x:74:65534::/run/sshd:/usr/sbin/nologin\n"
+# Nothing of this machine's /tmp, /run and /dev/shm is seen on a node, nor its pip's settings followed. All of a node's
+# /etc is its own: a mount over passwd alone would be gone once this machine replaces that file, as adding a user does.
 SCRIPT = """
 set -e
 mount --make-rprivate /
@@ -34,7 +37,9 @@ mkdir -p /mnt/home /mnt/tmp "$LAB/$NAME.upper" "$LAB/$NAME.work"
 chmod 1777 /mnt/tmp
 mount --bind "$LAB/$NAME" /mnt/home
 if [ -d "$LAB/shared" ]; then mkdir /mnt/resnet-search; mount --bind "$LAB/shared" /mnt/resnet-search; fi
-mount --bind "$LAB/passwd" /etc/passwd
+cp -a /etc /mnt/etc
+cp "$LAB/passwd" /mnt/etc/passwd
+mount --bind /mnt/etc /etc
 mount -t overlay lab -o "lowerdir=$ENVIRONMENT,upperdir=$LAB/$NAME.upper,workdir=$LAB/$NAME.work" "$ENVIRONMENT"
 mkdir -p /mnt/home/resnet-search/venv
 mount --bind "$ENVIRONMENT" /mnt/home/resnet-search/venv
@@ -196,9 +201,7 @@ class Lab:
         if shared:
             (folder / "shared").mkdir()
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key))
-        passwd = Path("/etc/passwd").read_text().splitlines()
-        lines = [f"root:x:0:0:root:{HOME}:/bin/bash" if line.startswith("root:") else line for line in passwd]
-        (folder / "passwd").write_text("\n".join(lines) + "\n")
+        (folder / "passwd").write_text(USERS)
         self.nodes: list[Node] = []
 
     def __enter__(self) -> Lab:
