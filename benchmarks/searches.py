@@ -31,7 +31,9 @@ def our_search(case: Case, folder: Path, study: str, options: Mapping[str, objec
     return started, _by_time([{**report.metrics, "trial": report.trial, "reported": report.time} for report in reports])
 
 
-def tutorial_search(case: Case, folder: Path, trials: int, concurrent: int, grace: int, seed: int = 0) -> Search:
+def tutorial_search(
+    case: Case, folder: Path, trials: int, concurrent: int, grace: int, seed: int = 0, seconds: float | None = None
+) -> Search:
     """`benchmarks.tutorial search` of the case's images, a thread a trial, with its files in `folder`."""
     options = {
         "depth": case.task.depth, "epochs": case.task.epochs, "trials": trials, "concurrent": concurrent,
@@ -39,6 +41,7 @@ def tutorial_search(case: Case, folder: Path, trials: int, concurrent: int, grac
     }  # fmt: skip
     command = [sys.executable, "-m", "benchmarks.tutorial", "search", str(case.images), *_given(options)]
     command += ["--flip"] if case.task.flip else []
+    command += [f"--seconds={seconds}"] if seconds is not None else []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "RAY_USAGE_STATS_ENABLED": "0"}
     started = time.time()
     done = subprocess.run(

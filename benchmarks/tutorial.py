@@ -119,7 +119,9 @@ def trainable(config: dict[str, Any]) -> None:
         tune.report({**result, "reported": time.time()})
 
 
-def search(fixed: dict[str, Any], trials: int, concurrent: int, grace: int, out: Path) -> list[dict[str, Any]]:
+def search(
+    fixed: dict[str, Any], trials: int, concurrent: int, grace: int, seconds: float | None, out: Path
+) -> list[dict[str, Any]]:
     """A search over the settings that a CIFAR tutorial names. Returns every trial's results, in order of time."""
     from ray import tune
     from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -138,7 +140,7 @@ def search(fixed: dict[str, Any], trials: int, concurrent: int, grace: int, out:
         param_space=space,
         tune_config=tune.TuneConfig(
             metric="val_accuracy", mode="max", num_samples=trials, max_concurrent_trials=concurrent,
-            search_alg=OptunaSearch(seed=fixed["seed"]),
+            search_alg=OptunaSearch(seed=fixed["seed"]), time_budget_s=seconds,
             scheduler=ASHAScheduler(
                 time_attr="training_iteration", max_t=fixed["epochs"], grace_period=grace, reduction_factor=3
             ),
@@ -168,11 +170,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--concurrent", type=int, default=2)
     parser.add_argument("--grace", type=int, default=1)
+    parser.add_argument("--seconds", type=float)
     parser.add_argument("--out", type=Path, default=Path("tutorial"))
     arguments = vars(parser.parse_args())
     images = str(arguments.pop("images").absolute())
     verb, out = arguments.pop("verb"), arguments.pop("out").absolute()
-    trials, concurrent, grace = (arguments.pop(name) for name in ("trials", "concurrent", "grace"))
+    limits = [arguments.pop(name) for name in ("trials", "concurrent", "grace", "seconds")]
     config = {**arguments, "images": images}
     if verb == "train":
         torch.set_num_threads(config["threads"])
@@ -180,7 +183,7 @@ def main() -> None:
             print(json.dumps({**result, "reported": time.time()}), flush=True)
         return
     out.mkdir(parents=True, exist_ok=True)
-    json.dump(search(config, trials, concurrent, grace, out), sys.stdout)
+    json.dump(search(config, *limits, out), sys.stdout)
 
 
 if __name__ == "__main__":
