@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 from reference_page import reference  # noqa: E402 (found through the path above)
+from studies_page import studies_page  # noqa: E402 (found through the path above)
 
-from spaces.docs_page import studies_page  # noqa: E402 (found through the path above)
 from tests.test_imports import ORDER, edges  # noqa: E402 (found through the path above)
 
 ROW, LEFT, JOB, STEP, TOP = 24, 20, 150, 24, 66  # pixels

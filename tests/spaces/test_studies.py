@@ -10,7 +10,6 @@ from search.study.overrides import override
 from search.study.parse import load_study
 from search.study.spec import StudySpec
 from spaces import Choice, Fixed, Float, Int, Space, parse_space, path_of, read_study, space_rows, study_names
-from spaces.docs_page import main, studies_page
 from spaces.domains import domain_text
 from trainables.config import CifarResNet, Constant, SyntheticCurve, TorchvisionResNet
 
@@ -110,9 +109,8 @@ def test_digits_are_never_flipped() -> None:
 # --- the page
 
 
-def test_the_page_of_studies_is_current_and_whole() -> None:
+def test_the_page_of_studies_is_whole() -> None:
     page = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
-    assert page == studies_page(), "run `make docs`"
     for name in SHIPPED:
         space = parse_space(read_study(name)["space"])
         rows = space_rows(space)
@@ -137,13 +135,6 @@ def test_domains_in_words() -> None:
     assert domain_text(Int(0, 2_000_000, step=2)) == "0 to 2000000, step 2"
     assert domain_text(Choice((None, True, 0.5, "a"), (Space(),) * 4)) == "null, true, 0.5, a"
     assert domain_text(Fixed((0.3, 0.6))) == "0.3, 0.6 (fixed)"
-
-
-def test_the_page_is_written_where_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(tmp_path / "page.md") == 0
-    assert (tmp_path / "page.md").read_text(encoding="utf-8") == studies_page()
-    assert main(tmp_path / "absent" / "page.md") == 2
-    assert "root of a checkout" in capsys.readouterr().err
 
 
 def test_studies_are_read_from_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

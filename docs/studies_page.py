@@ -1,10 +1,8 @@
-"""Every study that ships as a page of tables, docs/studies.md: `make docs`, or `python -m spaces.docs_page` alone."""
+"""The page with every study that ships, as tables."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from spaces.domains import option_text
@@ -13,9 +11,7 @@ from spaces.space import space_rows
 from spaces.studies import read_study, study_names
 from trainables.config import flatten
 
-__all__ = ["main", "studies_page"]
-
-PAGE = Path("docs/studies.md")
+__all__ = ["studies_page"]
 
 INTRODUCTION = """\
 # The studies that ship
@@ -105,16 +101,3 @@ def studies_page() -> str:
     """The whole page, in Markdown."""
     lines = [INTRODUCTION, *(line for name in study_names() for line in _section(name, read_study(name)))]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def main(path: Path) -> int:
-    """Write the page to `path`; the exit status."""
-    if not path.parent.is_dir():
-        sys.stderr.write(f"error: {path}: its folder must exist; run this in the root of a checkout\n")
-        return 2
-    path.write_text(studies_page(), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else PAGE))
