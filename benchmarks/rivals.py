@@ -1,14 +1,15 @@
 """The searches of other projects and ours on recorded curves, in simulated time, for several budgets.
 
     pip install . -r benchmarks/rivals.txt
-    python -m benchmarks.rivals [--seeds 100] [--processes 2] [--half 1] [--system ...] [--out results.json]
+    python -m benchmarks.rivals [--seeds 100] [--processes 2] [--curves odd] [--system ...] [--out results.json]
 
 Run it in the root of the repository, in a virtual environment of its own. All searches run on WORKERS simulated
 workers, see the same curves, and are judged alike: by the final accuracy of the trial with the best reported one among
 those that were trained to the end (or furthest, if none was), under another seed where that was recorded. A budget of n
 full trainings is the time in which the workers could train n mean configurations. One search gives the figures of all
 budgets, at the times when they end, unless it plans with its budget. Rules and settings are to be chosen on the runs
-with even numbers (--half 0), and compared on the odd ones (--half 1). Prints tables in Markdown, asserts nothing.
+with even numbers (--curves even), and compared on the odd ones (--curves odd), or on what a forest makes of all of them
+(--curves forest, see benchmarks/forest.py). Prints tables in Markdown, asserts nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 from scipy.stats import spearmanr
 
 from benchmarks.curves import Family
+from benchmarks.forest import Forest
 from benchmarks.one_epoch import OneEpoch
 from benchmarks.optuna_search import OptunaSearch
 from benchmarks.ray_search import RaySearch
@@ -108,13 +110,14 @@ SYSTEMS: dict[str, Callable[[Given], System]] = {
 AVERAGED = {name for name in SYSTEMS if name.startswith("ours")} - {"ours, current weights"}
 NEEDS = {"Syne Tune": "syne_tune", "NePS": "neps"}  # what a system's name begins with, and the module behind it
 BY_BUDGET = {ONE_EPOCH}
+HALVES = {"even": 0, "odd": 1, "forest": None}  # of the recorded runs, by the kind of curves
 
 
 class Task(NamedTuple):
-    """One search on one half of a table, and the budgets, ascending, at whose ends it is looked at."""
+    """One search on one kind of curves, and the budgets, ascending, at whose ends it is looked at."""
 
     study: str
-    half: int
+    curves: str
     system: str
     seed: int
     budgets: tuple[int, ...]
@@ -124,9 +127,10 @@ Result = dict[int, float]  # by budget: final accuracy of the trial that was fou
 
 
 @cache
-def _table(study: str, half: int) -> tuple[Recorded, StudySpec]:
+def _family(study: str, curves: str) -> tuple[Recorded | Forest, StudySpec]:
     spec = load_study(study)
-    return Recorded(_file(spec), spec.parsed_space, spec.study, half), spec
+    recorded = Recorded(_file(spec), spec.parsed_space, spec.study, HALVES[curves])
+    return Forest(recorded) if curves == "forest" else recorded, spec
 
 
 def _file(spec: StudySpec) -> Path:
@@ -136,7 +140,7 @@ def _file(spec: StudySpec) -> Path:
 def run(task: Task) -> tuple[Task, Result, float]:
     """Run one search; also the seconds that it took."""
     began = time.perf_counter()
-    family, spec = _table(task.study, task.half)
+    family, spec = _family(task.study, task.curves)
     prior = {name: spec.locate(recipe.config) or {} for name, recipe in spec.recipes.items()}
     averaged_at = rung_levels(GRACE, REDUCTION, family.epochs) if task.system in AVERAGED else ()
     ends = {n: _seconds(family, n) for n in task.budgets}
@@ -147,7 +151,7 @@ def run(task: Task) -> tuple[Task, Result, float]:
     return task, {n: outcome.best_at(end) for n, end in ends.items()}, time.perf_counter() - began
 
 
-def _seconds(family: Recorded, trainings: float) -> float:
+def _seconds(family: Recorded | Forest, trainings: float) -> float:
     epoch = float(np.mean([family.curve(point, 0).seconds for point in family.points]))
     return trainings / WORKERS * family.epochs * epoch
 
@@ -183,7 +187,7 @@ def main() -> None:
     """Run every search that was asked for and is installed, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", default="benchmarks/cifar10_resnet8.yaml")
-    parser.add_argument("--half", type=int, choices=[0, 1], default=1)
+    parser.add_argument("--curves", choices=HALVES, default="odd")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--budget", type=int, action="append", choices=BUDGETS, help="full trainings; all by default")
@@ -195,7 +199,7 @@ def main() -> None:
         print(f"left out, not installed (benchmarks/rivals.txt): {', '.join(missing)}\n")
     budgets = tuple(sorted(arguments.budget or BUDGETS))
     tasks = [
-        Task(arguments.study, arguments.half, system, seed, each)
+        Task(arguments.study, arguments.curves, system, seed, each)
         for seed in range(arguments.seeds) for system in systems
         for each in ([(n,) for n in budgets] if system in BY_BUDGET else [budgets])
     ]  # fmt: skip
@@ -208,11 +212,15 @@ def main() -> None:
                 results[task.system][trainings][task.seed] = accuracy
     if arguments.out:
         arguments.out.write_text(json.dumps(results))
-    family, _ = _table(arguments.study, arguments.half)
+    family, _ = _family(arguments.study, arguments.curves)
     best = max(family.curve(point, 0).final for point in family.points)
     print(f"{len(family.points)} configurations, the best {best:.4f}; {arguments.seeds} seeds, {WORKERS} workers; "
           f"{_seconds(family, 1) * WORKERS:.0f} s a training")  # fmt: skip
-    _print_correlations(family)
+    if isinstance(family, Forest):
+        print(f"a forest: {family.explained:.2f} of the variance between runs that it has not seen is explained; "
+              f"seeds differ by {family.noise:.3f} in log odds")  # fmt: skip
+    else:
+        _print_correlations(family)
     regret = {
         system: {n: best - np.array([by_seed[seed] for seed in sorted(by_seed)]) for n, by_seed in of_budget.items()}
         for system, of_budget in results.items()
