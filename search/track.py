@@ -39,7 +39,7 @@ def track(
     ] = None,
     out: Annotated[Path, typer.Option(help="results folder of the search")] = Path("runs"),
 ) -> None:
-    """Write a study to MLflow from its journal. What is there already stays, so that twice gives the same."""
+    """Write a study to MLflow from its journal. What already exists stays, so that twice gives the same."""
     console = Console()
     folder = find_study(study, out)
     _refuse_running(folder)  # before MLflow is loaded, which takes seconds

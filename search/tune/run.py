@@ -109,7 +109,7 @@ def _interruptible(context: TuneContext) -> Iterator[None]:
             leave_terminal()
         if context.driver.interrupted:
             raise KeyboardInterrupt
-        context.warn("interrupted: saving the running trials; once more stops at once")
+        context.warn("interrupted: saving the running trials; press Ctrl-C again to stop immediately")
         context.interrupt()
 
     previous = {number: signal.signal(number, interrupt) for number in stop_signals()}

@@ -1,4 +1,4 @@
-"""What a search leaves beside its journal: trials.parquet, best_config.yaml and a study for optuna-dashboard.
+"""The files that a search writes beside its journal: trials.parquet, best_config.yaml and a study for optuna-dashboard.
 
 All of them are views of the journal. Each is written whole or not at all: an error leaves the earlier file.
 """

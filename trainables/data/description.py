@@ -24,7 +24,7 @@ def describe(
 ) -> tuple[str, str, str]:  # fmt: skip
     """The three lines; the first goes behind the source's name. `images` is what the third says of sizes and modes."""
     counts = {split: np.bincount(labels[rows], minlength=len(contents.class_names)) for split, rows in splits.items()}
-    third = "; ".join([*images, *contents.notes, f"left out: {listed(contents.left_out, 8) or 'nothing'}"])
+    third = "; ".join([*images, *contents.notes, f"left out: {listed(contents.left_out, 8) or 'none'}"])
     own = [_split(split, contents, data, counts[split], declared) for split in SPLITS]
     first = _classes(contents.class_names, np.bincount(labels, minlength=len(contents.class_names)))
     return printable(first), printable(f"splits: {', '.join(own)}"), printable(f"images: {third}")

@@ -289,9 +289,7 @@ def _refuse_loose(tree: Tree, folder: Path) -> NoReturn:
     if folder == tree.root:
         above = above.parent if split_of_folder(above.name) else above
         hint = f"; if this is a class, imagefolder:{above} is the data"
-    rule = (
-        f"must hold one folder of images per class in {folder}, and has none (images stand there without one: {names})"
-    )
+    rule = f"must hold one folder of images per class in {folder}, and has none (images lie directly in it: {names})"
     _refuse(tree, rule + hint)
 
 

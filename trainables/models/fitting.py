@@ -22,7 +22,7 @@ from trainables.models.protocol import head, head_name
 __all__ = ["SETTING", "Loaded", "fitted"]
 
 SETTING = "model.pretrained"
-MOST_NAMED = 5  # of what was dropped
+MOST_NAMED = 5  # of what was ignored
 
 _NUMBERS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32)
 # Layers that follow an encoder and classify nothing.
@@ -34,7 +34,7 @@ class Loaded:
     """What was taken from a file, and what was not.
 
     Attributes:
-        lines: two for people: what was loaded, from which part of the file; what was dropped and left new.
+        lines: two for people: what was loaded, from which part of the file; what was ignored and newly initialized.
         new: the names of the network's modules that keep their fresh weights.
         class_names: what the head's classes are called, by label; () if the file does not say.
     """
@@ -48,7 +48,7 @@ def fitted(content: object, file: Path, model: nn.Module, config: Model) -> tupl
     """The tensors of a file by the names of `model`.
 
     All of the trunk must be there. The head is among them if it has the model's number of classes. What else is in the
-    file (projections, predictors, queues, a second encoder) is dropped, unless it looks like more of the trunk.
+    file (projections, predictors, queues, a second encoder) is ignored, unless it looks like more of the trunk.
 
     Args:
         content: of the file.
@@ -86,7 +86,7 @@ def fitted(content: object, file: Path, model: nn.Module, config: Model) -> tupl
     new = (name,) if name is not None and not layers else ()
     first = f"weights: {len(left)} of {sum(len(tensors) for _, tensors in there)} tensors of {file.name} loaded"
     first += _origin(encoder, family, others) + _stored_as(body.values())
-    second = f"weights: dropped {_dropped(encoder, left, there)}; left new: {', '.join(new) or 'nothing'}"
+    second = f"weights: ignored {_ignored(encoder, left, there)}; newly initialized: {', '.join(new) or 'none'}"
     names = content.get("class_names") if isinstance(content, dict) else None
     named = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
     return {**body, **layers}, Loaded((first, second), new, tuple(names) if named and names else ())
@@ -186,7 +186,7 @@ def _stored_as(tensors: Iterable[Tensor]) -> str:
     return f", converted from {' and '.join(sorted(types))}" if types - {"float32"} else ""
 
 
-def _dropped(encoder: Encoder, used: set[str], there: list[tuple[tuple[str, ...], Tensors]]) -> str:
+def _ignored(encoder: Encoder, used: set[str], there: list[tuple[tuple[str, ...], Tensors]]) -> str:
     counts: Counter[str] = Counter()
     matrices: Counter[str] = Counter()
     for name, tensor in encoder.tensors.items():
@@ -196,8 +196,9 @@ def _dropped(encoder: Encoder, used: set[str], there: list[tuple[tuple[str, ...]
             counts[root] += 1
             matrices[root] += inside and tensor.ndim == 2
     counts.update({" / ".join(where) or "the rest": len(tensors) for where, tensors in there if where != encoder.where})
+    heads = {name: f", a head of {number} layers" for name, number in matrices.items() if number > 1}
     named = [
-        f"{name} ({count}{f', a head of {matrices[name]} layers' if matrices[name] > 1 else ''})"
+        f"{name} ({count} tensor{'s' * (count > 1)}{heads.get(name, '')})"
         for name, count in list(counts.items())[:MOST_NAMED]
     ]
     more = [f"{len(counts) - MOST_NAMED} more"] if len(counts) > MOST_NAMED else []

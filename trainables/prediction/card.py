@@ -15,7 +15,7 @@ _UNKNOWN = "No numbers came with this checkpoint: `python -m trainables.evaluate
 _CARD = """\
 # Image classifier: {label}
 
-Tells {count} classes apart. Trained for {epoch} of {epochs} epochs with seed {seed}.
+Classifies images into {count} classes. Trained for {epoch} of {epochs} epochs with seed {seed}.
 
 {usage}
 
@@ -26,8 +26,8 @@ Tells {count} classes apart. Trained for {epoch} of {epochs} epochs with seed {s
 ## Input and output
 
 - Pixels: uint8 [n, 3, {height}, {width}], RGB, 0 to 255. They are {resized}divided by 255 and normalized inside;
-  nothing else is to be done.
-- Image files of any size: {cut}, then the center is cut out. `prepare` in `load.py` does it. 16-bit grayscale has
+  no other preprocessing is needed.
+- Image files of any size: {cut}, then center-cropped. `prepare` in `load.py` does it. 16-bit grayscale has
   to be converted to 8 bits first, as it was for training.
 - Mean {mean}, standard deviation {std}, of R, G, B in 0..1.
 - Logits: float32 [n, {count}], in this order:
@@ -41,10 +41,10 @@ Tells {count} classes apart. Trained for {epoch} of {epochs} epochs with seed {s
 
 ## What it is not for
 
-- Images unlike those that it was trained on: other cameras, places, sizes or subjects. It has been scored on
-  images of the same source alone.
+- Images unlike those that it was trained on: other cameras, places, sizes or subjects. It has been scored
+  only on images from the same source.
 - Images of none of these classes: it always answers with one of them.
-- Decisions by its probability: it was not calibrated, and is usually too sure.
+- Decisions by its probability: it was not calibrated, and is usually overconfident.
 - Decisions about people, health or safety without an examination made for that purpose.
 
 ## Config

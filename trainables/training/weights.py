@@ -25,9 +25,9 @@ def normalization_for(config: TrialConfig, images: Images, store: PreparedData) 
 
 
 def weights_lines(config: TrialConfig, images: Images, store: PreparedData) -> tuple[str, ...]:
-    """What is loaded of pretrained weights; what is dropped and left new, and how the input is scaled: two lines.
+    """What is loaded of pretrained weights; what is ignored and newly initialized, and how the input is scaled.
 
-    () without weights.
+    Two lines; () without weights.
 
     Args:
         config: of the trial.

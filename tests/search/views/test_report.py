@@ -284,7 +284,7 @@ def reported(report: ClassReport) -> StudyResult:
 def test_where_the_best_errs() -> None:
     report = ClassReport.of(["cat", HOSTILE, "dog"], [[8, 0, 2], [0, 5, 0], [1, 0, 4]], 0.123)
     shown = read(page([reported(report)]))
-    assert shown.headings[3] == "Where it errs"
+    assert shown.headings[3] == "Where it is wrong"
     assert "Trial 4 on 20 validation images: accuracy 0.8500; its probabilities are 12.3 points from" in shown.text
     assert shown.table("class")[1:] == [
         ["dog", "5", "0.667", "0.800", "0.727", "cat (1)"], ["cat", "10", "0.889", "0.800", "0.842", "dog (2)"],

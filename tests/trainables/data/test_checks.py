@@ -223,7 +223,7 @@ class TestGroups:
         pq.write_table(pa.table(columns), tmp_path / "a.parquet")
         source = f"parquet:{tmp_path / 'a.parquet'}"
         store = prepared(source, tmp_path, group_by="patient")
-        assert "left out: nothing" in store.description[2]
+        assert "left out: none" in store.description[2]
         place = {np.asarray(texture(i)).transpose(2, 0, 1).tobytes(): i // 5 for i in range(60)}
         sides = [{place[image] for image in contents(store, split)} for split in SPLITS]
         assert sum(map(len, sides)) == len(set.union(*sides)) == 12

@@ -102,19 +102,19 @@ FOLDERS: dict[str, tuple[Make, tuple[str, str, str]]] = {
         ),
         ("2 classes: cat (14), dog (8); rarest: dog (8)",
          "splits: train 12 (Training/), val 6 (dev/, none of dog), test 4 (hold-out/)",
-         f"images: {SMALL}; 22 PNG RGB; left out: nothing"),
+         f"images: {SMALL}; 22 PNG RGB; left out: none"),
     ),
     "splits under the name of the data, each in itself": (
         folders("seg_train/seg_train/cat", "seg_train/seg_train/dog", "seg_test/seg_test/cat", "seg_test/seg_test/dog"),
         ("2 classes of 12 images: cat (12), dog (12)",
          "splits: train 10 (seg_train/), val 2 (10 % of train), test 12 (seg_test/)",
-         f"images: {SMALL}; 24 PNG RGB; left out: nothing"),
+         f"images: {SMALL}; 24 PNG RGB; left out: none"),
     ),
     "splits in short": (
         folders("trn/cat", "trn/dog", "te/cat", "te/dog"),
         ("2 classes of 12 images: cat (12), dog (12)",
          "splits: train 10 (trn/), val 2 (10 % of train), test 12 (te/)",
-         f"images: {SMALL}; 24 PNG RGB; left out: nothing"),
+         f"images: {SMALL}; 24 PNG RGB; left out: none"),
     ),
     "splits in one word": (
         folders("traindir/cat", "traindir/dog", "valfolder/cat", "valfolder/dog", "LOST.DIR", "@tmp"),
@@ -126,13 +126,13 @@ FOLDERS: dict[str, tuple[Make, tuple[str, str, str]]] = {
         folders("te/2023", "te/2024", "to/2023", "to/2024", count=3),
         ("2 classes of 6 images: te (6), to (6)", CUT,
          f"images: {SMALL}; 12 PNG RGB; folders inside a class count to it (te/2023, te/2024, to/2023 and 1 more); "
-         "left out: nothing"),
+         "left out: none"),
     ),
     "splits inside classes": (
         folders("cat/train", "cat/test", "dog/train"),
         ("2 classes: cat (12), dog (6); rarest: dog (6)",
          "splits: train 10 (*/train/), val 2 (10 % of train), test 6 (*/test/, none of dog)",
-         f"images: {SMALL}; 18 PNG RGB; left out: nothing"),
+         f"images: {SMALL}; 18 PNG RGB; left out: none"),
     ),
     "two levels too high": (
         both(folders("archive/data/cat", "archive/data/dog/young"), files("archive/README.md", "archive/x.zip")),
@@ -150,31 +150,31 @@ FOLDERS: dict[str, tuple[Make, tuple[str, str, str]]] = {
     "an empty split": (
         both(folders("train/cat", "train/dog"), lambda root: (root / "test").mkdir()),
         (SIX, "splits: train 8 (train/), val 2 (10 % of the rest), test 2 (15 % of all, as test/ holds no images)",
-         f"images: {SMALL}; 12 PNG RGB; left out: nothing"),
+         f"images: {SMALL}; 12 PNG RGB; left out: none"),
     ),
     "TIFF of several pages": (
         images(as_it_is, "tif", save_all=True, append_images=[picture(7)]),
-        (SIX, CUT, f"images: {SMALL}; 12 TIFF RGB; 12 first page of several; left out: nothing"),
+        (SIX, CUT, f"images: {SMALL}; 12 TIFF RGB; 12 first page of several; left out: none"),
     ),
     "gray of 12 bits": (
         images(twelve_bits, "png"),
         (SIX, CUT, f"images: {SMALL}; 12 PNG 16-bit gray; gray from 0 to 3,712 scaled to 0..255, the same for all "
-                   "images; left out: nothing"),
+                   "images; left out: none"),
     ),
     "transparency": (
         images(half, "png"),
-        (SIX, CUT, f"images: {SMALL}; 12 PNG RGBA; 6 transparent, laid on white; left out: nothing"),
+        (SIX, CUT, f"images: {SMALL}; 12 PNG RGBA; 6 transparent, laid on white; left out: none"),
     ),
     "extensions that lie": (
         both(folders("cat", "dog"), files("cat/x.jpg", content=encode(picture(90), "GIF")),
              files("dog/x.png", content=encode(picture(91), "PPM"))),
         ("2 classes of 7 images: cat (7), dog (7)",
          "splits: train 10 (the rest), val 2 (10 % of the rest), test 2 (15 % of all)",
-         f"images: {SMALL}; 12 PNG RGB, 1 GIF palette, 1 PPM RGB; left out: nothing"),
+         f"images: {SMALL}; 12 PNG RGB, 1 GIF palette, 1 PPM RGB; left out: none"),
     ),
     "images of many sizes": (
         both(images(as_it_is, "jpg"), lambda root: picture(9, 80, 30).save(root / "cat/0.jpg")),
-        (SIX, CUT, "images: 20 x 20 to 80 x 30 pixels (2 sizes); 12 JPEG RGB; left out: nothing"),
+        (SIX, CUT, "images: 20 x 20 to 80 x 30 pixels (2 sizes); 12 JPEG RGB; left out: none"),
     ),
 }  # fmt: skip
 
@@ -305,9 +305,9 @@ def saved(folder: str = ".", indices: Sequence[str] = ()) -> Make:
 TWELVE = "2 classes of 12 images"
 CUT_ROWS = "splits: train 18 (the rest), val 2 (10 % of the rest), test 4 (15 % of all)"
 ROWS = f"images: {SMALL}; 24 PNG RGB;"
-NOTHING = f"{ROWS} left out: nothing"
+NOTHING = f"{ROWS} left out: none"
 TWO = ("2 classes of 24 images: {}", "splits: train 22 ({}), val 2 (10 % of train), test 24 ({})",
-       f"images: {SMALL}; 48 PNG RGB; left out: nothing")  # fmt: skip
+       f"images: {SMALL}; 48 PNG RGB; left out: none")  # fmt: skip
 
 
 def two(classes: str, train: str, test: str) -> tuple[str, str, str]:
@@ -324,7 +324,7 @@ TABLES: dict[str, tuple[Make, tuple[str, str, str]]] = {
     "plain bytes": (table(image=PICTURES), (f"{TWELVE}: 0 (12), 1 (12)", CUT_ROWS, NOTHING)),
     "paths beside the table": (
         both(picture_files, table(image=[{"bytes": None, "path": path} for path in PATHS])),
-        (f"{TWELVE}: 0 (12), 1 (12)", CUT_ROWS, f"{ROWS} images are files that the table names; left out: nothing"),
+        (f"{TWELVE}: 0 (12), 1 (12)", CUT_ROWS, f"{ROWS} images are files that the table names; left out: none"),
     ),
     "splits in the middle of names": (
         table("mnist_train.parquet", "mnist_test.parquet"),
@@ -339,7 +339,7 @@ TABLES: dict[str, tuple[Make, tuple[str, str, str]]] = {
         ("2 classes of 24 images: 0 (24), 1 (24)",
          "splits: train 36 (train-00000-of-00002-0ab.parquet and 1 more), val 4 (10 % of the rest), "
          "test 8 (15 % of all)",
-         f"images: {SMALL}; 48 PNG RGB; left out: nothing"),
+         f"images: {SMALL}; 48 PNG RGB; left out: none"),
     ),
     "hive folders": (
         table("split=train/part-0.parquet", "split=test/part-0.parquet"),

@@ -74,7 +74,7 @@ def test_the_signature_changes_with_the_files(tmp_path: Path) -> None:
     [
         ({}, "one folder of images per class"),
         ({"train": 0}, "one folder of images per class"),
-        ({"train": 3}, "one folder of images per class .* images stand there without one"),
+        ({"train": 3}, "one folder of images per class .* images lie directly in it"),
         ({"cat": 0, "dog": 0}, "must hold images .jpg"),
         ({"cat": 3}, "at least 2 classes, and has only 'cat'"),
         ({"cat": 3, "dog": 0, "ant": 0}, "class folders without images: ant, dog"),

@@ -61,74 +61,77 @@ def _renamed(weights: Weights, *pairs: tuple[str, str]) -> Weights:
 
 CHILDREN = [("conv1.", "0."), ("bn1.", "1."), *((f"layer{i}.", f"{i + 3}.") for i in (1, 2, 3))]
 
-# What is saved, where it is loaded from (in the first line), what is dropped or left new (in the second).
+# What is saved, where it is loaded from (in the first line), what is ignored or newly initialized (in the second).
 FORMS: dict[str, tuple[object, str, str]] = {
-    "torchvision": (W, "44 of 44 tensors of", "dropped nothing; left new: nothing"),
+    "torchvision": (W, "44 of 44 tensors of", "ignored nothing; newly initialized: none"),
     "torchvision's scripts": (
         {"model": OTHER, "model_ema": {"n_averaged": torch.tensor(9), **_in("module.", W)},
             "args": argparse.Namespace()},
-        "from model_ema / module, not from model (averaged weights", "n_averaged (1), model (44); left new: nothing"),
-    "timm": ({"state_dict": OTHER, "state_dict_ema": W, "arch": "resnet"}, "from state_dict_ema", "state_dict (44)"),
+        "from model_ema / module, not from model (averaged weights",
+        "n_averaged (1 tensor), model (44 tensors); newly initialized: none"),
+    "timm": ({"state_dict": OTHER, "state_dict_ema": W, "arch": "resnet"}, "from state_dict_ema", "state_dict (44"),
     "lightning": (
         {"state_dict": {**_in("model.", W), "criterion.weight": torch.ones(10, 64)}, "global_step": 1},
-        "from state_dict / model", "dropped criterion (1); left new: nothing"),
-    "lightning, ema in one": ({"state_dict": _in("net.", OTHER) | _in("ema_net.", W)}, "/ ema_net, not", "net (44)"),
+        "from state_dict / model", "ignored criterion (1 tensor); newly initialized: none"),
+    "lightning, ema in one": ({"state_dict": _in("net.", OTHER) | _in("ema_net.", W)}, "/ ema_net, not", "net (44"),
     "weight averaging": (
         {"state_dict": _in("model.", W), "current_model_state": _in("model.", OTHER)}, "from state_dict / model", ""),
     "moco v1": (
         {"state_dict": _in("module.encoder_k.", OTHER) | _in("module.encoder_q.", W)
             | {"module.queue": torch.ones(9, 9)}},
-        "module.encoder_q, not from state_dict / module.encoder_k (MoCo v1", "encoder_k (44), fc (2), queue (1); "),
+        "module.encoder_q, not from state_dict / module.encoder_k (MoCo v1",
+        "encoder_k (44 tensors), fc (2 tensors), queue (1 tensor); "),
     "moco v2": (
         {"state_dict": _in("module.encoder_q.", BODY | _mlp("fc", 64, 10)) | _in("module.encoder_k.", OTHER_BODY)},
-        "module.encoder_q", "fc (2, a head of 2 layers)"),
+        "module.encoder_q", "fc (2 tensors, a head of 2 layers)"),
     "moco v3": (
         {"state_dict": _in("module.base_encoder.", BODY | _mlp("fc", 64, 64, 10)) | _mlp("module.predictor", 10)
             | _in("module.momentum_encoder.", OTHER_BODY)},
-        "module.base_encoder", "fc (3, a head of 3 layers), predictor (1), momentum_encoder (42); left new: fc"),
-    "simclr": ({"state_dict": _in("backbone.", BODY | _mlp("fc", 64, 10))}, "/ backbone", "left new: fc"),
-    "simclr with a projector": (_in("encoder.", BODY) | _mlp("projector", 64, 10), "from encoder", "projector (2)"),
-    "simsiam": ({"state_dict": _in("module.encoder.", W) | _mlp("module.predictor", 10)}, "module.encoder", "new: fc"),
+        "module.base_encoder",
+        "(3 tensors, a head of 3 layers), predictor (1 tensor), momentum_encoder (42 tensors); newly initialized: fc"),
+    "simclr": ({"state_dict": _in("backbone.", BODY | _mlp("fc", 64, 10))}, "/ backbone", "newly initialized: fc"),
+    "simclr with a projector": (_in("encoder.", BODY) | _mlp("projector", 64, 10), "from encoder", "projector (2"),
+    "simsiam": ({"state_dict": _in("module.encoder.", W) | _mlp("module.predictor", 10)}, "module.encoder", "ized: fc"),
     "swav": (
         _in("module.", BODY | _mlp("projection_head", 10) | {"prototypes.weight": torch.ones(10, 64)}),
-        "from module (SwAV)", "projection_head (1), prototypes (1); left new: fc"),
+        "from module (SwAV)", "projection_head (1 tensor), prototypes (1 tensor); newly initialized: fc"),
     "dino": (
         {"student": _in("module.backbone.", OTHER_BODY), "teacher": _in("backbone.", BODY) | _mlp("head.mlp", 10)},
-        "from teacher / backbone, not from student / module.backbone (DINO)", "student (42)"),
+        "from teacher / backbone, not from student / module.backbone (DINO)", "student (42 tensors)"),
     "byol": (
         _in("target_network.encoder.", OTHER_BODY) | _in("online_network.encoder.", BODY),
-        "from online_network.encoder", "target_network (42)"),
+        "from online_network.encoder", "target_network (42 tensors)"),
     "byol of lucidrains": (
         _in("net.", W) | _in("online_encoder.net.", W) | _in("target_encoder.net.", OTHER), "(BYOL)", "target_encoder"),
     "byol of sthalles": (
         {"target_network_state_dict": _in("encoder.", _renamed(OTHER_BODY, *CHILDREN)),
             "online_network_state_dict": _in("encoder.", _renamed(BODY, *CHILDREN))},
-        "from online_network_state_dict / encoder", "target_network_state_dict (42)"),
+        "from online_network_state_dict / encoder", "target_network_state_dict (42 tensors)"),
     "barlow twins": (
         {"model": _in("module.backbone.", BODY) | _mlp("module.projector", 64, 10)
             | {"module.bn.running_var": torch.ones(9)}},
-        "module.backbone (Barlow Twins", "projector (2), bn (1)"),
+        "module.backbone (Barlow Twins", "projector (2 tensors), bn (1 tensor)"),
     "solo-learn": (
         {"state_dict": _in("momentum_backbone.", OTHER_BODY) | _in("backbone.", BODY) | _head("classifier")},
-        "/ backbone, not from state_dict / momentum_backbone", "left new: nothing"),
-    "lightly": (_in("backbone.", _renamed(BODY, *CHILDREN)) | _mlp("projection_head", 9), "from backbone", "new: fc"),
-    "fastai": (_in("0.", _renamed(BODY, *CHILDREN)) | {"1.4.weight": torch.ones(3, 9)}, "from 0", "dropped 1 (1)"),
+        "/ backbone, not from state_dict / momentum_backbone", "newly initialized: none"),
+    "lightly": (_in("backbone.", _renamed(BODY, *CHILDREN)) | _mlp("projection_head", 9), "from backbone", "ized: fc"),
+    "fastai": (_in("0.", _renamed(BODY, *CHILDREN)) | {"1.4.weight": torch.ones(3, 9)}, "from 0", "ignored 1 (1"),
     "vissl": (
         {"classy_state_dict": {"base_model": {"model": {"trunk": _in("_feature_blocks.", BODY), "heads": {}}}}},
         "base_model / model / trunk / _feature_blocks (VISSL)", ""),
-    "mmpretrain": ({"meta": {}, "state_dict": _in("backbone.", BODY) | _head("head.fc")}, "/ backbone", "new: nothing"),
-    "compiled": (_in("_orig_mod.module.", W), "from _orig_mod.module", "new: nothing"),
+    "mmpretrain": ({"meta": {}, "state_dict": _in("backbone.", BODY) | _head("head.fc")}, "/ backbone", "ized: none"),
+    "compiled": (_in("_orig_mod.module.", W), "from _orig_mod.module", "initialized: none"),
     "stages compiled": (
         _in("module.", _renamed(W, ("layer1.", "layer1._orig_mod."), ("layer3.0.", "layer3.0._fsdp_wrapped_module."))),
-        "44 of 44", "new: nothing"),
-    "deepspeed": ({"module": W, "ds_version": "0.15"}, "from module (DeepSpeed)", "new: nothing"),
-    "a linear probe": ({"state_dict": _in("module.", BODY) | _head("module.linear")}, "44 of 44", "new: nothing"),
+        "44 of 44", "initialized: none"),
+    "deepspeed": ({"module": W, "ds_version": "0.15"}, "from module (DeepSpeed)", "initialized: none"),
+    "a linear probe": ({"state_dict": _in("module.", BODY) | _head("module.linear")}, "44 of 44", "initialized: none"),
     "stem in layer0": (_renamed(W, ("conv1.", "layer0.0."), ("bn1.", "layer0.1.")), "44 of 44", ""),
-    "a key nobody knows": ({"weights": {"nested": W}}, "from weights / nested", "dropped nothing"),
+    "a key nobody knows": ({"weights": {"nested": W}}, "from weights / nested", "ignored nothing"),
     "a number beside": ({"model": {**W, "epoch": 3}}, "44 of 44 tensors", ""),
     "half": ({k: v.half() if v.is_floating_point() else v for k, v in W.items()}, "converted from float16", ""),
     "bfloat16": ({k: v.bfloat16() if v.is_floating_point() else v for k, v in W.items()}, "from bfloat16", ""),
-    "two heads": ({**BODY, "a.weight": W["fc.weight"], "b.weight": W["fc.weight"]}, "42 of 44", "a (1), b (1)"),
+    "two heads": ({**BODY, "a.weight": W["fc.weight"], "b.weight": W["fc.weight"]}, "42 of 44", "a (1 tensor), b (1"),
 }  # fmt: skip
 
 
@@ -196,7 +199,7 @@ def _of_transformers(name: str) -> str:
 def test_other_names_of_the_same_layers(rename: Callable[[str], str], network: Network, tmp_path: Path) -> None:
     weights = _weights(4, network)
     torch.save({"net": {rename(name): value for name, value in weights.items()}, "acc": 95.1}, tmp_path / "w.pth")
-    assert "dropped nothing; left new: nothing" in _loaded(tmp_path / "w.pth", network, weights).lines[1]
+    assert "ignored nothing; newly initialized: none" in _loaded(tmp_path / "w.pth", network, weights).lines[1]
 
 
 @pytest.mark.parametrize(
