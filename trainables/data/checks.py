@@ -159,7 +159,9 @@ def _balance(found: Survey, contents: Contents, splits: _Rows) -> Check:
     )
     if ratio <= _IMBALANCE:
         return Check("classes", "ok", printable(evidence))
-    step = "try regularization.imbalance=class_weights or balanced_sampling, and look at each class's recall"
+    step = (
+        "try `imbalance: class_weights` or `balanced_sampling` under `regularization:`, and look at each class's recall"
+    )
     return Check("classes", "warning", printable(evidence), step)
 
 
@@ -174,8 +176,12 @@ def _validation(found: Survey, contents: Contents, splits: _Rows, data: Data) ->
         f"{len(few):,} of {len(contents.class_names):,} classes have fewer than {_FEW} validation images: "
         f"{printable(listed(few, 8))}"
     )
-    more = "add validation images" if "val" in found.declared else "validate on more with data.val_fraction=0.2"
-    return Check("validation", "warning", evidence, f"{more}, or on all of them in turn with data.folds=5")
+    more = (
+        "add validation images"
+        if "val" in found.declared
+        else "validate on more with `val_fraction: 0.2` under `data:`"
+    )
+    return Check("validation", "warning", evidence, f"{more}, or on all of them in turn with `folds: 5` there")
 
 
 def _compared(found: Survey, twins: Twins) -> Check:
