@@ -175,6 +175,10 @@ def _budget_problems(sections: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("budget.max_cost", spec.budget.max_cost, rule))
     scheduler, epochs = spec.scheduler, spec.budget.epochs
     if isinstance(scheduler, HalvingSettings) and scheduler.grace_period >= epochs:
-        rule = f"must be below budget.epochs ({epochs}), or nothing could be stopped; else set scheduler.kind to none"
+        rule = f"must be below budget.epochs ({epochs}), or nothing could be stopped"
+        if epochs > 1:
+            fitting = max(1, epochs // scheduler.reduction_factor)
+            rule += f": set it to {fitting}, or leave the file as it was and give --epochs {epochs}, which shortens it"
+        rule += "; else set scheduler.kind to none"
         problems.append(Problem("scheduler.grace_period", scheduler.grace_period, rule))
     return problems

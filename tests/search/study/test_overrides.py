@@ -131,7 +131,7 @@ def test_overrides_add_up_and_are_written_down() -> None:
     [
         ({"trials": 0}, "--trials", "must be greater than or equal to 1"),
         ({"epochs": -1}, "--epochs", "must be greater than or equal to 1"),
-        ({"epochs": 1}, "scheduler.grace_period", "must be below budget.epochs (1)"),
+        ({"epochs": 1}, "scheduler.grace_period", "must be below budget.epochs (1), or nothing could be stopped; else"),
         ({"hours": 0.0}, "--hours", "must be greater than 0"),
         ({"hours": math.nan}, "--hours", "must be a finite number"),
         ({"max_cost": 5.0}, "--max-cost", "needs the nodes' prices an hour: --price 0.4 for each node"),
@@ -258,6 +258,18 @@ def test_fewer_epochs_shorten_a_grace_period_that_would_cost_rungs(epochs: int, 
     again = override(parse_yaml(spec.dump(), "study.yaml"), epochs=epochs)
     assert again == override(spec) == spec
     assert shortened_grace(spec, again) is None
+
+
+def test_a_file_with_fewer_epochs_than_its_grace_period_is_told_what_fits() -> None:
+    tree = study_tree("cifar10_resnet110")
+    edited = tree | {"budget": {**tree["budget"], "epochs": 3}, "scheduler": {"kind": "asha", "grace_period": 3}}
+    with pytest.raises(
+        ConfigError, match="set it to 1, or leave the file as it was and give --epochs 3, which shortens it"
+    ):
+        override(edited)
+    for spec in (override(edited, sets=["scheduler.grace_period=1"]), override(tree, epochs=3)):
+        assert isinstance(spec.scheduler, ASHASettings)
+        assert spec.scheduler.grace_period == 1
 
 
 def test_a_grace_period_that_is_set_stays() -> None:
