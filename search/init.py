@@ -9,11 +9,13 @@ from typing import Annotated
 
 import typer
 
+from search.planning.preflight import check_weights
+from search.study.spec import StudySpec
 from search.study.starter import starter_study
 from search.study.validation import FOLDER_NAME
 from search.views.next_commands import plugins, program, shown
 from trainables.cli import Plugins, run_verb
-from trainables.config import ConfigError, Data, validate
+from trainables.config import ConfigError, Data, PluginModel, validate
 from trainables.config.images import SOURCES, canonical_source, split_source
 from trainables.config.plugins import allow_plugins
 from trainables.data.store import default_cache, described, prepare, request
@@ -47,13 +49,16 @@ def init(
         raise ConfigError.single("--name", name, "must be a plain folder name of letters, digits, _, - and .")
     path = to or Path(f"{name}.yaml")
     if path.exists():
-        rule = f"{shown(path)} is there already: give another --name or --to, or remove it"
+        rule = f"{shown(path)} already exists: give another --name or --to, or remove it"
         raise ConfigError.single("--name" if to is None else "--to", name if to is None else str(path), rule)
     data = validate(Data, {"source": source})
     store = prepare(data, default_cache())
-    text = starter_study(store, source, name, path, model=model, pretrained=weights)
-    for line in described({request(data): store}):
+    text, spec = starter_study(store, source, name, path, model=model, pretrained=weights)
+    stores = {request(data): store}
+    for line in (*described(stores), *check_weights(spec, stores, default_cache())):
         typer.echo(line)
+    if weights is not None and "frozen_stages" not in spec.space.get("model", {}):
+        typer.echo(f"freeze depth is not searched: {_no_stages(spec)} (docs/models.md)")
     write_text(path, text)
     typer.echo(f"\n{shown(path)}: a study of {store.counts['train']:,} training images")
     if weights is None and store.counts["train"] < FEW:
@@ -64,6 +69,11 @@ def init(
     typer.echo("Read it, then:")
     for options, purpose in ((" --dry-run", "how long it would take"), ("", "the search")):
         typer.echo(f"  {program('python')} -m search.run {shown(path)}{options}{plugins()}   # {purpose}")
+
+
+def _no_stages(spec: StudySpec) -> str:
+    model = spec.trial_config({}).model
+    return f"{model.kind} declares no stages" if isinstance(model, PluginModel) else f"{model.label} has none"
 
 
 def _source(images: str) -> str:

@@ -11,6 +11,7 @@ import jinja2
 import numpy as np
 
 from search.study.parse import parse_study
+from search.study.spec import StudySpec
 from trainables.config import parse_config, parse_yaml
 from trainables.config.plugins import allowing, is_dotted_path, plugin_names
 from trainables.data.arrow import read_labels
@@ -29,8 +30,8 @@ _IMAGENET = (18, 34, 50, 101, 152)
 
 def starter_study(
     store: PreparedData, source: str, name: str, file: Path, *, model: str | None = None, pretrained: str | None = None
-) -> str:
-    """The text of a study's YAML with comments, ready to be searched and to be edited.
+) -> tuple[str, StudySpec]:
+    """The text of a study's YAML with comments, ready to be searched and to be edited; and what it says, parsed.
 
     Args:
         store: the images, prepared.
@@ -67,10 +68,10 @@ def starter_study(
         batches=[size for size in (largest // 4, largest // 2, largest) if size <= max(images // 10, largest // 4)],
         epochs=_SHORT if pretrained else _LONG,
     )  # fmt: skip
-    parse_study(parse_yaml(text, str(file)))
+    spec = parse_study(parse_yaml(text, str(file)))
     if _is_plugin(network["kind"]):
         _try(network, store.num_classes, (resolution, resolution) if resolution else store.image_size)
-    return text + "\n"
+    return text + "\n", spec
 
 
 def _network(name: str, small: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from PIL import Image
 from search.init import init
 from search.study.overrides import override
 from search.study.parse import load_study, parse_study
-from trainables.config import ConfigError, parse_yaml
+from trainables.config import CifarResNet, ConfigError, parse_yaml
 from trainables.models import build_model
 from trainables.models.networks import build_network, check_logits
 
@@ -92,11 +92,11 @@ def test_the_network_of_the_quickstart_and_its_width(photos: Path, monkeypatch: 
     for width in spec.space["model"]["settings"]["width"]["choice"]:
         config = spec.trial_config({"model": {"settings": {"width": width}}}).model
         check_logits(build_network(config, 2), config, 2, (224, 224))
-    torch.save(build_network(config, 10).state_dict(), "pre.pt")  # its head, `7`, is for other classes
+    torch.save(build_network(spec.trial_config({}).model, 10).state_dict(), "pre.pt")  # its head, `7`, is for other classes
     init(str(photos), model="my_net:build", weights="pre.pt", name="fine", plugin=["my_net"])
     fine = load_study("./fine.yaml")
     assert fine.space["model"]["frozen_stages"] == {"int": [0, 5]}
-    config = fine.trial_config({"model": {"settings": {"width": 64}, "frozen_stages": 5}}).model
+    config = fine.trial_config({"model": {"frozen_stages": 5}}).model
     trained = [name for name, weight in build_model(config, 2).named_parameters() if weight.requires_grad]
     assert trained == ["7.weight", "7.bias"]
 
@@ -112,14 +112,40 @@ def test_a_class_of_its_own_constructor_is_refused_before_a_study_is_written(mon
 def test_weights_are_fine_tuned(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     init(str(photos))
     assert "few images for a network from scratch: --weights FILE" in capsys.readouterr().out
-    Path("mine.pt").touch()
+    torch.save(build_network(CifarResNet(depth=56), 10).state_dict(), "mine.pt")
     init(str(photos), model="resnet56", weights="mine.pt", name="fine")
-    assert "--weights" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "--weights" not in printed
+    assert "freeze depth" not in printed
+    assert re.search(r"tensors of mine\.pt loaded.*\nweights: .*; newly initialized: fc; input: ", printed)
     spec = load_study("./fine.yaml")
     assert spec.trial["model"]["pretrained"] == str(Path("mine.pt").absolute())
     assert spec.space["model"]["frozen_stages"] == {"int": [0, 4]}
     assert list(spec.recipes) == ["naive"]
     assert list(override(spec).recipes) == ["fine_tune", "linear_probe", "naive"]
+
+
+def test_weights_that_are_not_there_or_do_not_fit_are_refused_before_a_study_is_written() -> None:
+    with pytest.raises(ConfigError, match=r"model\.pretrained: must be the path of a readable file .*there is none"):
+        init("digits", weights="nofile.pt")
+    torch.save(build_network(CifarResNet(depth=8), 10).state_dict(), "shallow.pt")
+    with pytest.raises(ConfigError, match=r"it holds a CIFAR ResNet-8; take others or set model\.kind, depth"):
+        init("digits", weights="shallow.pt")
+    assert not Path("digits.yaml").exists()
+
+
+def test_a_network_without_stages_is_said_to_be_frozen_nowhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = "nn.Sequential(nn.Flatten(), nn.Linear(192, n))"
+    code = f"from torch import nn\n\ndef build(settings, n):\n    return {network}\n"
+    Path("flat_net.py").write_text(code)
+    monkeypatch.syspath_prepend(Path.cwd())
+    torch.save({"1.weight": torch.ones(10, 192), "1.bias": torch.ones(10)}, "flat.pt")
+    init("digits", model="flat_net:build", weights="flat.pt", plugin=["flat_net"])
+    line = "freeze depth is not searched: flat_net:build declares no stages (docs/models.md)"
+    assert line in capsys.readouterr().out
+    assert "model" not in load_study("./digits.yaml").space
 
 
 @pytest.mark.parametrize(
@@ -128,8 +154,8 @@ def test_weights_are_fine_tuned(photos: Path, capsys: pytest.CaptureFixture[str]
         ({"images": "./nowhere"}, "IMAGES"),
         ({"images": "digits", "model": "resnet21"}, "model.depth"),
         ({"images": "digits", "model": "my_pkg:build"}, "model.kind"),
-        ({"images": "digits", "to": Path("there.yaml")}, r"--to: there\.yaml is there already: give another --name or"),
-        ({"images": "digits", "name": "there"}, r"--name: there\.yaml is there already: give another --name or --to"),
+        ({"images": "digits", "to": Path("there.yaml")}, r"--to: there\.yaml already exists: give another --name or"),
+        ({"images": "digits", "name": "there"}, r"--name: there\.yaml already exists: give another --name or --to"),
     ],
 )
 def test_bad_input_is_refused_by_name(options: dict[str, str], named: str) -> None:
