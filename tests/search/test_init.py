@@ -92,7 +92,8 @@ def test_the_network_of_the_quickstart_and_its_width(photos: Path, monkeypatch: 
     for width in spec.space["model"]["settings"]["width"]["choice"]:
         config = spec.trial_config({"model": {"settings": {"width": width}}}).model
         check_logits(build_network(config, 2), config, 2, (224, 224))
-    torch.save(build_network(spec.trial_config({}).model, 10).state_dict(), "pre.pt")  # its head, `7`, is for other classes
+    other = build_network(spec.trial_config({}).model, 10)  # its head, `7`, is for other classes
+    torch.save(other.state_dict(), "pre.pt")
     init(str(photos), model="my_net:build", weights="pre.pt", name="fine", plugin=["my_net"])
     fine = load_study("./fine.yaml")
     assert fine.space["model"]["frozen_stages"] == {"int": [0, 5]}
