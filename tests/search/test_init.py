@@ -125,7 +125,12 @@ def test_weights_are_fine_tuned(photos: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"images": "./nowhere"}, "IMAGES"),
+        ({"images": "./nowhere"}, "IMAGES: there is no such folder or file"),
+        (
+            {"images": "nowhere"},
+            "IMAGES: there is no such folder or file: name a folder of images.* cifar10, .*'nowhere'",
+        ),
+        ({"images": "my_pkg:Birds"}, "source: .*runs only if you allow it: --plugin my_pkg"),
         ({"images": "digits", "model": "resnet21"}, "model.depth"),
         ({"images": "digits", "model": "my_pkg:build"}, "model.kind"),
         ({"images": "digits", "to": Path("there.yaml")}, r"--to: there\.yaml is there already: give another --name or"),
