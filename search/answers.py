@@ -24,7 +24,7 @@ from search.views.console import LastingConsole, say
 from search.views.exported import checkpoint_of, exported_trial
 from search.views.report.page import REPORT, write_report
 from trainables.check import Check
-from trainables.config import ConfigError, validate
+from trainables.config import ConfigError, Missing, validate
 from trainables.config.plugins import allow_plugins
 from trainables.data.store import default_cache
 from trainables.files import checkpoint_meant
@@ -226,7 +226,7 @@ def explain_study(
     start, line = reference_arm(result.spec, result.trials, baseline, "--from", "baseline")
     if start is None:
         rule = f"must name a config as YAML: {result.spec.study} has no recipe to start from"
-        raise ConfigError.single("--from", None, rule)
+        raise ConfigError.single("--from", Missing, rule)
     if seeds < 2:
         raise ConfigError.single("--seeds", seeds, "must be at least 2, or nothing is known of the noise")
     comparer, lines = explaining(result, start, seeds)
@@ -289,7 +289,7 @@ def report_study(*studies: StudyResult | str | Path, to: str | Path | None = Non
     results = [study if isinstance(study, StudyResult) else open_study(study, out=out) for study in studies]
     folder = results[0].folder if len(results) == 1 else Path(out)
     if to is None and folder is None:
-        raise ConfigError.single("to", None, "must name a file: the study is not on disk")
+        raise ConfigError.single("to", Missing, "must name a file: the study is not on disk")
     path = Path(to) if to is not None else Path(folder or out, REPORT)
     write_report(results, path)
     return path

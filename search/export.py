@@ -19,7 +19,7 @@ from search.views.model_numbers import model_numbers
 from search.views.next_commands import plugins, program, shown
 from search.views.output_files import best_config
 from trainables.cli import Plugins, run_verb
-from trainables.config import ConfigError
+from trainables.config import ConfigError, Missing
 from trainables.config.plugins import allow_plugins
 from trainables.files import write_text
 
@@ -88,7 +88,7 @@ def export(
         return
     if Path(study).is_file():
         raise ConfigError.single(
-            "--format", None, f"must be given with a checkpoint: {', '.join(get_args(ExportFormat))}"
+            "--format", Missing, f"must be given with a checkpoint: {', '.join(get_args(ExportFormat))}"
         )
     folder = find_study(study, out)
     text, record = export_config(folder, default_uri(folder.parent), trial)
@@ -100,9 +100,10 @@ def export(
 
 def _export_network(study: str, trial: int | None, form: ExportFormat, out: Path, to: Path | None) -> None:
     if Path(study).is_file():
-        if trial is not None or to is None:
-            rule = "must be given with a checkpoint" if to is None else "must be left out: a checkpoint is of one trial"
-            raise ConfigError.single("--to" if to is None else "--trial", trial, rule)
+        if to is None:
+            raise ConfigError.single("--to", Missing, "must be given with a checkpoint")
+        if trial is not None:
+            raise ConfigError.single("--trial", trial, "must be left out: a checkpoint is of one trial")
         written = _write_network(Path(study), form, to, ())
     else:
         folder = find_study(study, out)

@@ -17,7 +17,7 @@ from search.views.next_commands import plugins, program, shown
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, Data, PluginModel, validate
 from trainables.config.images import SOURCES, canonical_source, split_source
-from trainables.config.plugins import allow_plugins
+from trainables.config.plugins import allow_plugins, is_dotted_path, plugin_names
 from trainables.data.store import default_cache, described, prepare, request
 from trainables.files import write_text
 
@@ -79,10 +79,12 @@ def _no_stages(spec: StudySpec) -> str:
 def _source(images: str) -> str:
     """`images` as a `data.source`: of a path that says no kind, by what lies there."""
     path = Path(images).expanduser()
-    if split_source(images)[0] in SOURCES or (not path.exists() and os.sep not in images):
+    kind = split_source(images)[0]
+    if kind in SOURCES or (not path.exists() and (is_dotted_path(kind) or kind in plugin_names("data_source"))):
         return canonical_source(images)
     if not path.exists():
-        raise ConfigError.single("IMAGES", images, "must be there: a folder of images, or Parquet")
+        rule = "there is no such folder or file: name a folder of images, Parquet"
+        raise ConfigError.single("IMAGES", images, f"{rule}, or one of {', '.join(map(str, SOURCES.values()))}")
     tables = path.suffix == ".parquet" or (path.is_dir() and any(path.glob("**/*.parquet")))
     return f"{'parquet' if tables else 'imagefolder'}:{os.path.abspath(path)}"
 

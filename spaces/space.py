@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spaces.domains import Choice, Domain, Fixed, Scalar, Space, domain_text, option_text, same
-from trainables.config import Problem, TrialConfig, flatten, unflatten
+from trainables.config import Missing, Problem, TrialConfig, flatten, unflatten
 from trainables.config.hints import nearest
 
 __all__ = ["Point", "check", "conditions_of", "locate", "path_of", "space_rows", "value_at", "walk"]
@@ -88,7 +88,7 @@ def check(space: Space, values: Mapping[str, object]) -> list[Problem]:
     def draw(key: str, domain: Domain) -> Scalar:
         active.add(key)
         if key not in values:
-            problems.append(Problem(key, None, "is required"))
+            problems.append(Problem(key, Missing, "is required"))
         elif not domain.contains(values[key]):
             problems.append(Problem(key, values[key], f"must be in {domain_text(domain)}"))
         else:

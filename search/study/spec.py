@@ -27,7 +27,7 @@ from search.study.validation import FOLDER_NAME
 from search.study.words import FILE_WORDS
 from spaces import Scalar, Space, fix, given, locate, parse_space, walk
 from spaces.domains import same
-from trainables.config import ConfigError, Execution, Problem, TrialConfig, parse_config, validate
+from trainables.config import ConfigError, Execution, Missing, Problem, TrialConfig, parse_config, validate
 from trainables.config.images import without_path
 from trainables.config.part import Part
 from trainables.config.plain_yaml import PlainDumper
@@ -130,7 +130,7 @@ class StudySpec(Section):
         tree = compose(self.trial, overrides, self.all_fixed)
         if tree["data"]["source"] is None:
             rule = "this study brings no images of its own: give --data imagefolder:PATH or parquet:PATH"
-            raise ConfigError.single("data.source", None, rule)
+            raise ConfigError.single("data.source", Missing, rule)
         return parse_config({**tree, "epochs": self.budget.epochs, "seed": self.seed})
 
     def recipe_config(self, name: str) -> Mapping[str, Any]:

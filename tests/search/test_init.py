@@ -152,7 +152,12 @@ def test_a_network_without_stages_is_said_to_be_frozen_nowhere(
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"images": "./nowhere"}, "IMAGES"),
+        ({"images": "./nowhere"}, "IMAGES: there is no such folder or file"),
+        (
+            {"images": "nowhere"},
+            "IMAGES: there is no such folder or file: name a folder of images.* cifar10, .*'nowhere'",
+        ),
+        ({"images": "my_pkg:Birds"}, "source: .*runs only if you allow it: --plugin my_pkg"),
         ({"images": "digits", "model": "resnet21"}, "model.depth"),
         ({"images": "digits", "model": "my_pkg:build"}, "model.kind"),
         ({"images": "digits", "to": Path("there.yaml")}, r"--to: there\.yaml already exists: give another --name or"),

@@ -21,7 +21,7 @@ from search.study.parse import parse_study
 from search.study.smoke import shrink
 from search.study.trial_tree import has_key
 from tests.trainables.image_files import write_folder
-from trainables.checkpoints.checkpoint import save_checkpoint
+from trainables.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from trainables.config import ConfigError, PluginModel, dump_config, load_config, parse_config, parse_yaml
 from trainables.config import plugins as registry
 from trainables.data.images import load_splits
@@ -73,6 +73,9 @@ class Elsewhere(Plain):
 class Headless(Plain):
     def head(self):
         return self.final
+
+def nested(settings, num_classes):
+    return nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten(), nn.Sequential(nn.ReLU(), nn.Linear(512, num_classes)))
 
 class Empty:
     def __init__(self, argument):
@@ -199,7 +202,9 @@ def test_verbs_allow_packages_by_name(tmp_path: Path, cache: Path, monkeypatch: 
         ({"model": {"kind": "resnet50d"}}, "did you mean {kind: timm, name: resnet50d}?, got 'resnet50d'"),
         ({"model": {"depth": 8}}, "model.kind: is required, one of 'cifar_resnet'"),
         ({"model": {"kind": "other:Net"}}, "model.kind: names code of the package other, which runs only if you"),
-        ({"model": {"kind": "birds:Tinny"}}, "model.kind: cannot be loaded"),
+        ({"model": {"kind": "birds:Tinny"}}, "names `Tinny`, and birds has no such name; did you mean `Tiny`?, got"),
+        ({"model": {"kind": "birds:qqq"}}, "has no such name; it defines: "),
+        ({"model": {"kind": "birds.red:Tiny"}}, "names the module birds.red, and there is none in the current folder"),
         ({"model": {"kind": "birds:number"}}, "model.kind: must name a function or class"),
         ({"model": {"kind": "birds:Tiny", "settings": {"widht": 4}}}, "model.settings.widht: unknown key, did you"),
         ({"model": {"kind": "birds:Tiny", "settings": {"width": "x"}}}, "model.settings.width: must be a valid int"),
@@ -223,9 +228,9 @@ def test_a_wrong_name_or_setting_is_one_line(tree: dict[str, Any], message: str,
         ({"model": {"kind": "birds:nothing"}}, "must build a torch.nn.Module, and its build(settings, num"),
         (
             {"model": {"kind": "birds:Ordinary"}},
-            "model.kind: must be called as build(settings, num_classes), and the class's own Ordinary(None, 2) fails: "
-            "TypeError: Ordinary.__init__() takes from 1 to 2 positional arguments but 3 were given. Name a function "
-            "instead (docs/models.md): def build(settings, num_classes): return Ordinary(...), got 'birds:Ordinary'",
+            "model.kind: must be called as build(settings, num_classes): name a function, not a class "
+            "(docs/models.md): def build(settings, num_classes): return Ordinary(...) (Ordinary(None, 2) fails: "
+            "TypeError: Ordinary.__init__() takes from 1 to 2 positional arguments but 3 were given), got ",
         ),
         ({"model": {"kind": "birds:mistaken"}}, "and mistaken(None, 2) fails: KeyError: 'width', birds.py line "),
         ({"model": {"kind": "birds:blind"}}, "fails on them (AttributeError: 'Tensor' object has no attribute"),
@@ -267,6 +272,48 @@ def test_pretrained_weights_stages_and_head_of_a_plug_in(tmp_path: Path) -> None
         ConfigError, match=r"a network of the plug-in birds:Tiny.*set model\.kind and settings to match"
     ):
         build_model(config.model_copy(update={"settings": {"width": 3}}), 10)
+
+
+@pytest.mark.parametrize("change", ["other classes", "another layer too"])
+def test_weights_of_other_classes_ask_for_a_head(change: str, tmp_path: Path) -> None:
+    config = PluginModel(kind="birds:nested", pretrained=str(tmp_path / "weights.pt"))
+    trained = build_network(config, 6).state_dict()
+    if change == "another layer too":
+        trained["0.weight"] = trained["0.weight"][:4]
+    torch.save(trained, tmp_path / "weights.pt")
+    with pytest.raises(ConfigError) as caught:
+        build_model(config, 4)
+    asked = "the last layer, 2.1 (6 classes in the file, 4 here): declare it, so that it is replaced (docs/models.md): "
+    asked += "`nested.head = lambda network: network[2][1]`"
+    assert (asked in str(caught.value)) == (change == "other classes")
+
+
+def test_a_checkpoint_of_a_plug_in_says_first_how_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, needed = tmp_path / "trial.pt", r"^checkpoint: needs --plugin birds \(its"
+    for part, value in (("model", {"kind": "birds:Tiny"}), ("data", {"source": "birds:Stripes:3"})):
+        config = parse_config({part: value}).model_dump(mode="json")
+        save_checkpoint({"config": config, "epoch": 1, "step": 0}, path)
+        monkeypatch.setattr(registry, "_allowed", {})
+        with pytest.raises(ConfigError, match=needed):
+            load_checkpoint(path)
+        registry.allow_plugins(["birds"])
+
+
+@pytest.mark.parametrize(
+    ("package", "message"),
+    [
+        ("my_net.py", "must be a package's name without path, .py or module: --plugin my_net, got 'my_net.py'"),
+        ("src/my_net.py", "module: --plugin my_net, got"),
+        ("my_pkg.nets:build", "module: --plugin my_pkg, got"),
+        ("my-net", "or module, got 'my-net'"),
+    ],
+)  # fmt: skip
+def test_only_packages_are_allowed(package: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        registry.allow_plugins([package])
+    assert message in str(caught.value)
 
 
 def test_a_plug_in_may_say_that_it_is_fusible(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,9 +131,11 @@ def load_checkpoint(path: Path, expected: TrialConfig | None = None) -> dict[str
     try:
         config = config_of(state)
     except ConfigError as error:
-        raise ConfigError.single(
-            "checkpoint", str(path), f"must hold a valid TrialConfig ({error.problems[0]})"
-        ) from None
+        first = error.problems[0]
+        rule = f"must hold a valid TrialConfig ({first})"
+        if option := re.search(r"--plugin \w+$", first.rule):  # nothing is wrong with it: the way out comes first
+            rule = f"needs {option[0]} (its {first.path} names code that runs only if you allow it: {first.value})"
+        raise ConfigError.single("checkpoint", str(path), rule) from None
     if expected is not None and (different := _differences(config, expected)):
         named = "; ".join(different[:MOST_NAMED])
         more = f"; and {len(different) - MOST_NAMED} more" if len(different) > MOST_NAMED else ""

@@ -29,7 +29,7 @@ from trainables.config.optimization import (
 )
 from trainables.config.part import Part
 from trainables.config.plain_yaml import dump_yaml, load_yaml, parse_yaml
-from trainables.config.problems import ConfigError, Problem, validate
+from trainables.config.problems import ConfigError, Missing, Problem, validate
 from trainables.config.timm_model import TimmModel
 from trainables.config.tree import checksum, flatten, merge, unflatten
 from trainables.config.trial import (
@@ -45,8 +45,8 @@ from trainables.config.wide_resnet import WideResNet
 
 __all__ = [
     "LAMB", "SGD", "WSD", "Adam", "AdamW", "Augment", "CifarResNet", "ConfigError", "Constant", "Cosine", "Cyclic",
-    "Data", "Execution", "Lion", "Model", "Muon", "NAdamW", "Normalization", "OneCycle", "Optimizer", "Part", "Plateau",
-    "PluginModel", "Problem", "RMSprop", "Regularization", "Schedule", "Step", "SyntheticCurve", "TimmModel",
+    "Data", "Execution", "Lion", "Missing", "Model", "Muon", "NAdamW", "Normalization", "OneCycle", "Optimizer", "Part",
+    "Plateau", "PluginModel", "Problem", "RMSprop", "Regularization", "Schedule", "Step", "SyntheticCurve", "TimmModel",
     "TorchvisionResNet", "TrialConfig", "WideResNet", "checksum", "dump_config", "dump_yaml", "flatten", "load_config",
     "load_yaml", "merge", "parse_config", "parse_yaml", "unflatten", "validate", "with_source",
 ]  # fmt: skip

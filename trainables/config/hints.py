@@ -70,11 +70,11 @@ def in_our_words(value: object, types: Collection[Any]) -> Any:
     return None if NoneType in types and not text else value
 
 
-def nearest(key: str, keys: Iterable[str]) -> str:
-    """A hint like "did you mean `lr`?", or the list of valid keys when none is near."""
+def nearest(key: str, keys: Iterable[str], listed: str = "valid keys") -> str:
+    """A hint like "did you mean `lr`?", or when none is near the list of the keys, which is called `listed`."""
     keys = list(keys)
     close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-    return f"did you mean `{close[0]}`?" if close else f"valid keys: {', '.join(keys)}"
+    return f"did you mean `{close[0]}`?" if close else f"{listed}: {', '.join(keys) or 'none'}"
 
 
 def suggestion(path: str, near: Sequence[str], paths: Sequence[str], words: Mapping[str, str], prefix: str = "") -> str:

@@ -9,6 +9,7 @@ without any of that.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -50,8 +51,17 @@ _reading: ContextVar[bool] = ContextVar("reading", default=False)
 
 
 def allow_plugins(packages: Iterable[str]) -> None:
-    """Allow dotted paths into these top-level packages, in this process, until it ends."""
-    _allowed.update(dict.fromkeys(packages))
+    """Allow dotted paths into these top-level packages, in this process, until it ends.
+
+    Raises:
+        ConfigError: if one is no package's name, such as a file's or `package.module`.
+    """
+    for package in packages:
+        if not package.isidentifier():
+            meant = Path(package).name.partition(":")[0].partition(".")[0]
+            hint = f": --plugin {meant}" if meant.isidentifier() else ""
+            raise ConfigError.single("--plugin", package, f"must be a package's name without path, .py or module{hint}")
+        _allowed[package] = None
 
 
 def allowed_plugins() -> tuple[str, ...]:
@@ -139,7 +149,18 @@ def load_plugin(plugin: PluginKind, kind: str) -> Any:
     try:
         return attrgetter(name)(import_module(module))
     except Exception as error:  # noqa: BLE001 (their module's own code runs)
-        raise ValueError(f"cannot be loaded ({said(error)})") from None
+        raise ValueError(_unloadable(module, name, error)) from None
+
+
+def _unloadable(module: str, name: str, error: Exception) -> str:
+    """The rule that a dotted path breaks: there is no such module, no such name in it, or its own code fails."""
+    if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+        places = "the current folder, on PYTHONPATH or among the installed packages"
+        return f"names the module {error.name}, and there is none in {places}"
+    if isinstance(error, AttributeError) and (loaded := sys.modules.get(module)) is not None:  # so it was imported
+        own = [key for key, value in vars(loaded).items() if getattr(value, "__module__", None) == module]
+        return f"names `{name}`, and {module} has no such name; {nearest(name, own, 'it defines')}"
+    return f"cannot be loaded ({said(error)})"
 
 
 def said(error: Exception) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from trainables.config.hints import network_hint, type_hint, unknown_key
 from trainables.config.keys import kind_of, models_at, types_at
 
-__all__ = ["ConfigError", "Problem", "printable", "validate"]
+__all__ = ["ConfigError", "Missing", "Problem", "printable", "validate"]
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -60,6 +60,10 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+class Missing:
+    """This class itself is the value of a problem where nothing was written; None is a value that somebody wrote."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One mistake: where it is, what stands there, and the rule it breaks (with the way out)."""
@@ -71,6 +75,8 @@ class Problem:
     def __str__(self) -> str:
         path = printable(_shortened(self.path or "(top level)", LONGEST_TEXT))
         rule = printable(_shortened(self.rule, LONGEST_TEXT))
+        if self.value is Missing:
+            return f"{path}: {rule}"
         return f"{path}: {rule}, got {printable(_shortened(_bounded.repr(self.value), LONGEST_SHOWN))}"
 
 
@@ -142,9 +148,9 @@ def _problem(model: type[BaseModel], tree: object, error: Mapping[str, Any]) -> 
     if kind == "extra_forbidden":
         return Problem(dotted, error["input"], f"unknown key{unknown_key(model, location, dotted)}")
     if kind == "missing":
-        return Problem(dotted, None, "is required")
+        return Problem(dotted, Missing, "is required")
     if kind == "union_tag_not_found":
-        return Problem(f"{dotted}.kind", None, f"is required, one of {_kinds(model, location)}")
+        return Problem(f"{dotted}.kind", Missing, f"is required, one of {_kinds(model, location)}")
     if kind == "union_tag_invalid":
         hint = type_hint("literal_error", node.get("kind") if isinstance(node, Mapping) else None, {str})
         hint += network_hint(context["tag"]) if dotted.endswith("model") else ""

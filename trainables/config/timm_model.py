@@ -56,7 +56,8 @@ class TimmModel(Part):
             raise ValueError(f"must be a name without a tag: write name: {architecture}, pretrained: timm:{tag}")
         close = difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.6)
         near = f"did you mean {', '.join(close)}?" if close else "timm.list_models('*resnet*') lists them"
-        raise ValueError(f"must be a model of timm {timm.__version__}: {near}")
+        own = "a network of your own is FILE:FUNCTION, without .py, such as my_net:build"
+        raise ValueError(f"must be a model of timm {timm.__version__}: {near}; {own}")
 
     @field_validator("pretrained")
     @classmethod

@@ -115,7 +115,8 @@ def _check_filled(tree: Tree, images: dict[ClassFolder, list[Path]]) -> None:
     source = f"imagefolder:{tree.root}"
     beside = tree.other_files()
     if not any(images.values()):
-        rule = f"must hold images ({', '.join(EXTENSIONS)}), and has none{beside}"
+        classes = listed([tree.name(folder.path) for folder in images])
+        rule = f"must hold images ({', '.join(EXTENSIONS)}), and has none in its class folders {classes}{beside}"
         raise ConfigError.single("data.source", source, rule)
     empty = [tree.name(folder.path) for folder, found in images.items() if folder.split == "train" and not found]
     if empty:

@@ -70,6 +70,8 @@ def fitted(content: object, file: Path, model: nn.Module, config: Model) -> tupl
         raise _ambiguous(encoders, file, config)
     encoder = encoders[0] if encoders else nearest(found)
     if encoder is None or (misfit := _faults(encoder, model)):
+        if encoder is not None and head_name(model) is None and (rule := _undeclared_head(encoder, model, config)):
+            raise ConfigError.single(SETTING, config.pretrained, rule)
         raise _misfit(encoder, there, [] if encoder is None else misfit, model, config)
     parts = {part for where, tensors in there for name in (*where, *tensors) for part in name.split(".")}
     # Beside tensors a key may tell the family too, but not one that is there without content, such as `ema: None`.
@@ -235,6 +237,29 @@ def _misfit(
             rule += f"; it holds {words}"
             way_out += f" ({settings})" if settings else ""
     return ConfigError.single(SETTING, config.pretrained, f"{rule}; {way_out}")
+
+
+def _undeclared_head(encoder: Encoder, model: nn.Module, config: Model) -> str | None:
+    """The rule for weights of other classes where a plug-in does not say which layer is the head; None for others."""
+    inside, wanted = encoder.inside(), model.state_dict()
+    both = [(key, inside[key].shape, wanted[key].shape) for key in wanted if key in inside]
+    other = [(key, old, new) for key, old, new in both if old != new]
+    if inside.keys() != wanted.keys() or not other:
+        return None
+    # A layer's outputs are the first dimension of its tensors. Were another layer behind it, that would differ, too.
+    layer = other[0][0].rpartition(".")[0]
+    is_last = isinstance(model.get_submodule(layer), nn.Linear | nn.Conv2d) and all(
+        key.rpartition(".")[0] == layer and len(old) == len(new) and old[1:] == new[1:] for key, old, new in other
+    )
+    if not is_last:
+        return None
+    there, here = other[0][1][0], other[0][2][0]
+    place = re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", f"network.{layer}")
+    function = config.kind.partition(":")[2] or "build"
+    return (
+        f"fits but for the last layer, {layer} ({there} classes in the file, {here} here): declare it, so that it is "
+        f"replaced (docs/models.md): `{function}.head = lambda network: {place}`"
+    )
 
 
 def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:

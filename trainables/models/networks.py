@@ -76,14 +76,11 @@ def _plugin_network(config: PluginModel, num_classes: int) -> nn.Module:
 
 def _uncallable(build: Any, arguments: str, error: Exception) -> str:
     """The rule that a plug-in breaks which is not called as documented, as most networks' own classes are not."""
-    rule = "must be called as build(settings, num_classes), and "
+    name, rule = getattr(build, "__name__", "it"), "must be called as build(settings, num_classes)"
     if not isinstance(build, type):
-        return f"{rule}{getattr(build, '__name__', 'it')}{arguments} fails: {said(error)}"
-    name = build.__name__
-    return (
-        f"{rule}the class's own {name}{arguments} fails: {said(error)}. Name a function instead (docs/models.md): "
-        f"def build(settings, num_classes): return {name}(...)"
-    )
+        return f"{rule}, and {name}{arguments} fails: {said(error)}"
+    instead = f"def build(settings, num_classes): return {name}(...)"
+    return f"{rule}: name a function, not a class (docs/models.md): {instead} ({name}{arguments} fails: {said(error)})"
 
 
 def check_logits(model: nn.Module, config: Model, num_classes: int, size: tuple[int, int]) -> None:

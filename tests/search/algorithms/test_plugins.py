@@ -88,7 +88,7 @@ def test_a_study_names_a_scheduler_of_another_package() -> None:
         ({"kind": "shifted", "settings": {"by": 1, "ofen": 1}}, "searcher.settings.ofen", "did you mean `often`?"),
         ({"kind": "shifted", "by": 1}, "searcher.by", "unknown key, valid keys: kind, settings"),
         ({"kind": f"{PACKAGE}:Patient", "settings": {"by": 1}}, "searcher.settings", "must be empty"),
-        ({"kind": f"{PACKAGE}:Nothing"}, "searcher.kind", "cannot be loaded"),
+        ({"kind": f"{PACKAGE}:Nothing"}, "searcher.kind", "has no such name; it defines: Shifted"),
         ({"kind": "os:system"}, "searcher.kind", "runs only if you allow it: --plugin os"),
         ({"kind": "instance"}, "searcher.class", "is required"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,13 @@ def test_every_mistake_is_reported_at_once() -> None:
         "epochs": "must be a valid integer",
         "bach_size": "unknown key, did you mean `batch_size`?",
     }
+
+
+def test_the_value_is_told_where_there_is_one() -> None:
+    for tree, ending in (({"kind": "timm"}, "model.name: is required"), ({"kind": "timm", "name": None}, ", got None")):
+        with pytest.raises(ConfigError) as caught:
+            parse_config({"model": tree})
+        assert str(pickle.loads(pickle.dumps(caught.value))).endswith(ending)
 
 
 @pytest.mark.parametrize(

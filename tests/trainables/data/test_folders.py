@@ -75,7 +75,7 @@ def test_the_signature_changes_with_the_files(tmp_path: Path) -> None:
         ({}, "one folder of images per class"),
         ({"train": 0}, "one folder of images per class"),
         ({"train": 3}, "one folder of images per class .* images lie directly in it"),
-        ({"cat": 0, "dog": 0}, "must hold images .jpg"),
+        ({"cat": 0, "dog": 0}, "must hold images .jpg.*, and has none in its class folders cat, dog"),
         ({"cat": 3}, "at least 2 classes, and has only 'cat'"),
         ({"cat": 3, "dog": 0, "ant": 0}, "class folders without images: ant, dog"),
         ({"train/cat": 3, "train/dog": 3, "val/cat": 1, "val/cow": 1}, "every class in its val split.*none of cow"),

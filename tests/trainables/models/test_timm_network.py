@@ -175,6 +175,7 @@ def test_drop_path_rises_with_depth_and_is_refused_where_there_is_none() -> None
         ({"name": "qqqq"}, "model.name", "timm.list_models('*resnet*') lists them"),
         ({"name": "resnet50d.ra2_in1k"}, "model.name", "write name: resnet50d, pretrained: timm:ra2_in1k"),
         ({"name": "hf-hub:someone/resnet"}, "model.name", "must be a model of timm"),
+        ({"name": "MyNet"}, "model.name", "a network of your own is FILE:FUNCTION, without .py, such as my_net:build"),
         ({"name": "resnet50d", "pretrained": "timm:ra9"}, "model.pretrained", "or one of timm:a1_in1k, "),
         ({"name": "resnet18d", "pretrained": "torchvision:DEFAULT"}, "model.pretrained", "for its own networks"),
         ({"name": "resnet50d", "frozen_stages": 1}, "model.frozen_stages", "must be 0 unless"),
