@@ -59,8 +59,9 @@ def _as_refit(result: StudyResult, refit: Comparison, name: str) -> Check | None
     if winner is None or reference is None or not refit.follows(result.trials):
         return None
     if winner.arm.name in (reference.name, *result.spec.recipes):
-        step = "use the recipe, or search further"
-        return Check(name, "warning", f"the refit's winner is the recipe {winner.arm.name}", step)
+        kind = "recipe" if winner.arm.name in result.spec.recipes else "reference"
+        text = f"the search did not beat the {kind} {winner.arm.name}"
+        return Check(name, "warning", text, f"use the {kind}, or search further")
     if gain is None or not gain.has_limits:
         return None
     over = f"{winner.arm.name} over {len(winner.values)} {refit.over}"
