@@ -133,7 +133,7 @@ def _template() -> jinja2.Template:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.4f}"
+    return f"{value:+z.4f}"
 
 
 def _capitalized(text: str) -> str:
