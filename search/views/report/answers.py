@@ -176,7 +176,11 @@ def _refit(result: StudyResult) -> Refit | None:
         )
         for one in outcome.finalists
     ]  # fmt: skip
-    state = [] if comparison.ended is not None else [f"under way: {len(comparison.runs)} runs so far"]
+    state = (
+        []
+        if comparison.ended is not None
+        else [f"under way: {len(comparison.runs)} run{'s' * (len(comparison.runs) != 1)} so far"]
+    )
     return Refit(tuple(candidates), (*state, *refit_sentences(outcome)), outcome.comparison.over)
 
 
