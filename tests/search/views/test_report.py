@@ -28,6 +28,7 @@ from search.journal.records import Epoch, TrialRecord
 from search.journal.result import StudyResult, collect
 from search.study.overrides import override
 from search.study.parse import load_study
+from search.views.next_commands import program
 from search.views.report.answers import (
     Answers,
     Candidate,
@@ -86,6 +87,14 @@ def test_the_answer_comes_first_and_everything_is_there() -> None:
         assert line in shown.text
     assert "-m search.report sample --open" in shown.text
     assert shown.table("setting")[1] == ["optimizer.lr", "0.005", "0.001", "0.0001 to 1, log"]
+
+
+def test_of_a_next_step_only_the_command_is_in_code_font() -> None:
+    command = f"{program('python')} -m search.run sample"
+    checks = [Check("a", "warning", "x", f"{command}   # or wait"), Check("b", "problem", "x", "use the recipe")]
+    text = render([replace(StudyPage.of(sample(), "sample"), checks=checks)])
+    assert f"next: <code>{command}</code> (or wait)</div>" in text
+    assert "next: use the recipe</div>" in text
 
 
 def test_every_trial_says_why_it_ended() -> None:
