@@ -23,7 +23,8 @@ class Check:
         status: `problem`: the result cannot be trusted as it is. `warning`: something that a user should know, or could
             do better. `unknown`: the records cannot tell.
         evidence: what was seen, with its numbers, in one line.
-        next_step: a command, or a line of advice; None if it is ok, or if nothing can be done.
+        next_step: a command, with words on it behind a `#`, or a line of advice; None if it is ok, or if nothing can be
+            done.
 
     Raises:
         ValueError: if a check that is ok has a next step.

@@ -1,4 +1,7 @@
-"""What all commands share: bad input ends in a line or two and exit code 2, a signal in a line and exit code 130."""
+"""What all commands share: bad input ends in a line or two and exit code 2, a signal in a line and exit code 130.
+
+A search whose output nobody reads any more (`| head`) ends silently, with exit code 141, as other tools do.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
 from typing import Annotated, ParamSpec, TextIO
@@ -16,7 +20,7 @@ import typer
 from trainables.check import INDENT, Check, line_of
 from trainables.config import ConfigError
 
-__all__ = ["Plugins", "as_command", "echo_checks", "leave_terminal", "run_verb", "silence", "stop_signals"]
+__all__ = ["Plugins", "as_command", "echo_checks", "leave_terminal", "lose_reader", "run_verb", "stop_signals"]
 
 P = ParamSpec("P")
 
@@ -35,7 +39,17 @@ def stop_signals() -> list[signal.Signals]:
     return [signal.SIGINT, signal.SIGTERM, *hang_up]
 
 
-def silence(stream: TextIO) -> None:
+_reader_left = threading.Event()
+
+
+def lose_reader() -> None:
+    """Where nobody reads standard output any more: write no more to it, and interrupt as Ctrl-C does."""
+    _reader_left.set()
+    _silence(sys.stdout)
+    signal.raise_signal(signal.SIGINT)
+
+
+def _silence(stream: TextIO) -> None:
     """Let what is written to a stream from now on go nowhere, also when Python ends and flushes it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -44,7 +58,7 @@ def leave_terminal() -> None:
     """Write no more to a terminal that was closed, where every line would be an error."""
     for stream in (sys.stdout, sys.stderr):
         if stream.isatty():
-            silence(stream)
+            _silence(stream)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -54,7 +68,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def as_command(verb: Callable[P, None]) -> Callable[P, None]:
-    """`verb` for Typer: no traceback and exit code 2 for a `ConfigError`, 130 for a signal.
+    """`verb` for Typer: no traceback and exit code 2 for a `ConfigError`, 130 for a signal, 141 without a reader.
 
     Args:
         verb: its parameters are the command's options.
@@ -66,7 +80,11 @@ def as_command(verb: Callable[P, None]) -> Callable[P, None]:
             signal.signal(number, _interrupt)
         try:
             verb(*args, **kwargs)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit) as end:
+            if _reader_left.is_set():
+                raise SystemExit(128 + signal.SIGPIPE) from None
+            if isinstance(end, SystemExit):
+                raise
             typer.echo("interrupted", err=True)
             raise typer.Exit(130) from None
         except ConfigError as error:

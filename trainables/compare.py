@@ -62,7 +62,7 @@ def verdict(name: str, reference: str, differences: Sequence[float], metric: str
     """
     mean, low, high = interval(differences, risk)
     if low <= 0 <= high:
-        found = f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
+        found = f"{mean:+z.4f} [{low:+z.4f}, {high:+z.4f}]"
         if not any(differences):
             return f"{name} and {reference} have the same {metric} with every seed"
         needed = seeds_needed(differences, risk)

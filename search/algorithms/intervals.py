@@ -11,7 +11,10 @@ import numpy as np
 
 from trainables.result import Mode
 
-__all__ = ["MISSED", "Interval", "best_interval", "mean_interval", "paired_interval", "quantile", "standard_error"]
+__all__ = [
+    "MISSED", "Interval", "best_interval", "mean_interval", "paired_interval", "quantile", "same_mean",
+    "standard_error",
+]  # fmt: skip
 
 MISSED = 0.05  # of the intervals do not hold the truth
 
@@ -43,8 +46,14 @@ class Interval:
         return self._text("+")
 
     def _text(self, sign: str) -> str:
-        limits = f" [{self.low:{sign}.4f}, {self.high:{sign}.4f}]" if self.has_limits else ""
-        return f"{self.mean:{sign}.4f}{limits}"
+        form = f"{sign}z.4f"  # z: what is rounded to zero has no minus
+        limits = f" [{self.low:{form}}, {self.high:{form}}]" if self.has_limits else ""
+        return f"{self.mean:{form}}{limits}"
+
+
+def same_mean(a: float, b: float) -> bool:
+    """Whether two means differ by no more than the rounding of their sums."""
+    return math.isclose(a, b, rel_tol=1e-9)
 
 
 def mean_interval(values: Mapping[int, float], test_share: float = 0.0) -> Interval | None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from search.algorithms.intervals import MISSED, quantile, standard_error
+from search.algorithms.intervals import MISSED, quantile, same_mean, standard_error
 from trainables.result import Mode
 
 __all__ = ["Decision", "Race", "Standing", "standing"]
@@ -25,8 +25,9 @@ class Race:
     """What is raced.
 
     Attributes:
-        arms: their names, in the search's order, which settles equal means.
-        reference: the arm that the winner is measured against. It runs as long as the race, even if it is behind.
+        arms: their names, in the search's order, which settles equal means without the reference's.
+        reference: the arm that the winner is measured against. It runs as long as the race, even if it is behind, and
+            leads where no mean is better.
         mode: whether the largest or the smallest values are the best.
         most_runs: how many runs an arm has at most.
         material: the difference, in the unit of the values, below which two arms count as equal. At least the metric's
@@ -161,9 +162,11 @@ def _look(race: Race, values: Values, rivals: list[str], rounds: int) -> tuple[d
 
 
 def _leader(race: Race, values: Values, rivals: list[str], rounds: int) -> str:
-    """The arm with the best mean over the complete rounds."""
-    best = max if race.mode == "max" else min
-    return best(rivals, key=lambda arm: float(_array(values, arm, rounds).mean()))
+    """The arm with the best mean over the complete rounds; of equal means the reference's, else the first."""
+    means = {arm: float(_array(values, arm, rounds).mean()) for arm in rivals}
+    best = max(means.values()) if race.mode == "max" else min(means.values())
+    equal = [arm for arm in rivals if same_mean(means[arm], best)]
+    return race.reference if race.reference in equal else equal[0]
 
 
 def _array(values: Values, arm: str, rounds: int) -> np.ndarray:

@@ -53,7 +53,7 @@ def early_ranks(result: StudyResult) -> Check:
         return Check(name, "ok", f"rank correlation with the end: {text}")
     good = next(epoch for epoch, value in enumerate(found, start=1) if value >= GOOD or epoch == epochs)
     change = f"grace_period={good}" if good <= 2 * epochs / 3 else "kind=hyperband"
-    step = f"judge later: {{search}} --set scheduler.{change} --fresh"
+    step = f"{{search}} --set scheduler.{change} --fresh   # judge later"
     return Check(name, "warning", f"early ranks do not predict the last: rank correlation {text}", step)
 
 

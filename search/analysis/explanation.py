@@ -18,7 +18,6 @@ from search.analysis.additive import AdditiveModel
 from search.analysis.changes import Change, apply
 from search.journal.comparisons import Comparison
 from search.journal.events import Arm
-from trainables.config import ConfigError
 from trainables.result import Mode
 
 __all__ = ["Explanation", "Row", "Step", "explained", "explanation_arms"]
@@ -96,16 +95,11 @@ def explanation_arms(
 
     Args:
         baseline: its config as plain data, on common ground with the best.
-        path: the changes in order; all of them make the best config.
+        path: the changes in order, at least one; all of them make the best config.
         origin: the trial of the search that the baseline is, if any.
         best: the trial of the search that the best is.
 
-    Raises:
-        ConfigError: if nothing changes.
     """
-    if not path:
-        rule = "must differ from the best config: explain from another recipe or YAML file"
-        raise ConfigError.single("--from", "the best config itself", rule)
     arms = [Arm(name="baseline", role="baseline", config=dict(baseline), trial=origin)]
     for number, change in enumerate(path, start=1):
         config = apply(arms[-1].config, [change])

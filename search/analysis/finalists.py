@@ -93,9 +93,11 @@ def refit_outcome(result: StudyResult, comparison: Comparison) -> RefitOutcome:
     values, found = comparison.values(metric), standing(race, comparison.values(metric))
     searched = {record.number: record.value(metric) for record in result.trials}
     ended = comparison.ended is not None
-    tied = found.tied
+    leader = comparison.winner.name if comparison.winner else found.leader  # of equal means the one that was recorded
+    rivals = [found.leader, *found.tied]
     if found.decision == "open":  # cut off by the budget, or not over: nothing is told apart yet
-        tied = tuple(arm for arm in race.arms if arm not in found.dropped and arm != found.leader)
+        rivals = [arm for arm in race.arms if arm not in found.dropped]
+    tied = [arm for arm in rivals if arm != leader]
 
     def finalist(arm: Arm) -> Finalist:
         runs = {index: value for index, value in values[arm.name].items() if math.isfinite(value)}
@@ -103,22 +105,23 @@ def refit_outcome(result: StudyResult, comparison: Comparison) -> RefitOutcome:
             verdict = found.dropped[arm.name]
         elif not ended:
             verdict = ""
-        elif arm.name == found.leader:
+        elif arm.name == leader:
             verdict = "winner" if found.decision == "decided" else "best, but tied"
         else:
             verdict = "tie with the best" if arm.name in tied else "behind"
         before = None if arm.trial is None else searched.get(arm.trial)
         interval = mean_interval(runs, race.test_share)
-        if arm.name == found.leader:
+        if arm.name == leader:
             interval = best_interval(runs, 1 + len(tied), race.mode, race.test_share)
         luck = None
         if before is not None and interval is not None and interval.has_limits:
             luck = sign * (before - interval.mean)
         return Finalist(arm, before, tuple(runs.values()), _bounded(interval, metric), luck, verdict)
 
-    def merit(one: Finalist) -> tuple[bool, float]:
+    def merit(one: Finalist) -> tuple[bool, float, bool]:
         mean = sum(one.values) / len(one.values) if one.values else math.nan
-        return one.arm.name in found.dropped, -sign * mean if math.isfinite(mean) else math.inf
+        value = -sign * round(mean, 9) if math.isfinite(mean) else math.inf  # equal up to rounding: the leader first
+        return one.arm.name in found.dropped, value, one.arm.name != leader
 
     finalists = sorted(map(finalist, comparison.started.arms), key=merit)
     winner = next((one for one in finalists if comparison.winner and one.arm.name == comparison.winner.name), None)

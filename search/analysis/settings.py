@@ -74,8 +74,8 @@ def influence(result: StudyResult) -> Check:
     if len(trials) < ENOUGH or found.chance <= 0.2:
         return Check(name, "unknown", f"not clear yet: {share}")
     text = f"no setting has an effect beyond noise: {share}"
-    longer = f"train longer: {{search}} --epochs {2 * result.spec.budget.epochs} --fresh"
-    return Check(name, "warning", text, f"search wider ranges or other settings, or {longer}")
+    step = f"{{search}} --epochs {2 * result.spec.budget.epochs} --fresh   # train longer; or search wider ranges"
+    return Check(name, "warning", text, f"{step} or other settings")
 
 
 def enough_trials(result: StudyResult) -> Check:
@@ -92,7 +92,7 @@ def enough_trials(result: StudyResult) -> Check:
     if planned >= enough:
         return Check(name, "unknown", f"{text}: the search is not over")
     wanted = 3 * settings + len(spec.recipes)
-    step = f"{{search}} --trials {wanted}; or search less: --set KEY=VALUE --fresh fixes a setting"
+    step = f"{{search}} --trials {wanted}   # or search less: --set KEY=VALUE --fresh fixes a setting"
     seen = "will not be seen" if so_far else "was not seen"
     return Check(name, "warning", f"{text}: too few, most of the space {seen}", step)
 

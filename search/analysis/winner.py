@@ -38,7 +38,7 @@ def against_recipes(result: StudyResult) -> Check:
     best, gain = suggested[0], side(result) * (suggested[0].value(metric) - recipe.value(metric))
     text = f"trial {best.number} {metric} {best.value(metric):.4f}, recipe {recipe.recipe} {recipe.value(metric):.4f}"
     if gain <= 0:
-        step = f"{{search}} --trials {2 * result.spec.budget.trials}; or use the recipe"
+        step = f"{{search}} --trials {2 * result.spec.budget.trials}   # or use the recipe"
         return Check(name, "warning", f"no suggestion beats a recipe: {text}", step)
     sd = noise(result)
     if sd is None:
@@ -59,8 +59,9 @@ def _as_refit(result: StudyResult, refit: Comparison, name: str) -> Check | None
     if winner is None or reference is None or not refit.follows(result.trials):
         return None
     if winner.arm.name in (reference.name, *result.spec.recipes):
-        step = "use the recipe, or search further"
-        return Check(name, "warning", f"the refit's winner is the recipe {winner.arm.name}", step)
+        kind = "recipe" if winner.arm.name in result.spec.recipes else "reference"
+        text = f"the search did not beat the {kind} {winner.arm.name}"
+        return Check(name, "warning", text, f"use the {kind}, or search further")
     if gain is None or not gain.has_limits:
         return None
     over = f"{winner.arm.name} over {len(winner.values)} {refit.over}"
@@ -110,27 +111,29 @@ def resolution(result: StudyResult) -> Check:
     ties = sum(abs(value - values[0]) < 0.5 / images for value in values)
     apart = (values[0] - values[2]) * images
     text = f"one of {images:,} validation images is worth {1 / images:.2g}"
-    step = _more_validation(result, images)
-    step += "a continuous objective: {search} --set objective.metric=val_loss --fresh"
+    step = _finer_objective(result, images)
     if ties > 1:
         return Check(name, "warning", f"{text}; {ties} trials tie at the top with {values[0]:.4f}", step)
+    text += f"; the best 3 trials are {apart:.0f} image{'s' * (round(apart) != 1)} apart"
     if apart < COARSE and images < 1000:
-        return Check(name, "warning", f"{text}; the best 3 trials are {apart:.0f} images apart", step)
-    return Check(name, "ok", f"{text}; the best 3 trials are {apart:.0f} images apart")
+        return Check(name, "warning", text, step)
+    return Check(name, "ok", text)
 
 
-def _more_validation(result: StudyResult, images: int) -> str:
-    """How to validate on more than so many images; empty where another split would take too many from training."""
-    data = result.spec.trial["data"]
-    if data.get("folds") is not None:
-        return ""
-    if data["val_samples"] == images:
-        return "more validation images: {search} --set data.val_samples=null --fresh; or "
-    if not val_is_taken_from_train(result.images):
-        return "more images in the validation split of the source; or "
-    if data["val_fraction"] > 0.2:
-        return ""
-    return f"more validation images: {{search}} --set data.val_fraction={2 * data['val_fraction']:g} --fresh; or "
+def _finer_objective(result: StudyResult, images: int) -> str:
+    """How to tell trials apart: on more validation images than so many, or by a continuous objective."""
+    data, loss = result.spec.trial["data"], "--set objective.metric=val_loss --fresh"
+    more, fraction = None, 2 * data["val_fraction"]
+    if data.get("folds") is None:
+        if data["val_samples"] == images:
+            more = "data.val_samples=null"
+        elif not val_is_taken_from_train(result.images):
+            return f"{{search}} {loss}   # a continuous objective; or more images in the source's validation split"
+        elif fraction <= 0.4:  # more would take too many from training
+            more = f"data.val_fraction={fraction:g}"
+    if more is None:
+        return f"{{search}} {loss}   # a continuous objective"
+    return f"{{search}} --set {more} --fresh   # more validation images; or a continuous objective: {loss}"
 
 
 def collapse(result: StudyResult) -> Check:
@@ -157,10 +160,10 @@ def collapse(result: StudyResult) -> Check:
         verb, their = ("has", "its") if len(rising) == 1 else ("have", "their")
         parts.append(f"{len(rising)} of {len(known)} {verb} a training loss over twice {their} first")
     text = "; ".join(parts)
-    weighted = "{search} --set regularization.imbalance=class_weights --fresh"
-    step = f"lower learning rates, labels that fit the images, or {weighted}"
+    step = "{search} --set regularization.imbalance=class_weights --fresh   # or lower learning rates"
+    step += ", or labels that fit the images"
     if not one:
-        step = "lower learning rates, a warm-up, or {search} --set guards.collapsed=stop --fresh"
+        step = "{search} --set guards.collapsed=stop --fresh   # or lower learning rates, or a warm-up"
     if best in bad or (len(known) >= FEW and len(bad) > len(known) / 2):
         return Check(name, "problem", f"{text}{', the best among them' * (best in bad)}", step)
     if len(bad) > 0.2 * len(known) and len(bad) > 1:

@@ -66,8 +66,15 @@ def explaining(result: StudyResult, baseline: Arm, seeds: int) -> tuple[Explaini
     if result.spec.proxy is not None and found[2] is None:
         rule = f"must have a refit with a winner first: so far its trials were trained {result.spec.proxy.words}"
         raise ConfigError.single("STUDY", result.spec.study, rule)
+    path = changes(baseline.config, record.config)
+    if not path:
+        others = [name for name in result.spec.recipes if name not in (baseline.name, record.recipe)]
+        recipes = f"another recipe ({', '.join(others)}) or " if others else ""
+        raise ConfigError.single(
+            "--from", baseline.name, f"must differ from the best config: give {recipes}a YAML file"
+        )
     folds = refit.started.folds if refit is not None else None
-    ordered = order(result, baseline.config, changes(baseline.config, record.config))
+    ordered = order(result, baseline.config, path)
     best = record.recipe or f"trial {record.number}"
     lines = [f"{baseline.name} -> {best} in {len(ordered.changes)} steps, {ordered.text}"]
     if ordered.unknown:

@@ -24,4 +24,4 @@ def against_reference(spec: StudySpec, records: Iterable[TrialRecord], best: Tri
     if found is None or best.number == 0:
         return ""
     name, value = found
-    return f", {best.value(spec.objective.metric) - value:+.4f} against {name}"
+    return f", {best.value(spec.objective.metric) - value:+z.4f} against {name}"

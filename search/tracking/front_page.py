@@ -125,7 +125,7 @@ class FrontPage:
                 epochs += f" {record.status.lower()}"
             row = [self._link(record), record.recipe or record.origin, epochs, _number(value, ".4f")]
             if against is not None:
-                row.append(_number(value - against[1], "+.4f"))
+                row.append(_number(value - against[1], "+z.4f"))
             found = parameters(record.config, paths)
             rows.append([*row, *(_short(found.get(path, "")) for path in paths)])
         return _markdown(heads, rows)

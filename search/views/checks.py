@@ -17,7 +17,7 @@ from search.views.next_commands import plugins, program, resume, shown, verb
 from trainables.check import INDENT, Check, alarms, line_of
 from trainables.config.plugins import as_recorded
 
-__all__ = ["checked", "checks_json", "print_alarms", "print_checks"]
+__all__ = ["checked", "checks_json", "command_and_words", "print_alarms", "print_checks"]
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "dim"}
 MOST_ALARMS = 3
@@ -43,6 +43,12 @@ def _with(text: str, typed: dict[str, str]) -> str:
     for placeholder, command in reversed(typed.items()):  # "python -m" first: what is filled in has its own
         text = text.replace(placeholder, command)
     return text
+
+
+def command_and_words(step: str) -> tuple[str, str]:
+    """What of a next step is typed, and what is said beside it; either may be empty."""
+    command, _, words = step.partition("   # ")
+    return (command, words) if command.startswith(f"{program('python')} -m ") else ("", step)
 
 
 def print_checks(checks: Iterable[Check], console: Console) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-
 from rich.console import Console
 
-from trainables.cli import silence
+from trainables.cli import lose_reader
 
 __all__ = ["LastingConsole", "say"]
 
@@ -16,8 +13,7 @@ class LastingConsole(Console):
     """A console whose reader may go away (`| head`): that interrupts the search as Ctrl-C does, and it falls silent."""
 
     def on_broken_pipe(self) -> None:
-        silence(sys.stdout)
-        signal.raise_signal(signal.SIGINT)
+        lose_reader()
 
 
 def say(console: Console, text: str, style: str | None = None) -> None:

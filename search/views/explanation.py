@@ -44,7 +44,7 @@ def show_explanation(found: Explanation, comparison: Comparison, console: Consol
         table.add_column(head, no_wrap=head in ("gain", "95 %", "without it"), overflow="fold")
     for row in found.rows:
         costs = [step for step in found.steps if step.change in row.changes]
-        cost = f"{-costs[0].cost.mean:+.4f}" if len(costs) == 1 and math.isfinite(costs[0].cost.mean) else ""
+        cost = f"{-costs[0].cost.mean:+z.4f}" if len(costs) == 1 and math.isfinite(costs[0].cost.mean) else ""
         verdict = "within the noise" if row.gain.within_noise else costs[0].verdict if len(costs) == 1 else ""
         gain, _, limits = row.gain.signed.partition(" ")
         table.add_row(Text(", ".join(row.changes)), gain, limits, cost, Text(verdict))

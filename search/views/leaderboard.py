@@ -68,7 +68,7 @@ def _cells(record: TrialRecord, metric: str, baseline: tuple[str, float] | None)
     yield str(record.last_epoch) + ("" if record.status is TrialStatus.COMPLETED else f" {record.status.value.lower()}")
     yield f"{value:.4f}" if math.isfinite(value) else "-"
     if baseline is not None:
-        yield f"{value - baseline[1]:+.4f}" if math.isfinite(value) else "-"
+        yield f"{value - baseline[1]:+z.4f}" if math.isfinite(value) else "-"
 
 
 def _words(record: TrialRecord, shown: Mapping[str, str]) -> Iterator[str]:

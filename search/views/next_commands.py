@@ -16,7 +16,7 @@ __all__ = [
     "SUBMITTED_BY", "after_search", "elsewhere", "open_mlflow", "plugins", "program", "resume", "shown", "verb",
 ]  # fmt: skip
 
-TRAINING = ("explain", "refit")  # the verbs on a study that run the code of its plug-ins
+WITH_PLUGINS = ("explain", "refit", "export")  # the verbs on a study that run the code of its plug-ins
 SUBMITTED_BY = "RESNET_SEARCH_SUBMITTED"  # set where a search was sent from another machine, which tells what to type
 
 
@@ -51,7 +51,7 @@ def plugins() -> str:
 def verb(name: str, folder: Path, *options: str) -> str:
     """A verb on the study in a folder, with options of its own: `verb("report", folder, "--open")`."""
     words = [program("python"), "-m", f"search.{name}", shlex.quote(folder.name), *options]
-    return f"{' '.join(words)}{elsewhere(folder.parent)}{plugins() if name in TRAINING else ''}"
+    return f"{' '.join(words)}{elsewhere(folder.parent)}{plugins() if name in WITH_PLUGINS else ''}"
 
 
 def open_mlflow(uri: str, folder: Path, experiment_id: str | None = None) -> str:
@@ -87,5 +87,5 @@ def after_search(result: StudyResult, folder: Path, compare: str, where: str = "
             yield f"{verb('refit', folder)}   # was it luck? trained again, then the test split"
         elif result.finished:
             yield f"{verb('explain', folder)}   # which change bought how much"
-        yield f"{verb('export', folder, '--trial N')}   # any other trial's config"
+        yield f"{verb('export', folder, '--format', 'pt2')}   # the network itself, ready to predict"
     yield f"{compare}   # compare the trials"

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.algorithms.intervals import Interval
+from search.algorithms.intervals import Interval, same_mean
 from search.analysis.finalists import Finalist, RefitOutcome, refit_outcome
 from search.analysis.measures import SHARES
 from search.journal.records import TrialRecord
@@ -79,9 +79,7 @@ def refit_sentences(outcome: RefitOutcome) -> Iterator[str]:
     elif outcome.decision == "decided":
         yield f"{name} wins: significantly better than every other"
     else:
-        tied = [one.arm.name for one in outcome.finalists if one.verdict.startswith("tie")]
-        than = f" than {_listed(tied)}" if tied else ""
-        yield f"{name} has the best mean, but is not significantly better{than}"
+        yield _tie(outcome, winner)
     if winner.arm.role == "finalist" and winner.arm.change is not None:
         yield f"{name}: {winner.arm.change}"
     for one in [winner] if outcome.favorite is winner else [outcome.favorite, winner]:
@@ -97,6 +95,23 @@ def refit_sentences(outcome: RefitOutcome) -> Iterator[str]:
             f"warning: the test split was opened {times} before for this study: what is chosen by it is no longer "
             "tested by it"
         )
+
+
+def _tie(outcome: RefitOutcome, winner: Finalist) -> str:
+    """What the winner has over those that it is tied with."""
+    name, ties = winner.arm.name, [one for one in outcome.finalists if one.verdict.startswith("tie")]
+    same = [one.arm.name for one in ties if _same_mean(one, winner)]
+    others = [one.arm.name for one in ties if one.arm.name not in same]
+    than = f" than {_listed(others)}" if others else ""
+    if not same:
+        return f"{name} has the best mean, but is not significantly better{than}"
+    preferred = "; the reference is preferred" if name == outcome.comparison.started.reference else ""
+    further = f", and is not significantly better{than}" if others else ""
+    return f"{name} has the same mean as {_listed(same)}{further}{preferred}"
+
+
+def _same_mean(one: Finalist, other: Finalist) -> bool:
+    return one.interval is not None and other.interval is not None and same_mean(one.interval.mean, other.interval.mean)
 
 
 def _luck(one: Finalist, metric: str, folds: int | None) -> Iterator[str]:

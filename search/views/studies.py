@@ -92,7 +92,7 @@ def print_studies(studies: Sequence[dict[str, Any]], out: Path, console: Console
         table.add_row(
             Text(name), study["state"], f"{trials['ended']}/{trials['of']}",
             "-" if best is None else f"{best['value']:.4f}",
-            "-" if gain is None else f"{gain:+.4f} {study['recipe']['name']}", "-" if age is None else ago(age),
+            "-" if gain is None else f"{gain:+z.4f} {study['recipe']['name']}", "-" if age is None else ago(age),
         )  # fmt: skip
     console.print(table)
     for error in broken:

@@ -173,16 +173,15 @@ def test_a_results_folder_that_is_moved_away_ends_the_search_and_loses_nothing(t
 
 
 @pytest.mark.slow
-def test_a_reader_that_goes_away_and_a_signal_before_the_start_are_interrupts(tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_ends_it_silently_and_a_signal_before_the_start_interrupts(tmp_path: Path) -> None:
     study, out = slow_study(tmp_path / "study", trials=40, epochs=2), tmp_path / "out"
     words = " ".join(command(study, out))
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {words} | head -n 1"], env=environment(), capture_output=True, text=True,
         timeout=TIMEOUT, check=False,
     )  # fmt: skip
-    assert done.returncode == 130, done.stderr
+    assert (done.returncode, done.stderr) == (141, "")
     assert "40 trials of at most 2 epochs" in done.stdout
-    assert "Traceback" not in done.stderr
     assert {trial.status for trial in result(out).trials} <= {TrialStatus.PENDING, TrialStatus.COMPLETED}
     assert len(result(out).trials) < 40
     for seconds, number in ((1.5, signal.SIGTERM), (4.0, signal.SIGINT), (7.0, signal.SIGTERM)):

@@ -41,11 +41,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Refit:
-    """The finalists over fresh seeds, or folds, best first, and what follows from them in sentences."""
+    """The finalists over fresh seeds, or folds, best first, and what follows from them in sentences.
+
+    `test` is the winner's value on the test split, where it was opened.
+    """
 
     candidates: tuple[Candidate, ...]
     sentences: tuple[str, ...]
     over: str
+    test: Interval | None = None
 
     @property
     def winner(self) -> Candidate | None:
@@ -176,8 +180,12 @@ def _refit(result: StudyResult) -> Refit | None:
         )
         for one in outcome.finalists
     ]  # fmt: skip
-    state = [] if comparison.ended is not None else [f"under way: {len(comparison.runs)} runs so far"]
-    return Refit(tuple(candidates), (*state, *refit_sentences(outcome)), outcome.comparison.over)
+    state = (
+        []
+        if comparison.ended is not None
+        else [f"under way: {len(comparison.runs)} run{'s' * (len(comparison.runs) != 1)} so far"]
+    )
+    return Refit(tuple(candidates), (*state, *refit_sentences(outcome)), comparison.over, outcome.test)
 
 
 def _explanation(result: StudyResult) -> Explanation | None:

@@ -22,7 +22,7 @@ from search.journal.reference import reference
 from search.journal.result import StudyResult
 from search.study.trial_tree import compose
 from search.tracking.uri import default_uri
-from search.views.checks import checked
+from search.views.checks import checked, command_and_words
 from search.views.next_commands import after_search, open_mlflow, resume, shown, verb
 from search.views.report.answers import Answers, answers
 from search.views.report.errors import Errors, errors
@@ -128,12 +128,12 @@ def _template() -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    environment.filters |= {"signed": _signed, "capitalized": _capitalized}
+    environment.filters |= {"signed": _signed, "capitalized": _capitalized, "command_and_words": command_and_words}
     return environment.get_template("template.html.j2")
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.4f}"
+    return f"{value:+z.4f}"
 
 
 def _capitalized(text: str) -> str:

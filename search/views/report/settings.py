@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from spaces import Choice, Domain, Scalar, conditions_of, path_of
 from spaces.domains import option_text
 from trainables.config import flatten
 
-__all__ = ["Setting", "short"]
+__all__ = ["Setting", "short", "value_text"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,10 @@ class Setting:
     @classmethod
     def all_of(cls, spec: StudySpec) -> list[Setting]:
         """The settings of a study, in the order of its space."""
-        return [cls(key, _label(key), domain) for key, domain in spec.parsed_space.domains().items()]
+        return [
+            cls(key, _label(path_of(key), [condition.partition("=")[2] for condition in conditions_of(key)]), domain)
+            for key, domain in spec.parsed_space.domains().items()
+        ]
 
     def value(self, record: TrialRecord) -> Scalar:
         """What the trial has for it; None if it has none. A recipe may have what the space has not."""
@@ -45,7 +49,17 @@ class Setting:
         value = self.value(record)
         if value is None and not self._may_be_none:
             return ""
-        return f"{value:.4g}" if isinstance(value, float) else option_text(value)
+        return value_text(value)
+
+    @property
+    def path(self) -> str:
+        """Where it stands in a trial's config."""
+        return path_of(self.key)
+
+    def label_in(self, flat: Mapping[str, Any]) -> str:
+        """Its name in a config, flattened, for which it is not searched: `optimizer.lr (adam)`."""
+        conditions = [condition.partition("=")[0] for condition in conditions_of(self.key)]
+        return _label(self.path, [option_text(flat.get(path)) for path in conditions])
 
     @property
     def _may_be_none(self) -> bool:
@@ -68,9 +82,13 @@ class Setting:
         return short(float(value)) if isinstance(value, int | float) else None
 
 
-def _label(key: str) -> str:
-    options = ", ".join(condition.partition("=")[2] for condition in conditions_of(key))
-    return f"{path_of(key)} ({options})" if options else path_of(key)
+def _label(path: str, options: Sequence[str]) -> str:
+    return f"{path} ({', '.join(options)})" if options else path
+
+
+def value_text(value: Scalar) -> str:
+    """A setting's value in a table."""
+    return f"{value:.4g}" if isinstance(value, float) else option_text(value)
 
 
 def short(value: float, digits: int = 4) -> float | None:

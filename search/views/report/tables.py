@@ -13,9 +13,10 @@ from search.journal.reference import reference
 from search.journal.result import StudyResult
 from search.views.progress import counted, duration
 from search.views.refit import chosen_trial
-from search.views.report.settings import Setting
+from search.views.report.settings import Setting, value_text
 from search.views.trials import why_ended
 from spaces.domains import domain_text
+from trainables.config import flatten
 
 __all__ = ["Failure", "TrialRow", "best_settings", "effort", "failures", "trial_rows"]
 
@@ -66,7 +67,10 @@ def trial_rows(result: StudyResult, settings: Sequence[Setting]) -> list[TrialRo
 
 
 def best_settings(result: StudyResult, settings: Sequence[Setting]) -> list[tuple[str, str, str, str]]:
-    """Name, the best config's value, the reference recipe's, and the range, of the settings that one of them has."""
+    """Name, the best config's value, the reference recipe's, and the range, of the settings that one of them has.
+
+    Below stands what a recipe outside of the space has instead: the learning rate of an optimizer that is not searched.
+    """
     chosen = chosen_trial(result)
     if chosen is None:
         return []
@@ -77,7 +81,22 @@ def best_settings(result: StudyResult, settings: Sequence[Setting]) -> list[tupl
         (setting.label, setting.text(best), setting.text(recipe) if recipe else "", domain_text(setting.domain))
         for setting in settings
     )
-    return [row for row in rows if row[1] or row[2]]
+    own, theirs = _unsearched(settings, best), {} if recipe is None else _unsearched(settings, recipe)
+    return [
+        *(row for row in rows if row[1] or row[2]),
+        *((name, own.get(name, ""), theirs.get(name, ""), "not searched") for name in own | theirs),
+    ]
+
+
+def _unsearched(settings: Sequence[Setting], record: TrialRecord) -> dict[str, str]:
+    """By name, what a recipe outside of the space has where it has nothing that is searched."""
+    if record.values is not None:
+        return {}
+    flat, searched = flatten(record.config), {setting.path for setting in settings if setting.text(record)}
+    return {
+        setting.label_in(flat): value_text(flat[setting.path])
+        for setting in settings if setting.path not in searched and flat.get(setting.path) is not None
+    }  # fmt: skip
 
 
 def failures(result: StudyResult) -> list[Failure]:

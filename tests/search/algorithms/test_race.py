@@ -11,6 +11,7 @@ import pytest
 
 from search.algorithms.intervals import Interval, best_interval, mean_interval, paired_interval
 from search.algorithms.race import Race, Standing, standing
+from trainables.result import Mode
 
 RACES, CONFIGS, TOP, MOST_RUNS = 500, 30, 3, 10
 ARMS = ("a", "b", "c", "reference")
@@ -177,6 +178,16 @@ def test_an_arm_that_is_behind_gets_no_more_runs_and_the_reference_does() -> Non
 def test_the_reference_can_win() -> None:
     now = standing(race("ar", reference="r"), table(a=[0.1, 0.12, 0.11], r=[0.9, 0.91, 0.9]))
     assert (now.decision, now.leader, now.dropped.keys()) == ("decided", "r", {"a"})
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_of_equal_means_the_reference_leads_else_the_first(mode: Mode) -> None:
+    values = table(a=[0.1, 0.2, 0.3], b=[0.3, 0.2, 0.1], r=[0.2, 0.1, 0.3])
+    assert len({float(np.mean(list(runs.values()))) for runs in values.values()}) > 1  # by rounding
+    assert standing(Race(("a", "b", "r"), "r", mode, 3, 0.0), values).leader == "r"
+    assert standing(Race(("a", "b", "r"), None, mode, 3, 0.0), values).leader == "a"
+    assert paired_interval(values["b"], values["a"]).signed.startswith("+0.0000 [-")  # type: ignore[union-attr]
+    assert str(Interval(-1e-17)) == "0.0000"
 
 
 def test_the_smallest_wins_with_mode_min() -> None:

@@ -24,7 +24,7 @@ from search.journal.result import StudyResult
 from search.study.overrides import override
 from search.study.settings import InstanceSettings
 from search.study.spec import StudySpec
-from search.views.checks import checked, print_alarms, print_checks
+from search.views.checks import checked, command_and_words, print_alarms, print_checks
 from search.views.outcome import print_outcome
 from spaces import parse_space
 from tests.search.analysis.studies import EPOCHS, LR, Curve, healthy, rising, searched, spec_of
@@ -70,7 +70,7 @@ FIRES: dict[str, tuple[Any, Curve, dict[str, Any], str, str, str]] = {
     ),
     "resolution": (
         spec_of(), lambda c, d: [round(v * 50) / 50 for v in healthy(c, d)], {},
-        "warning", "one of 50 validation images is worth 0.02; ", "more images in the validation split of the source",
+        "warning", "one of 50 validation images is worth 0.02; ", "more images in the source's validation split",
     ),
     "range edges": (
         spec_of(), lambda c, d: rising(0.6 + 0.05 * math.log10(c[LR]), d), {},
@@ -126,6 +126,10 @@ def test_a_check_fires(name: str) -> None:
 def assert_valid(step: str, spec: StudySpec) -> None:
     """What the user is told to type or write is understood."""
     assert not re.search(r"\{\w+\}", step)
+    command, words = command_and_words(step)
+    assert command or " -m " not in step  # so that it can be copied as it stands
+    assert " -m " not in words
+    assert ";" not in command
     for option, value in re.findall(r"--(set|trials|epochs) ([\w.=]+)", step.replace("KEY=VALUE", "batch_size=32")):
         override(spec, **({"sets": [value]} if option == "set" else {option: int(value)}))
     for line in re.findall(r"\w+: \{[^}]*\}", step):
@@ -138,11 +142,11 @@ TAKEN = ("c: 2 classes", "splits: train 400 (the rest), val 50 (10 % of the rest
 @pytest.mark.parametrize(
     ("data", "images", "advice"),
     [
-        ({}, TAKEN, "more validation images: {search} --set data.val_fraction=0.2 --fresh"),
+        ({}, TAKEN, "{search} --set data.val_fraction=0.2 --fresh   # more validation images"),
         ({"val_fraction": 0.3}, TAKEN, ""),
-        ({"val_samples": 50}, TAKEN, "more validation images: {search} --set data.val_samples=null --fresh"),
+        ({"val_samples": 50}, TAKEN, "{search} --set data.val_samples=null --fresh   # more validation images"),
         ({}, ("c: 2 classes", "splits: train 400 (train/), val 50 (val/), test 50 (15 % of train)", "images: x"),
-         "more images in the validation split of the source"),
+         "more images in the source's validation split"),
         ({"folds": 5}, ("c: 2 classes", "splits: train 400 (the other folds), val 50 (fold 1 of 5)", "images: x"), ""),
     ],
 )  # fmt: skip
@@ -153,8 +157,18 @@ def test_more_validation_images_come_from_where_those_are(
     result = searched(spec_of(trials=10, trial=trial), lambda c, d: [round(v * 50) / 50 for v in healthy(c, d)])
     found = said(dataclasses.replace(result, images=images))["resolution"]
     assert found.status == "warning"
-    continuous = "a continuous objective: {search} --set objective.metric=val_loss --fresh"
-    assert found.next_step == (f"{advice}; or {continuous}" if advice else continuous)
+    assert found.next_step is not None
+    assert advice in found.next_step
+    assert ("validation" in found.next_step) == bool(advice)
+    assert "--set objective.metric=val_loss --fresh" in found.next_step
+    assert "continuous objective" in found.next_step
+
+
+def test_one_image_is_not_called_images() -> None:
+    right = iter([45, 44, 44, *range(20, 30)])
+    spec = spec_of(trials=10, scheduler={"kind": "none"})
+    found = said(searched(spec, lambda c, d: [(images := next(right)) / 50] + [images / 50] * (EPOCHS - 1)))
+    assert found["resolution"].evidence.endswith("; the best 3 trials are 1 image apart")
 
 
 def test_trials_to_come_are_not_counted_as_tried() -> None:

@@ -112,6 +112,19 @@ def test_a_search_with_a_proxy_ends_in_a_config_of_the_study_and_the_same_after_
         assert told(collect(spec, read(folder / "journal")).comparisons) == told(result.comparisons)
 
 
+@pytest.mark.parametrize(("others", "way"), [(("he2015", "tuned"), "another recipe (he2015, tuned) or "), ((), "")])
+def test_from_the_best_config_itself_there_is_nothing_to_explain(others: tuple[str, ...], way: str) -> None:
+    rates = dict.fromkeys(others, 0.5) | {"naive": 0.1}
+    recipes = {name: {"config": sgd(rate)} for name, rate in rates.items()}
+    spec = parse_study({**{key: value for key, value in TREE.items() if key != "proxy"}, "recipes": recipes})
+    result = collect(spec, ended(spec, ("recipe:naive", sgd(0.1), 0.5), ("tpe", sgd(0.2), 0.4)))
+    baseline, _ = reference_arm(spec, result.trials, "naive", "--from", "baseline")
+    assert baseline is not None
+    with pytest.raises(ConfigError) as raised:
+        explaining(result, baseline, 2)
+    assert str(raised.value) == f"--from: must differ from the best config: give {way}a YAML file, got 'naive'"
+
+
 def test_before_the_refit_the_best_is_the_proxys_and_says_so(tmp_path: Path) -> None:
     spec = parse_study(TREE)
     result = collect(spec, ended(spec, ("tpe", sgd(0.1), 0.5)), tmp_path)

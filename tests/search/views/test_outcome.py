@@ -54,6 +54,7 @@ def test_an_interrupted_search_is_told_how_to_go_on_before_anything_else(
     finished = printed(FINISHED)
     assert "next:" in finished
     assert any("-m search.refit sample" in line for line in finished)
+    assert any("-m search.export sample --format pt2   # the network itself" in line for line in finished)
 
 
 def test_a_study_that_ran_out_of_time_needs_more_of_it() -> None:

@@ -66,11 +66,24 @@ def test_a_winner_that_is_no_better_than_the_recipe_is_said_to_be_none(result: S
     assert (check.status, "not significantly better" in check.evidence) == ("warning", True)
     assert check.next_step == "python -m search.refit {study} --seeds 8{plugins}"
     recipe = refit_of(result, {"trial-8": [0.6, 0.61, 0.6], "plain": [0.7, 0.71, 0.7]}, "plain")
-    assert against_recipes(recipe).evidence == "the refit's winner is the recipe plain"
+    assert against_recipes(recipe).evidence == "the search did not beat the recipe plain"
     won = recipe.winner()
     assert won is not None
     assert (won, won.recipe) == (chosen_trial(recipe)[0], "plain")  # type: ignore[index]
     assert repr(recipe).endswith(" (10), the refit's winner is plain>")
+
+
+def test_equal_means_are_said_to_be_the_same(result: StudyResult) -> None:
+    values = {"trial-8": [0.1, 0.2, 0.3], "plain": [0.3, 0.2, 0.1]}  # the first mean is larger, by rounding alone
+    for winner, end in (("plain", "; the reference is preferred"), ("trial-8", "")):  # the latter is an older record
+        refit = refit_of(result, values, winner)
+        outcome = refit_outcome(refit, refit.comparisons[0])
+        assert [one.verdict for one in outcome.finalists] == ["best, but tied", "tie with the best"]
+        other = next(name for name in values if name != winner)
+        text = "\n".join(refit_sentences(outcome))
+        assert f"{winner} has the same mean as {other}{end}\n" in text
+        assert "-0.0000" not in printed(refit)
+        assert against_recipes(refit).status == "warning"
 
 
 def test_one_round_is_shown_without_claiming_what_it_cannot_tell(result: StudyResult) -> None:

@@ -28,6 +28,7 @@ from search.journal.records import Epoch, TrialRecord
 from search.journal.result import StudyResult, collect
 from search.study.overrides import override
 from search.study.parse import load_study
+from search.views.next_commands import program
 from search.views.report.answers import (
     Answers,
     Candidate,
@@ -39,6 +40,7 @@ from search.views.report.answers import (
 )
 from search.views.report.page import StudyPage, page, render
 from search.views.report.settings import Setting
+from search.views.report.tables import best_settings
 from tests.search.analysis.studies import searched, spec_of
 from tests.search.sample_study import (
     START,
@@ -85,6 +87,14 @@ def test_the_answer_comes_first_and_everything_is_there() -> None:
         assert line in shown.text
     assert "-m search.report sample --open" in shown.text
     assert shown.table("setting")[1] == ["optimizer.lr", "0.005", "0.001", "0.0001 to 1, log"]
+
+
+def test_of_a_next_step_only_the_command_is_in_code_font() -> None:
+    command = f"{program('python')} -m search.run sample"
+    checks = [Check("a", "warning", "x", f"{command}   # or wait"), Check("b", "problem", "x", "use the recipe")]
+    text = render([replace(StudyPage.of(sample(), "sample"), checks=checks)])
+    assert f"next: <code>{command}</code> (or wait)</div>" in text
+    assert "next: use the recipe</div>" in text
 
 
 def test_every_trial_says_why_it_ended() -> None:
@@ -262,6 +272,9 @@ def test_refit_and_explanation_come_from_the_journal() -> None:
     assert "Trial 4: 0.6400 in the search, 0.6200 [" in shown.text
     assert " over 3 seeds: " in shown.text
     assert "Test split: 0.6000" in shown.text
+    heads = "on the test split: the number to quote 0.6000", "the mean over 3 fresh seeds: used to choose 0.6200"
+    assert all(head in shown.text for head in heads)
+    assert shown.text.index(heads[0]) < shown.text.index(heads[1])
     rows = shown.table("config")
     assert [row[:2] for row in rows[1:]] == [["trial 4", "0.6400"], ["naive (reference)", "0.6000"]]
     assert rows[1][2].startswith("0.6200 [")
@@ -359,6 +372,13 @@ def test_settings_of_recipes_outside_the_space() -> None:
     assert texts["optimizer.lr (sgd)"] == ""
     assert texts["augment.strength"] == "0"
     assert texts["batch_size"] == "128"
+    tuned = spec.trial_config({"optimizer": {"kind": "adamw", "lr": 0.01}}).model_dump(mode="json")
+    values = {"optimizer.kind": "adamw", "optimizer.kind=adamw/optimizer.lr": 0.01}
+    for best, own in ((naive, ("0.001", "", "not searched")), (TrialRecord(1, "tpe", values, tuned), None)):
+        ended = replace(best, status=TrialStatus.COMPLETED, history=(Epoch(9, {"val_accuracy": 0.9}),))
+        rows = {name: rest for name, *rest in best_settings(StudyResult(spec, [ended]), Setting.all_of(spec))}
+        assert rows.get("optimizer.lr (adam)") == (own and list(own))
+        assert ("not searched" in {rest[-1] for rest in rows.values()}) == (own is not None)
 
 
 SORT = """(() => {
