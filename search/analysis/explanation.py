@@ -98,7 +98,6 @@ def explanation_arms(
         path: the changes in order, at least one; all of them make the best config.
         origin: the trial of the search that the baseline is, if any.
         best: the trial of the search that the best is.
-
     """
     arms = [Arm(name="baseline", role="baseline", config=dict(baseline), trial=origin)]
     for number, change in enumerate(path, start=1):

@@ -180,11 +180,8 @@ def _refit(result: StudyResult) -> Refit | None:
         )
         for one in outcome.finalists
     ]  # fmt: skip
-    state = (
-        []
-        if comparison.ended is not None
-        else [f"under way: {len(comparison.runs)} run{'s' * (len(comparison.runs) != 1)} so far"]
-    )
+    runs = len(comparison.runs)
+    state = [] if comparison.ended is not None else [f"under way: {runs} run{'s' * (runs != 1)} so far"]
     return Refit(tuple(candidates), (*state, *refit_sentences(outcome)), comparison.over, outcome.test)
 
 
