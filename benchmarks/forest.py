@@ -16,11 +16,13 @@ import zlib
 from collections.abc import Mapping
 
 import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import median_abs_deviation
 from sklearn.ensemble import RandomForestRegressor
 
 from benchmarks.curves import Curve
 from benchmarks.recorded import SCORING, Recorded
-from spaces import Choice, Float, Int, Scalar
+from spaces import Choice, Scalar
 
 __all__ = ["Forest"]
 
@@ -53,7 +55,7 @@ class Forest:
         self.explained = 1 - float(last.var() / shown[:, self.epochs - 1].var())
         again = [c for c in curves if c.final != c.reported[-1]]  # were run with a second seed
         between = np.array([_log_odds(c.final) - _log_odds(c.reported[-1]) for c in again])
-        self.noise = float(np.median(np.abs(between - np.median(between))) * 1.4826 / np.sqrt(2))
+        self.noise = float(median_abs_deviation(between, scale="normal") / np.sqrt(2))
         self._noise = off * self.noise / last.std()
 
     def curve(self, values: Mapping[str, Scalar], seed: int) -> Curve:
@@ -61,28 +63,22 @@ class Forest:
         mean = self._forest.predict([self._encoded(values)])[0]
         draws = np.random.default_rng([seed, zlib.crc32(json.dumps(sorted(values.items())).encode())])
         alike = np.argsort(np.abs(self._unseen - mean[self.epochs - 1]))[:NEIGHBORS]
-        shown = _odds_to_share(mean + self._noise[draws.choice(alike)])
-        final = float(_odds_to_share(mean[self.epochs - 1]))
+        shown = expit(mean + self._noise[draws.choice(alike)])
+        final = float(expit(mean[self.epochs - 1]))
         reported, averaged = shown[: self.epochs].tolist(), shown[self.epochs :].tolist()
         seconds = self._seconds[values["batch_size"]]
         return Curve(tuple(reported), seconds, final, None, tuple(averaged), SCORING * seconds)
 
     def _encoded(self, values: Mapping[str, Scalar]) -> list[float]:
-        """A number for each range, -1 where it does not apply, and one for each option."""
+        """A number for each range, -1 where it does not apply, and one for each option; trees need no common scale."""
         row: list[float] = []
         for key, domain in self._domains.items():
             if isinstance(domain, Choice):
                 row += [float(key in values and values[key] == option) for option in domain.options]
-            elif isinstance(domain, Float | Int):
-                number = float(values[key]) if key in values else -1.0
-                row.append(np.log(number) if domain.log and number > 0 else number)
+            else:
+                row.append(float(values.get(key, -1.0)))  # type: ignore[arg-type]
         return row
 
 
 def _log_odds(share: np.ndarray | float) -> np.ndarray:
-    limited = np.clip(share, 0.01, 0.99)
-    return np.log(limited / (1 - limited))
-
-
-def _odds_to_share(log_odds: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-log_odds))
+    return np.asarray(logit(np.clip(share, 0.01, 0.99)))

@@ -152,8 +152,13 @@ def run(task: Task) -> tuple[Task, Result, float]:
 
 
 def _seconds(family: Recorded | Forest, trainings: float) -> float:
-    epoch = float(np.mean([family.curve(point, 0).seconds for point in family.points]))
-    return trainings / WORKERS * family.epochs * epoch
+    return trainings / WORKERS * family.epochs * _epoch_seconds(family)
+
+
+@cache
+def _epoch_seconds(family: Recorded | Forest) -> float:
+    """Of a mean configuration. A forest takes seconds to show all of its curves."""
+    return float(np.mean([family.curve(point, 0).seconds for point in family.points]))
 
 
 def _cell(values: np.ndarray) -> str:
