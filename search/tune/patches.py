@@ -88,14 +88,17 @@ def private_ray() -> Iterator[None]:
     """While Ray is started on this machine: for this user alone, for this search alone.
 
     Without this Ray listens on all interfaces, ends with the first signal, replaces this process's handler of SIGTERM,
-    and starts a dashboard, a log monitor and an autoscaler, which nobody asks for anything: 4 s of CPU time.
+    and starts a dashboard, a log monitor and an autoscaler, which nobody asks for anything: 4 s of CPU time. Its agent
+    wants a port that is the same for all Rays of a machine: where another search runs, or has just ended, this one
+    would begin 4 s later.
     """
+    options = {"no_monitor": True, "include_log_monitor": False, "dashboard_agent_listen_port": 0}
     with contextlib.ExitStack() as patches:
         for place, name, value in (
             (services, "ConsolePopen", _RayProcess),
             (ray_constants, "ENABLE_RAY_CLUSTER", False),
             (utils, "set_sigterm_handler", lambda handler: None),
-            (parameter, "RayParams", partial(_RayParams, no_monitor=True, include_log_monitor=False)),
+            (parameter, "RayParams", partial(_RayParams, **options)),
             (Node, "start_api_server", lambda node, **options: None),
         ):
             patches.enter_context(_replaced(place, name, value))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import ray
+from ray._private.parameter import RayParams
+from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT as FIXED
 
 from search.tune.connection import _lock, _remove_left, connect, ray_ended
 
@@ -15,11 +17,18 @@ def niceness() -> int:
     return os.nice(0)
 
 
+def test_plain_ray_wants_the_same_port_for_every_ray_of_a_machine() -> None:
+    assert RayParams().dashboard_agent_listen_port == FIXED
+
+
 @pytest.mark.slow  # a Ray of its own
 def test_trials_have_the_share_of_the_machine_that_the_search_has() -> None:
     with ray_ended():
         connect()
         assert ray.get(ray.remote(niceness).remote()) == niceness()
+        node = ray._private.worker._global_node
+        assert node is not None
+        assert node.dashboard_agent_listen_port not in (0, FIXED)
 
 
 def test_only_old_folders_of_ended_searches_are_removed(tmp_path: Path) -> None:
