@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from scipy.stats import binomtest
 
 from trainables.cli import Plugins, run_verb
 from trainables.config.plugins import allow_plugins
 from trainables.data.store import default_cache
 from trainables.files import write_text
+from trainables.proportion import wilson_interval
 from trainables.result import ClassReport
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def _print(scored: Scored) -> None:
     for line in scored.notes:
         typer.echo(line)
     scores, images = scored.scores, scored.images
-    interval = binomtest(round(scores.accuracy * images), images).proportion_ci(method="wilson")
+    low, high = wilson_interval(round(scores.accuracy * images), images)
     typer.echo(f"{scored.what}: {images:,} images")
-    typer.echo(f"accuracy   {scores.accuracy:.4f}  (95 % interval {interval.low:.4f} to {interval.high:.4f}, Wilson)")
+    typer.echo(f"accuracy   {scores.accuracy:.4f}  (95 % interval {low:.4f} to {high:.4f}, Wilson)")
     typer.echo(f"loss       {scores.loss:.4f}")
     typer.echo(f"precision  {scores.precision:.4f}  recall {scores.recall:.4f}  F1 {scores.f1:.4f}  (macro averages)")
     error = scored.report.calibration_error

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
+from scipy.special import stdtrit  # scipy.stats takes half a second more to load
 
 from trainables.result import Mode
 
@@ -93,12 +93,9 @@ def standard_error(values: np.ndarray, test_share: float = 0.0) -> float:
     return float(values.std(ddof=1)) * math.sqrt(1 / len(values) + test_share)
 
 
-@lru_cache(maxsize=4096)
 def quantile(above: float, freedom: int) -> float:
     """What Student's t with `freedom` degrees of freedom exceeds with probability `above`."""
-    from scipy.stats import t
-
-    return float(t.isf(above, freedom))
+    return -float(stdtrit(freedom, above))
 
 
 def _interval(values: list[float], test_share: float, below: float, above: float) -> Interval | None:

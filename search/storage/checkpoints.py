@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from search.journal.comparisons import Comparison
 from search.journal.events import ComparisonEnded, EpochReported, Event, TestScored, TrialEnded, TrialStatus
 from search.journal.records import TrialRecord
-from search.journal.state import StudyState
 from trainables.result import Mode
 
-if TYPE_CHECKING:
-    from search.storage.remote import RemoteFolder  # loads pyarrow
+if TYPE_CHECKING:  # workers load this module, and none of these
+    from search.journal.state import StudyState
+    from search.storage.remote import RemoteFolder
 
 __all__ = [
     "CHECKPOINTS", "Retention", "checkpoint_at", "checkpoint_name", "checkpoints", "interrupt_file", "last_written",

@@ -20,6 +20,7 @@ from search.journal.records import TrialRecord
 from search.journal.result import StudyResult
 from search.views.console import say
 from search.views.next_commands import shown
+from trainables.proportion import wilson_interval
 
 __all__ = ["chosen_trial", "print_refit", "refit_provenance", "refit_sentences", "show_refit"]
 
@@ -139,12 +140,8 @@ def _on_test(outcome: RefitOutcome, test: Interval) -> Iterator[str]:
         line += f", {outcome.test_gain.signed} against {outcome.comparison.started.reference}"
     yield line
     if outcome.metric == "val_accuracy" and outcome.test_images:
-        from scipy.stats import binomtest  # takes a second to load
-
-        right = binomtest(round(test.mean * outcome.test_images), outcome.test_images)
-        other = right.proportion_ci(method="wilson")
-        size = f"{outcome.test_images:,} test images"
-        yield f"95 % interval for having only {size} (Wilson): {other.low:.4f} to {other.high:.4f}"
+        low, high = wilson_interval(round(test.mean * outcome.test_images), outcome.test_images)
+        yield f"95 % interval for having only {outcome.test_images:,} test images (Wilson): {low:.4f} to {high:.4f}"
 
 
 def chosen_trial(result: StudyResult) -> tuple[TrialRecord, str | None, dict[str, Any] | None] | None:

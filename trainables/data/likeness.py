@@ -29,8 +29,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 __all__ = ["DIMENSIONS", "SMALLEST", "Pair", "descriptors", "groups", "near_pairs"]
 
@@ -158,6 +156,9 @@ def groups(count: int, pairs: Sequence[tuple[int, int]] | Sequence[Pair]) -> NDA
 
 def _joined(group: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
     """The groups after those of `first` and `second` are joined."""
+    from scipy.sparse import coo_array  # here, since whatever reads images loads this module, and few look for pairs
+    from scipy.sparse.csgraph import connected_components
+
     edges = coo_array((np.ones(len(first), np.int8), (group[first], group[second])), shape=(len(group), len(group)))
     _, number = connected_components(edges, directed=False)
     number = number[group]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from scipy.stats import binomtest
 
 from trainables.check import Check
 from trainables.diagnosis.finding import Finding, Weight, healthy
 from trainables.diagnosis.subject import Outcome, Subject
+from trainables.proportion import wilson_interval
 
 __all__ = ["class_ratio", "collapsed", "imbalance"]
 
@@ -23,10 +23,9 @@ def collapsed(outcome: Outcome, subject: Subject) -> Finding:
     share, label = float(counts.max() / len(outcome)), int(counts.argmax())
     present = len(torch.unique(outcome.labels))
     majority = int(torch.bincount(outcome.labels).max())
-    interval = binomtest(majority, len(outcome)).proportion_ci(method="wilson")
     told = f"{share:.0%} of the predictions are {subject.class_name(label)!r}"
     told += f", macro recall {outcome.recall:.3f} (1/K is {1 / present:.3f})"
-    no_better = outcome.accuracy <= interval.high
+    no_better = outcome.accuracy <= wilson_interval(majority, len(outcome))[1]
     if share <= ONE_CLASS or present < 2 or outcome.recall > NEAR_CHANCE / present or not no_better:
         return healthy("collapse", told)
     told += f"; accuracy {outcome.accuracy:.3f} is no better than the largest class's share"

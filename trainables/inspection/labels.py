@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from trainables.proportion import wilson_interval
 
 __all__ = ["FEWEST", "WEAKEST", "Verdict", "inject", "judge", "out_of_fold"]
 
@@ -84,11 +85,9 @@ def judge(features: NDArray[np.floating[Any]], labels: Labels, groups: Labels, s
     chosen = out_of_fold(features, given, groups, _STRENGTHS, seed)
     predicted, confidence = chosen.argmax(axis=1), chosen[np.arange(len(given)), given]
     looked_at, disagree = surest_disagree(chosen, given)
-    interval = binomtest(disagree, looked_at).proportion_ci(method="wilson")
-
     verdict = Verdict(
         accuracy=float((predicted == given).mean()),
-        wrong=(disagree / looked_at, float(interval.low), float(interval.high)),
+        wrong=(disagree / looked_at, *wilson_interval(disagree, looked_at)),
         looked_at=looked_at,
         disagree=disagree,
         suspects=suspects_of(chosen, given),
