@@ -23,12 +23,11 @@ from search.storage.prepared_images import fetch_prepared
 from search.storage.remote import open_storage, with_retries
 from search.tune.fusion_host import HostedTrial, hosted
 from search.tune.leg import LegReport, LegRequest
-from trainables.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from trainables.config import ConfigError, TrialConfig, parse_config
 from trainables.config.plugins import allow_plugins
 from trainables.data.store import PreparedData
 from trainables.result import EpochResult, Trainable
-from trainables.trainable import build_trainable
+from trainables.trainable import build_trainable, load_torch
 
 __all__ = ["ResNetTrial"]
 
@@ -84,12 +83,14 @@ class ResNetTrial(tune.Trainable):
             self._store = with_retries(partial(fetch_prepared, self._files.parent, leg.prepared, self._cache))
         allow_plugins(leg.plugins)
         self._config = parse_config(leg.config)
+        if self._config.model.is_network:
+            load_torch()
         with self._translate_oom():
             self._trainable = self._resume(self._config)
         self._steps = self._trainable.steps()
 
     def _translate_oom(self) -> contextlib.AbstractContextManager[None]:
-        if not self._config.model.is_network:  # needs no torch, which takes seconds to load
+        if not self._config.model.is_network:
             return contextlib.nullcontext()
         from trainables.training.memory import translate_oom
 
@@ -128,6 +129,8 @@ class ResNetTrial(tune.Trainable):
         return self._build(config)
 
     def _load(self, name: str, config: TrialConfig) -> dict[str, Any]:
+        from trainables.checkpoints.checkpoint import load_checkpoint  # loads torch, and the driver reads this module
+
         with self._files.reading(name, self._cache) as path:
             return load_checkpoint(path, config)
 
@@ -195,6 +198,8 @@ class ResNetTrial(tune.Trainable):
 
     def _save(self, state: dict[str, Any], started: float) -> str | None:
         """Save the trial; None if the storage does not take it, which costs at most training the same again."""
+        from trainables.checkpoints.checkpoint import save_checkpoint
+
         name = f"{self._leg.folder}/{checkpoint_name(state['epoch'], state.get('step', 0))}"
         try:
             with self._files.writing(name, self._cache) as path:
