@@ -31,7 +31,7 @@ def init(
     model: Annotated[
         str | None,
         typer.Option(
-            help="resnetN (18, 34, 50, ... for large images), wrn-DEPTH-WIDTH, a name of timm, or a plug-in's kind"
+            help="resnetN (18, 34, 50, ... for large images), wrn-DEPTH-WIDTH, a name of timm, or yours: my_net:Net"
         ),
     ] = None,
     weights: Annotated[
@@ -42,7 +42,8 @@ def init(
     plugin: Plugins = None,
 ) -> None:
     """Look at images and write a study that fits them: network, objective, what is searched, with comments."""
-    allow_plugins(plugin or ())
+    named = [model.partition(":")[0].partition(".")[0]] if model is not None and is_dotted_path(model) else []
+    allow_plugins([*(plugin or ()), *named])  # whoever types a function's name means to run it
     source = _source(images)
     name = name or re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(split_source(source)[1] or source).stem).strip("-._") or "mine"
     if not FOLDER_NAME.fullmatch(name):

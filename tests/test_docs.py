@@ -37,6 +37,9 @@ SHELL = {".", "aws", "cd", "export", "read", "ssh"}
 FOREIGN = {"--create-bucket-configuration", "--host", "--nodes", "--signal", "--time"}  # of aws, mlflow, sbatch
 OVERRIDES = ("data", "trials", "epochs", "hours", "max_cost", "concurrent", "cpus_per_trial", "seed", "sets")
 NOTIFY = """
+from pydantic import BaseModel
+
+
 class Notify:
     class Settings(BaseModel):
         channel: str

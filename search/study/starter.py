@@ -12,7 +12,7 @@ import numpy as np
 
 from search.study.parse import parse_study
 from search.study.spec import StudySpec
-from trainables.config import parse_config, parse_yaml
+from trainables.config import PluginModel, parse_config, parse_yaml
 from trainables.config.plugins import allowing, is_dotted_path, plugin_names
 from trainables.data.arrow import read_labels
 from trainables.data.store import PreparedData
@@ -61,6 +61,7 @@ def starter_study(
         allowed=allowing(network["kind"]),
         model="{" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in network.items()) + "}",
         stages=_stage_count(network) if pretrained else 0, pretrained=pretrained,
+        called=network["kind"], searchable="" if pretrained else _searchable(network),
         flip="false" if source == "digits" else "true",
         resolution=resolution,
         rates=_FINE_TUNING_RATES if pretrained else _RATES,
@@ -91,6 +92,22 @@ def _network(name: str, small: bool) -> dict[str, Any]:
 
 def _is_plugin(kind: str) -> bool:
     return is_dotted_path(kind) or kind in plugin_names("model")
+
+
+def _searchable(network: dict[str, Any]) -> str:
+    """Ranges around the defaults of what an own network takes, as YAML; empty if there are none."""
+    model = parse_config({"model": network}).model
+    if not isinstance(model, PluginModel):
+        return ""
+    ranges = {}
+    for name, default in model.settings.items():
+        if isinstance(default, bool):
+            ranges[name] = "{choice: [false, true]}"
+        elif isinstance(default, int) and default > 0:
+            ranges[name] = f"{{choice: {sorted({max(1, default // 2), default, 2 * default})}}}"
+        elif isinstance(default, float) and default > 0:
+            ranges[name] = f"{{float: [{default / 2:g}, {2 * default:g}]}}"
+    return "{" + ", ".join(f"{name}: {found}" for name, found in ranges.items()) + "}" if ranges else ""
 
 
 def _try(network: dict[str, Any], num_classes: int, size: tuple[int, int] | None) -> None:

@@ -102,7 +102,7 @@ def test_the_command_finds_modules_of_the_current_folder(folder: Path) -> None:
     program.write_text(f"#!{sys.executable}\nfrom search.__main__ import main\n\nmain()\n")
     program.chmod(0o755)
     layers = "nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, num_classes)"
-    code = f"from torch import nn\n\n\ndef build(settings, num_classes):\n    return nn.Sequential({layers})\n"
+    code = f"from torch import nn\n\n\ndef build(num_classes):\n    return nn.Sequential({layers})\n"
     (folder / "my_net.py").write_text(code)
     done = subprocess.run(
         [program, "init", "digits", "--model", "my_net:build", "--plugin", "my_net"], cwd=folder,

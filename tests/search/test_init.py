@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -81,31 +80,35 @@ def test_networks_by_their_own_names() -> None:
 
 def test_the_network_of_the_quickstart_and_its_width(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs" / "quickstart.md").read_text(encoding="utf-8")
-    (code,), (widths,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "yaml"))
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     Path("my_net.py").write_text(code)
     monkeypatch.syspath_prepend(Path.cwd())
-    init(str(photos), model="my_net:build", name="mine", plugin=["my_net"])
-    assert "search.run mine.yaml --dry-run --plugin my_net says" in Path("mine.yaml").read_text()
-    study: Any = parse_yaml(Path("mine.yaml").read_text(), "mine.yaml")
-    study["space"] |= yaml.safe_load(widths)
-    spec = parse_study(study)
-    for width in spec.space["model"]["settings"]["width"]["choice"]:
+    init(str(photos), model="my_net:Net", name="mine")
+    text = Path("mine.yaml").read_text()
+    assert "search.run mine.yaml --dry-run --plugin my_net says" in text
+    assert "model" not in load_study("./mine.yaml").space
+    spec = parse_study(parse_yaml(text.replace("# model: {settings", "model: {settings"), "mine.yaml"))
+    widths = spec.space["model"]["settings"]["width"]["choice"]
+    assert widths == [16, 32, 64]
+    for width in widths:
         config = spec.trial_config({"model": {"settings": {"width": width}}}).model
         check_logits(build_network(config, 2), config, 2, (224, 224))
-    other = build_network(spec.trial_config({}).model, 10)  # its head, `7`, is for other classes
+    other = build_network(spec.trial_config({}).model, 10)  # its head is for other classes
     torch.save(other.state_dict(), "pre.pt")
-    init(str(photos), model="my_net:build", weights="pre.pt", name="fine", plugin=["my_net"])
+    init(str(photos), model="my_net:Net", weights="pre.pt", name="fine")
     fine = load_study("./fine.yaml")
     assert fine.space["model"]["frozen_stages"] == {"int": [0, 5]}
     config = fine.trial_config({"model": {"frozen_stages": 5}}).model
     trained = [name for name, weight in build_model(config, 2).named_parameters() if weight.requires_grad]
-    assert trained == ["7.weight", "7.bias"]
+    assert trained == ["fc.weight", "fc.bias"]
 
 
-def test_a_class_of_its_own_constructor_is_refused_before_a_study_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("plain_net.py").write_text("from torch import nn\n\nclass Net(nn.Module):\n    pass\n")
+def test_a_class_without_num_classes_is_refused_before_a_study_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("plain_net.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Module):\n    def __init__(self, classes):\n        pass\n"
+    )
     monkeypatch.syspath_prepend(Path.cwd())
-    with pytest.raises(ConfigError, match=r"def build\(settings, num_classes\): return Net\(\.\.\.\)"):
+    with pytest.raises(ConfigError, match=r"Net takes none.*def build\(num_classes\): return Net\("):
         init("digits", model="plain_net:Net", name="mine", plugin=["plain_net"])
     assert not Path("mine.yaml").exists()
 
@@ -138,8 +141,8 @@ def test_weights_that_are_not_there_or_do_not_fit_are_refused_before_a_study_is_
 def test_a_network_without_stages_is_said_to_be_frozen_nowhere(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network = "nn.Sequential(nn.Flatten(), nn.Linear(192, n))"
-    code = f"from torch import nn\n\ndef build(settings, n):\n    return {network}\n"
+    network = "nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))"
+    code = f"from torch import nn\n\ndef build(num_classes):\n    return {network}\n"
     Path("flat_net.py").write_text(code)
     monkeypatch.syspath_prepend(Path.cwd())
     torch.save({"1.weight": torch.ones(10, 192), "1.bias": torch.ones(10)}, "flat.pt")

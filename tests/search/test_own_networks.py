@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 OWN = """
 from torch import nn
 
-def build(settings, num_classes):
+def build(num_classes):
     net = nn.Sequential()
     for number, (inputs, outputs) in enumerate([(3, 8), (8, 16)]):
         net.add_module(f"stage{number}", nn.Sequential(

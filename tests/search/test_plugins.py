@@ -39,13 +39,9 @@ from search.algorithms.schedulers.base import Decision, NeverPausing
 from search.algorithms.searchers.random import RandomSearcher
 from trainables.data.source import Contents, Row
 
-class Settings(BaseModel):
-    width: int = 4
-
-def build(settings, num_classes):
-    return nn.Sequential(nn.Conv2d(3, settings.width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                         nn.Linear(settings.width, num_classes))
-build.Settings = Settings
+def build(num_classes, width=4):
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(width, num_classes))
 
 class Shades:
     def __init__(self, argument): self.count = int(argument)

@@ -34,7 +34,7 @@ TRIAL: dict[str, Any] = {
 def my_pkg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page's example as an importable and allowed package, and a function that says nothing about itself."""
     (example,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    bare = "\n\ndef bare(settings, num_classes):\n    return build(Settings(), num_classes)\n"
+    bare = "\n\ndef bare(num_classes):\n    return build(num_classes)\n"
     (tmp_path / "my_pkg.py").write_text(example + bare)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_pkg", raising=False)  # another test's

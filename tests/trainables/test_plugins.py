@@ -40,27 +40,27 @@ EXAMPLES = "\n".join(re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding=
 # What is wrong, or as little as there may be.
 OTHERS = """
 class Plain(nn.Module):
-    def __init__(self, settings, num_classes):
+    def __init__(self, num_classes):
         super().__init__()
         self.last = nn.Linear(192, num_classes)
 
     def forward(self, images):
         return self.last(images.flatten(1))
 
-def nothing(settings, num_classes):
+def nothing(num_classes):
     return "a network"
 
-def features(settings, num_classes):
+def features(num_classes):
     return nn.Flatten()
 
 class Ordinary(nn.Module):
     def __init__(self, width=32):
         super().__init__()
 
-def mistaken(settings, num_classes):
+def mistaken(num_classes):
     return {}["width"]
 
-def blind(settings, num_classes):
+def blind(num_classes):
     class Network(nn.Module):
         def forward(self, images):
             return images.pixels
@@ -74,7 +74,7 @@ class Headless(Plain):
     def head(self):
         return self.final
 
-def nested(settings, num_classes):
+def nested(num_classes):
     return nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten(), nn.Sequential(nn.ReLU(), nn.Linear(512, num_classes)))
 
 class Empty:
@@ -205,10 +205,10 @@ def test_verbs_allow_packages_by_name(tmp_path: Path, cache: Path, monkeypatch: 
         ({"model": {"kind": "birds:Tinny"}}, "names `Tinny`, and birds has no such name; did you mean `Tiny`?, got"),
         ({"model": {"kind": "birds:qqq"}}, "has no such name; it defines: "),
         ({"model": {"kind": "birds.red:Tiny"}}, "names the module birds.red, and there is none in the current folder"),
-        ({"model": {"kind": "birds:number"}}, "model.kind: must name a function or class"),
+        ({"model": {"kind": "birds:number"}}, "model.kind: must name a class or function"),
         ({"model": {"kind": "birds:Tiny", "settings": {"widht": 4}}}, "model.settings.widht: unknown key, did you"),
         ({"model": {"kind": "birds:Tiny", "settings": {"width": "x"}}}, "model.settings.width: must be a valid int"),
-        ({"model": {"kind": "birds:Plain", "settings": {"width": 4}}}, "model.settings: must be empty"),
+        ({"model": {"kind": "birds:Plain", "settings": {"width": 4}}}, "settings.width: unknown key, valid keys: none"),
         ({"model": {"kind": "birds:Tiny", "settngs": {}}}, "model.settngs: unknown key, did you mean `settings`?"),
         ({"model": {"kind": "birds:Tiny", "frozen_stages": 1}}, "model.frozen_stages: must be 0 unless"),
         ({"data": {"source": "strips"}}, "synthetic, imagefolder:PATH, parquet:PATH, or a plug-in: its entry point"),
@@ -225,14 +225,13 @@ def test_a_wrong_name_or_setting_is_one_line(tree: dict[str, Any], message: str,
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({"model": {"kind": "birds:nothing"}}, "must build a torch.nn.Module, and its build(settings, num"),
+        ({"model": {"kind": "birds:nothing"}}, "a torch.nn.Module, and nothing(num_classes=2) returned a str"),
         (
             {"model": {"kind": "birds:Ordinary"}},
-            "model.kind: must be called as build(settings, num_classes): name a function, not a class "
-            "(docs/models.md): def build(settings, num_classes): return Ordinary(...) (Ordinary(None, 2) fails: "
-            "TypeError: Ordinary.__init__() takes from 1 to 2 positional arguments but 3 were given), got ",
+            "model.kind: must take an argument num_classes, and Ordinary takes none: name a function that builds it, "
+            "def build(num_classes): return Ordinary(...)",
         ),
-        ({"model": {"kind": "birds:mistaken"}}, "and mistaken(None, 2) fails: KeyError: 'width', birds.py line "),
+        ({"model": {"kind": "birds:mistaken"}}, "mistaken(num_classes=2) fails: KeyError: 'width', birds.py line "),
         ({"model": {"kind": "birds:blind"}}, "fails on them (AttributeError: 'Tensor' object has no attribute"),
         ({"model": {"kind": "birds:Headless"}}, "must return modules of the network, and fail: AttributeError"),
         ({"model": {"kind": "birds:features"}}, "must return logits [b, 2], and returned [2, 192] for b = 2"),
@@ -358,7 +357,7 @@ def test_a_search_tries_every_plug_in_before_a_trial_starts(cache: Path) -> None
     with pytest.raises(ConfigError, match=r"must return logits \[b, 2\].*got 'birds:features'"):
         check_inputs(spec, cache)
     widths = {"kind": {"choice": {"birds:Tiny": {"settings": {"width": {"choice": [4, -1, 8]}}}}}}
-    with pytest.raises(ConfigError, match=r"Tiny\(Settings\(width=-1\), 2\) fails: RuntimeError: .*birds\.py line"):
+    with pytest.raises(ConfigError, match=r"Tiny\(num_classes=2, width=-1\) fails: RuntimeError: .*birds\.py line"):
         check_inputs(parse_study(STUDY | {"space": {"model": widths}}), cache)
 
 

@@ -6,9 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from trainables.config.arguments import arguments_of
 from trainables.config.hints import NONE_WORDS
 from trainables.config.part import Count, Part, Positive, Whole
-from trainables.config.plugins import is_recorded, load_plugin, plugin_settings
+from trainables.config.plugins import checked_settings, is_recorded, load_plugin
 
 __all__ = [
     "LARGE", "SMALL", "VARIANTS", "CifarResNet", "Network", "PluginModel", "SyntheticCurve", "TorchvisionResNet",
@@ -175,7 +176,7 @@ class TorchvisionResNet(Network):
 
 
 class PluginModel(Part):
-    """A network of another package: `kind` is its entry point or dotted path, `settings` what its own model allows.
+    """A network of another package: `kind` is its entry point or dotted path, `settings` are what that takes.
 
     docs/plugins.md says what `kind` must name. `pretrained` is `none` or the path of a state dict; `frozen_stages`
     counts the stages that the plug-in declares, from the input, and must be 0 unless `pretrained` names weights.
@@ -199,8 +200,11 @@ class PluginModel(Part):
     @field_validator("kind")
     @classmethod
     def _exists(cls, kind: str) -> str:
-        if not is_recorded(kind) and not callable(load_plugin("model", kind)):
-            raise ValueError("must name a function or class that is called as build(settings, num_classes)")
+        if not is_recorded(kind):
+            build = load_plugin("model", kind)
+            if not callable(build):
+                raise ValueError("must name a class or function that is called as build(num_classes=10, ...)")
+            arguments_of(build)
         return kind
 
     @field_validator("settings")
@@ -209,8 +213,10 @@ class PluginModel(Part):
         """The settings with the plug-in's defaults filled in, as plain data: what a study is recorded with."""
         if "kind" not in info.data or is_recorded(info.data["kind"]):
             return settings
-        checked = plugin_settings(load_plugin("model", info.data["kind"]), settings)
-        return {} if checked is None else dict(checked.model_dump(mode="json"))
+        if "num_classes" in settings:
+            raise ValueError("must be without num_classes, which is the number of the images' classes")
+        model = arguments_of(load_plugin("model", info.data["kind"]))
+        return checked_settings(model, settings).model_dump(mode="json")
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())

@@ -20,7 +20,9 @@ from operator import attrgetter
 from pathlib import Path
 from sysconfig import get_path
 from traceback import extract_tb
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel
 
 from trainables.config.hints import nearest
 from trainables.config.problems import ConfigError, Problem, validate
@@ -31,6 +33,7 @@ __all__ = [
     "allowed_plugins",
     "allowing",
     "as_recorded",
+    "checked_settings",
     "dotted_path",
     "is_dotted_path",
     "is_recorded",
@@ -41,6 +44,7 @@ __all__ = [
     "said",
 ]
 
+T = TypeVar("T", bound=BaseModel)
 PluginKind = Literal["searcher", "scheduler", "model", "data_source", "listener"]
 
 _DOTTED_PATH = re.compile(r"([A-Za-z_]\w*)(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -181,11 +185,20 @@ def plugin_settings(loaded: Any, settings: Mapping[str, Any]) -> Any:
     """
     model = getattr(loaded, "Settings", None)
     if model is not None:
-        known = list(model.model_fields)
-        unknown = [key for key in settings if key not in known]
-        if unknown and "extra" not in model.model_config:  # pydantic's own default ignores what is misspelled
-            raise ConfigError(Problem(key, settings[key], f"unknown key, {nearest(key, known)}") for key in unknown)
-        return validate(model, dict(settings))
+        return checked_settings(model, settings)
     if settings:
         raise ValueError(f"must be empty: {getattr(loaded, '__name__', loaded)} takes no settings")
     return None
+
+
+def checked_settings(model: type[T], settings: Mapping[str, Any]) -> T:
+    """`settings` as `model` has them, which decides itself about unknown keys if it sets pydantic's `extra`.
+
+    Raises:
+        ConfigError: with every mistake, its path relative to `settings`.
+    """
+    known = list(model.model_fields)
+    unknown = [key for key in settings if key not in known]
+    if unknown and "extra" not in model.model_config:  # pydantic's own default ignores what is misspelled
+        raise ConfigError(Problem(key, settings[key], f"unknown key, {nearest(key, known)}") for key in unknown)
+    return validate(model, dict(settings))

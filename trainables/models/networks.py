@@ -16,7 +16,8 @@ from trainables.config import (
     TorchvisionResNet,
     WideResNet,
 )
-from trainables.config.plugins import load_plugin, plugin_settings, said
+from trainables.config.arguments import arguments_of, called_with
+from trainables.config.plugins import checked_settings, load_plugin, said
 from trainables.models.protocol import describe
 from trainables.models.resnet import cifar_resnet, torchvision_resnet
 from trainables.models.timm_network import timm_network
@@ -50,37 +51,31 @@ def build_network(config: Model, num_classes: int) -> nn.Module:
 
 def _plugin_network(config: PluginModel, num_classes: int) -> nn.Module:
     build: Any = load_plugin("model", config.kind)
-    settings = plugin_settings(build, config.settings)
+    arguments = called_with(checked_settings(arguments_of(build), config.settings), num_classes)
+    call = f"{config.kind.rpartition(':')[2]}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
     try:
-        model = build(settings, num_classes)
+        model = build(**arguments)
     except ConfigError:
         raise
     except Exception as error:  # noqa: BLE001 (their code)
-        rule = _uncallable(build, f"({settings!r}, {num_classes})", error)
+        rule = f"must build a network, and {call} fails: {said(error)}"
         raise ConfigError.single("model.kind", config.kind, rule) from None
     if not isinstance(model, nn.Module):
-        rule = f"must build a torch.nn.Module, and its build(settings, num_classes) returned a {type(model).__name__}"
+        rule = f"must build a torch.nn.Module, and {call} returned a {type(model).__name__}"
         raise ConfigError.single("model.kind", config.kind, rule)
     try:
         stages = build.stages(model) if hasattr(build, "stages") else ()
         head = build.head(model) if hasattr(build, "head") else None
     except Exception as error:  # noqa: BLE001 (their code)
         rule = f"stages(model) and head(model) must return modules of the network, and fail: {said(error)}"
+        if isinstance(build, type):
+            rule += "; if these methods are for something else, name a function that builds the network"
         raise ConfigError.single("model.kind", config.kind, rule) from None
     try:
         describe(model, stages, head, fusible=getattr(build, "fusible", False))
     except ValueError as error:
         raise ConfigError.single("model.kind", config.kind, f"stages(model) and head(model) {error}") from None
     return model
-
-
-def _uncallable(build: Any, arguments: str, error: Exception) -> str:
-    """The rule that a plug-in breaks which is not called as documented, as most networks' own classes are not."""
-    name, rule = getattr(build, "__name__", "it"), "must be called as build(settings, num_classes)"
-    if not isinstance(build, type):
-        return f"{rule}, and {name}{arguments} fails: {said(error)}"
-    instead = f"def build(settings, num_classes): return {name}(...)"
-    return f"{rule}: name a function, not a class (docs/models.md): {instead} ({name}{arguments} fails: {said(error)})"
 
 
 def check_logits(model: nn.Module, config: Model, num_classes: int, size: tuple[int, int]) -> None:
