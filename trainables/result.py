@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 __all__ = [
-    "AVERAGED", "DIRECTIONS", "METRICS", "ClassReport", "Collapse", "EpochResult", "Mode", "Trainable", "final_result",
+    "AVERAGED", "DIRECTIONS", "METRICS", "SCORED", "ClassReport", "Collapse", "EpochResult", "Mode", "Trainable",
+    "final_result",
 ]  # fmt: skip
 
 MOST_CONFUSIONS = 2500  # pairs of classes that a report names
@@ -174,6 +175,7 @@ class EpochResult:
         return numbers | {f"{AVERAGED}{name}": value for name, value in self.averaged.items()}
 
 
+SCORED = ("loss", "accuracy", "precision", "recall", "f1")  # by what images are scored; of validation ones as val_loss
 # By name, in the order of the fields: the metrics, and for those that have a better side, which it is.
 METRICS: tuple[str, ...] = tuple(each.name for each in fields(EpochResult) if "better" in each.metadata)
 DIRECTIONS: dict[str, Mode] = {

@@ -13,13 +13,13 @@ from search.journal.comparisons import Comparison
 from search.journal.events import Arm
 from search.journal.result import StudyResult
 from search.study.spec import StudySpec
+from trainables.result import SCORED
 
 __all__ = ["Finalist", "RefitOutcome", "race_of", "refit_outcome"]
 
 MATERIAL = 0.005  # of accuracy and the like, within which two configs count as equal
 MATERIAL_SHARE = 0.02  # of a loss
-TEST_METRICS = {"val_accuracy": "accuracy", "val_loss": "loss", "val_precision": "precision", "val_recall": "recall",
-                "val_f1": "f1"}  # fmt: skip
+TEST_METRICS = {f"val_{name}": name for name in SCORED}
 
 
 @dataclass(frozen=True, slots=True)

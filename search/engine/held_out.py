@@ -16,10 +16,9 @@ from search.journal.events import TestOpened, TestScored
 from search.journal.records import TrialRecord, TrialStatus
 from trainables.config import ConfigError
 from trainables.config.plugins import allowed_plugins
+from trainables.result import SCORED
 
 __all__ = ["score_on_test"]
-
-METRICS = ("loss", "accuracy", "precision", "recall", "f1")
 
 
 def score_on_test(
@@ -55,7 +54,7 @@ def score_on_test(
     if comparison.opened is None:  # else a session that was killed has recorded it
         driver.record(TestOpened(comparison=comparison.number, trials=tuple(paths), time=time.time()))
     found = _scores((path for path in paths.values() if path is not None), cache, samples)
-    scores = {number: {name: row[name] for name in METRICS} for number, row in zip(paths, found, strict=True)}
+    scores = {number: {name: row[name] for name in SCORED} for number, row in zip(paths, found, strict=True)}
     images = int(found[0]["images"])
     driver.record(TestScored(comparison=comparison.number, images=images, scores=scores, time=time.time()))
 

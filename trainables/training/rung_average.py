@@ -14,11 +14,10 @@ from torch import nn
 
 from trainables.config import ConfigError
 from trainables.models.ema import WeightAverage
+from trainables.result import SCORED
 from trainables.training.evaluation import Scores
 
 __all__ = ["RungAverage"]
-
-METRICS = ("loss", "accuracy", "precision", "recall", "f1")
 
 
 class RungAverage:
@@ -55,7 +54,7 @@ class RungAverage:
         scores = evaluate(self._average.module)
         if epoch == max(self._rungs):
             self._average = None
-        return {f"val_{name}": getattr(scores, name) for name in METRICS}
+        return {f"val_{name}": getattr(scores, name) for name in SCORED}
 
     def state_dict(self) -> dict[str, Any] | None:
         """To continue from; None if no rung is left."""
