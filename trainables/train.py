@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -22,11 +24,12 @@ from trainables.config import (
 from trainables.config.plausibility import implausible
 from trainables.config.plugins import allow_plugins
 from trainables.data.store import PreparedData, default_cache, described, prepare, request
-from trainables.result import EpochResult, final_result
+from trainables.result import EpochResult, Trainable, final_result
 from trainables.trainable import build_trainable
 
 __all__ = ["rerun", "train"]
 
+SILENCE = 10.0  # seconds
 SHOWN = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 # What a clock measured differs from run to run; everything else must not.
 MEASURED = ("seconds", "images_per_second")
@@ -47,7 +50,7 @@ def rerun(
     results = []
     with translate_oom(config), configured(config.execution):
         trainable = build_trainable(config, cache)
-        for result in trainable.epochs():
+        for result in _results(trainable, label):
             results.append(result)
             numbers = "  ".join(f"{name} {result.metrics()[name]:.4f}" for name in SHOWN)
             epoch = f"{label}epoch {result.epoch:>3}/{config.epochs}"
@@ -61,6 +64,21 @@ def rerun(
         save_checkpoint(trainable.state_dict(), checkpoint)
         typer.echo(f"checkpoint: {checkpoint}")
     return results
+
+
+def _results(trainable: Trainable, label: str) -> Iterator[EpochResult]:
+    """Those of `trainable`; where the first one takes long, a line says how long."""
+    from trainables.training.loop import Run
+
+    started, said = time.monotonic(), not isinstance(trainable, Run)
+    for steps, result in enumerate(trainable.steps(), 1):
+        seconds = time.monotonic() - started
+        if result is not None:
+            said = True
+            yield result
+        elif not said and seconds > SILENCE and isinstance(trainable, Run):
+            said = True
+            typer.echo(f"{label}an epoch takes about {seconds * (steps + trainable.steps_left) / steps:.0f} s")
 
 
 def compare_with_record(result: EpochResult, recorded: dict[str, float]) -> str:

@@ -11,7 +11,7 @@ import yaml
 from tests.conftest import Typed
 from trainables.config import checksum, dump_config, parse_config
 from trainables.evaluate import evaluate
-from trainables.train import train
+from trainables.train import rerun, train
 
 TREE = {
     "model": {"kind": "cifar_resnet", "depth": 8},
@@ -44,6 +44,15 @@ def test_a_trained_checkpoint_scores_what_training_said(tmp_path: Path, config: 
         "test split of digits: 30 images"
         in typed(evaluate, "deep/trial.pt", "--split", "test", "--samples", "30").stdout
     )
+
+
+def test_where_epochs_are_long_a_line_says_how_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("trainables.train.SILENCE", 0.0)
+    assert len(rerun(parse_config(TREE), stop_epoch=None, cache=tmp_path / "cache")) == 2
+    said = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert said == ["an", "epoch", "epoch"]
 
 
 def test_a_fold_is_trained_and_evaluated(tmp_path: Path, config: Path, typed: Typed) -> None:
