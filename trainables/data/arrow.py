@@ -121,7 +121,8 @@ def read_labels(path: Path) -> NDArray[np.int64]:
     Raises:
         ConfigError: if the file is damaged.
     """
-    return np.array(_table(path)[0].column("label").to_numpy(), dtype=np.int64)
+    chunks = _table(path)[0].column("label").chunks
+    return np.concatenate([np.empty(0, np.int64), *map(np.from_dlpack, chunks)])  # to_numpy would load pandas
 
 
 def write_encoded(path: Path, labels: NDArray[np.int64], images: Iterable[bytes]) -> None:
