@@ -54,20 +54,21 @@ def init(
         raise ConfigError.single("--name" if to is None else "--to", name if to is None else str(path), rule)
     data = validate(Data, {"source": source})
     store = prepare(data, default_cache())
-    text, spec = starter_study(store, source, name, path, model=model, pretrained=weights)
+    text, spec, arguments = starter_study(store, source, name, path, model=model, pretrained=weights)
     stores = {request(data): store}
     for line in (*described(stores), *check_weights(spec, stores, default_cache())):
         typer.echo(line)
+    if arguments:
+        listed = ", ".join(arguments)
+        typer.echo(f"to search arguments of {model} as well ({listed}), remove the # before `model:` in {shown(path)}")
     if weights is not None and "frozen_stages" not in spec.space.get("model", {}):
         typer.echo(f"freeze depth is not searched: {_no_stages(spec)} (docs/models.md)")
     write_text(path, text)
     typer.echo(f"\n{shown(path)}: a study of {store.counts['train']:,} training images")
     if weights is None and store.counts["train"] < FEW:
-        typer.echo(
-            "few images for a network from scratch: --weights FILE starts from pretrained weights, and so does "
-            "--weights torchvision:DEFAULT where the network is one of torchvision's"
-        )
-    typer.echo("Read it, then:")
+        published = "" if named else ", or --weights torchvision:DEFAULT where the network is one of torchvision's"
+        typer.echo(f"few images for a network from scratch: --weights FILE starts from pretrained weights{published}")
+    typer.echo("next:")
     for options, purpose in ((" --dry-run", "how long it would take"), ("", "the search")):
         typer.echo(f"  {program('python')} -m search.run {shown(path)}{options}{plugins()}   # {purpose}")
 

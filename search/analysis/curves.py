@@ -93,8 +93,8 @@ def training_length(result: StudyResult) -> Check:
         return Check(name, "warning", text, step)
     late = [f"{recipe} {gain:.3g}" for recipe, gain in rising.items() if gain > least]
     if late:
-        text = f"recipes still gained in the last {span} of {epochs} epochs: {', '.join(late)}; a longer run can tell "
-        return Check(name, "warning", f"{text}whether they are made for one", step)
+        text = f"recipes still gained in the last {span} of {epochs} epochs: {', '.join(late)}; longer runs may "
+        return Check(name, "warning", f"{text}change their places", step)
     return Check(name, "ok", f"the best {len(top)} trials gained {rise:.2g} in the last {span} of {epochs} epochs")
 
 

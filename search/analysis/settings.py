@@ -66,11 +66,11 @@ def influence(result: StudyResult) -> Check:
     if found is None:
         return Check(name, "unknown", _too_few(trials))
     first = found.settings[0]
-    share = f"{below(first.key)} explains {first.explained:.0%} of the order of {len(trials)} trials"
+    share = f"{below(first.key)} explains {first.explained:.0%} of the ranking of {len(trials)} trials"
     if found.chance <= 0.05:
         more = ", ".join(below(effect.key) for effect in found.settings[1:4] if effect.chance <= 0.01)
         return Check(name, "ok", share + (f", beside {more}" if more else ""))
-    share += f", which chance does in {found.chance:.0%} of searches"
+    share += f"; by chance alone it would be as much in {found.chance:.0%} of searches"
     if len(trials) < ENOUGH or found.chance <= 0.2:
         return Check(name, "unknown", f"not clear yet: {share}")
     text = f"no setting has an effect beyond noise: {share}"

@@ -61,7 +61,8 @@ def _as_refit(result: StudyResult, refit: Comparison, name: str) -> Check | None
     if winner.arm.name in (reference.name, *result.spec.recipes):
         kind = "recipe" if winner.arm.name in result.spec.recipes else "reference"
         text = f"the search did not beat the {kind} {winner.arm.name}"
-        return Check(name, "warning", text, f"use the {kind}, or search further")
+        more = f"{{search}} --trials {2 * len(result.trials)}   # or use the {kind}"
+        return Check(name, "warning", text, more)
     if gain is None or not gain.has_limits:
         return None
     over = f"{winner.arm.name} over {len(winner.values)} {refit.over}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
 
 from search.study.parse import parse_study
 from search.study.spec import StudySpec
-from trainables.config import PluginModel, parse_config, parse_yaml
+from trainables.config import ConfigError, PluginModel, parse_config, parse_yaml
 from trainables.config.plugins import allowing, is_dotted_path, plugin_names
 from trainables.data.arrow import read_labels
 from trainables.data.store import PreparedData
@@ -28,10 +28,21 @@ _FOR_SMALL = ("cifar_resnet", "wide_resnet")  # which see large ones at 64 pixel
 _IMAGENET = (18, 34, 50, 101, 152)
 
 
+class Starter(NamedTuple):
+    """A study's YAML with comments, ready to be searched and to be edited, and what it says, parsed.
+
+    `arguments` are those of an own network that it could search, too, where a line is no comment any more.
+    """
+
+    text: str
+    spec: StudySpec
+    arguments: tuple[str, ...]
+
+
 def starter_study(
     store: PreparedData, source: str, name: str, file: Path, *, model: str | None = None, pretrained: str | None = None
-) -> tuple[str, StudySpec]:
-    """The text of a study's YAML with comments, ready to be searched and to be edited; and what it says, parsed.
+) -> Starter:
+    """A study for these images.
 
     Args:
         store: the images, prepared.
@@ -49,7 +60,11 @@ def starter_study(
     small = store.image_size is not None and max(store.image_size) <= _SMALL
     network = _network(model or ("resnet20" if small else "resnet50"), small)
     resolution = None if small else _SMALL if network["kind"] in _FOR_SMALL else _resolution(store)
+    size = (resolution, resolution) if resolution else store.image_size
+    if _is_plugin(network["kind"]):
+        _try(network, store.num_classes, size)
     images, largest = store.counts["train"], 128 if small else 32
+    searchable = {} if pretrained else _searchable(network, store.num_classes, size)
     if pretrained is not None:
         network["pretrained"] = pretrained
     environment = jinja2.Environment(
@@ -61,7 +76,7 @@ def starter_study(
         allowed=allowing(network["kind"]),
         model="{" + ", ".join(f"{key}: {json.dumps(value)}" for key, value in network.items()) + "}",
         stages=_stage_count(network) if pretrained else 0, pretrained=pretrained,
-        called=network["kind"], searchable="" if pretrained else _searchable(network),
+        called=network["kind"], searchable=", ".join(f"{name}: {text}" for name, text in searchable.items()),
         flip="false" if source == "digits" else "true",
         resolution=resolution,
         rates=_FINE_TUNING_RATES if pretrained else _RATES,
@@ -69,10 +84,7 @@ def starter_study(
         batches=[size for size in (largest // 4, largest // 2, largest) if size <= max(images // 10, largest // 4)],
         epochs=_SHORT if pretrained else _LONG,
     )  # fmt: skip
-    spec = parse_study(parse_yaml(text, str(file)))
-    if _is_plugin(network["kind"]):
-        _try(network, store.num_classes, (resolution, resolution) if resolution else store.image_size)
-    return text + "\n", spec
+    return Starter(text + "\n", parse_study(parse_yaml(text, str(file))), tuple(searchable))
 
 
 def _network(name: str, small: bool) -> dict[str, Any]:
@@ -94,20 +106,35 @@ def _is_plugin(kind: str) -> bool:
     return is_dotted_path(kind) or kind in plugin_names("model")
 
 
-def _searchable(network: dict[str, Any]) -> str:
-    """Ranges around the defaults of what an own network takes, as YAML; empty if there are none."""
+def _searchable(network: dict[str, Any], num_classes: int, size: tuple[int, int] | None) -> dict[str, str]:
+    """Ranges around the defaults of an own network's arguments as YAML, of those where it also takes their ends."""
     model = parse_config({"model": network}).model
     if not isinstance(model, PluginModel):
-        return ""
+        return {}
     ranges = {}
     for name, default in model.settings.items():
+        ends: tuple[Any, ...]
         if isinstance(default, bool):
-            ranges[name] = "{choice: [false, true]}"
-        elif isinstance(default, int) and default > 0:
-            ranges[name] = f"{{choice: {sorted({max(1, default // 2), default, 2 * default})}}}"
-        elif isinstance(default, float) and default > 0:
-            ranges[name] = f"{{float: [{default / 2:g}, {2 * default:g}]}}"
-    return "{" + ", ".join(f"{name}: {found}" for name, found in ranges.items()) + "}" if ranges else ""
+            ends, text = (not default,), "{choice: [false, true]}"
+        elif isinstance(default, int) and default > 1:
+            ends = default // 2, 2 * default
+            text = f"{{choice: [{ends[0]}, {default}, {ends[1]}]}}"
+        elif isinstance(default, float) and default >= 0:
+            ends = (default / 2, 2 * default) if default else (0.0, 0.5)
+            text = f"{{float: [{ends[0]:g}, {ends[1]:g}]}}"
+        else:
+            continue
+        if all(_takes(network | {"settings": {name: end}}, num_classes, size) for end in ends):
+            ranges[name] = text
+    return ranges
+
+
+def _takes(network: dict[str, Any], num_classes: int, size: tuple[int, int] | None) -> bool:
+    try:
+        _try(network, num_classes, size)
+    except ConfigError:
+        return False
+    return True
 
 
 def _try(network: dict[str, Any], num_classes: int, size: tuple[int, int] | None) -> None:

@@ -39,7 +39,7 @@ def print_plan(plan: Plan, console: Console, *, verbose: bool = False) -> None:
     seconds, runs, own = calibration.seconds(survival.epochs, trials, at_once), spec.most_refit_runs, _own(plan)
     scored = spec.most_scored(own.test_images)
     more = own.refit_seconds(spec.budget.epochs, runs, at_once, scored) if runs else None
-    refit = f", then at most {about(more)} of refit" if more else ""
+    refit = f", then a refit of about {about(more)}, or less" if more else ""
     say(console, _time_line(plan, seconds, refit))
     if spec.resources.prices is not None:
         say(console, cost_line(spec, None if seconds is None else seconds + (more or 0.0), plan.nodes))
@@ -131,7 +131,10 @@ def grace_line(study: object, spec: StudySpec) -> str | None:
 
 
 def recipe_lines(spec: StudySpec) -> Iterator[str]:
-    """Which recipes are made for longer runs than this study's, and what is tried of them."""
+    """Whether anything but recipes is tried; which of them are made for longer runs, and what is tried of those."""
+    if spec.recipes and len(spec.recipes) >= spec.budget.trials:
+        few = f"recipes are tried first, and these are {len(spec.recipes)} of {spec.budget.trials} trials"
+        yield f"warning: nothing of the space is tried: {few}; --trials {len(spec.recipes) + 8} tries 8 suggestions"
     for name, recipe in spec.recipes.items():
         if recipe.is_too_long(spec.budget.epochs):
             tried = "tried in its short form" if recipe.short is not None else "here no baseline: it has no short form"

@@ -282,8 +282,8 @@ def test_weights_of_other_classes_ask_for_a_head(change: str, tmp_path: Path) ->
     torch.save(trained, tmp_path / "weights.pt")
     with pytest.raises(ConfigError) as caught:
         build_model(config, 4)
-    asked = "the last layer, 2.1 (6 classes in the file, 4 here): declare it, so that it is replaced (docs/models.md): "
-    asked += "`nested.head = lambda network: network[2][1]`"
+    asked = "the last layer, 2.1 (6 classes in the file, 4 here): declare it, so that it is replaced, "
+    asked += "`nested.head = lambda network: network[2][1]`; and in the same way `stages`, if freeze"
     assert (asked in str(caught.value)) == (change == "other classes")
 
 

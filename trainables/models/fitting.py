@@ -254,11 +254,13 @@ def _undeclared_head(encoder: Encoder, model: nn.Module, config: Model) -> str |
     if not is_last:
         return None
     there, here = other[0][1][0], other[0][2][0]
-    place = re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", f"network.{layer}")
-    function = config.kind.partition(":")[2] or "build"
+    place = re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", f".{layer}")
+    name = config.kind.partition(":")[2] or "build"
+    method = f"`def head(self): return self{place}` in {name}"
+    line = method if name == type(model).__name__ else f"`{name}.head = lambda network: network{place}`"
     return (
         f"fits but for the last layer, {layer} ({there} classes in the file, {here} here): declare it, so that it is "
-        f"replaced (docs/models.md): `{function}.head = lambda network: {place}`"
+        f"replaced, {line}; and in the same way `stages`, if freeze depth is to be searched (docs/models.md)"
     )
 
 

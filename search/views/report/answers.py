@@ -62,7 +62,7 @@ class Verdict:
     """The answer: which trial is best, its gain over recipes (more is better), and whether that is more than noise.
 
     `gains` are over the study's first recipe, the published one, and over the best one, if it is another. `noise` is
-    the check of the best against the recipes.
+    the check of the best against the recipes. `equals` is how many other trials are as good.
     """
 
     trial: int
@@ -71,6 +71,7 @@ class Verdict:
     epoch: int
     gains: tuple[tuple[str, float], ...] = ()
     noise: Check | None = None
+    equals: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def _influence(result: StudyResult, labels: Mapping[str, str]) -> tuple[tuple[Im
     if found is None:
         return (), ""
     rows = sorted(found.settings, key=lambda row: -row.explained)
-    text = "how much of the order of the trials each setting explains by itself; `search.report` adds intervals"
+    text = "how much of the ranking of the trials each setting explains by itself; `search.report` adds intervals"
     return tuple(ImportanceRow(labels[row.key], row.explained) for row in rows), text
 
 
@@ -164,8 +165,9 @@ def _verdict(result: StudyResult, checks: Iterable[Check]) -> Verdict | None:
         for record in against if record.recipe is not None and record is not best
     }  # fmt: skip
     noise = next((check for check in checks if check.name == "against recipes"), None)
-    origin = best.recipe or best.origin
-    return Verdict(best.number, origin, best.value(metric), best.final_epoch, tuple(gains.items()), noise)
+    origin, value = best.recipe or best.origin, best.value(metric)
+    equals = sum(record.value(metric) == value for record in completed(result)) - 1
+    return Verdict(best.number, origin, value, best.final_epoch, tuple(gains.items()), noise, equals)
 
 
 def _refit(result: StudyResult) -> Refit | None:

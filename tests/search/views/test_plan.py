@@ -47,8 +47,8 @@ def test_the_answer_comes_first_and_the_study_only_when_it_is_asked_for() -> Non
     # 20 s, half of what 86 epochs and 16 trials take, 8 s for the report; the refit trains 3 configs with 5 seeds, and
     # another 8 s are for scoring.
     assert lines[:3] == [
-        "time: about 50 s, then at most 40 s of refit, 2 trials at once: 20 s to start, 0.4 s an epoch for the trial "
-        "defaults, timed on this machine as it is now, cut off after 2 h",
+        "time: about 50 s, then a refit of about 40 s, or less, 2 trials at once: 20 s to start, 0.4 s an epoch for "
+        "the trial defaults, timed on this machine as it is now, cut off after 2 h",
         "epochs: about 86 (144 without early stopping), then at most 135 of refit",
         "trials: 16, of which about 10 reach epoch 3, 8 reach the end",
     ]
@@ -94,8 +94,8 @@ def test_the_refit_of_a_study_with_a_proxy_takes_what_its_own_network_takes() ->
     # The search as without one; the refit trains the best trial twice, the next and the recipe, with 5 seeds of 9
     # epochs, at 4.37 s.
     assert lines[0] == (
-        "time: about 50 s, then at most 7 min of refit, 2 trials at once: 20 s to start, 0.4 s an epoch for the trial "
-        "defaults at depth 8 and 4 s for the study's own network, timed on this machine as it is now"
+        "time: about 50 s, then a refit of about 7 min, or less, 2 trials at once: 20 s to start, 0.4 s an epoch for "
+        "the trial defaults at depth 8 and 4 s for the study's own network, timed on this machine as it is now"
     )
     assert lines[1] == "epochs: about 86 (144 without early stopping), then at most 180 of refit"
     assert next(line for line in lines if line.startswith("disk")).endswith("with checkpoints of 0.6 and 2.0 MB")
@@ -127,7 +127,7 @@ def test_recipes_of_longer_runs_are_named_with_what_is_tried_of_them() -> None:
     recipe = {"description": "d", "source": "s", "epochs": 100, "config": {"optimizer": {"lr": 0.2}}}
     short = {"short": {"optimizer": {"lr": 0.1}}}
     tree = {
-        "study": "s", "trial": {"data": {"source": "digits"}}, "budget": {"trials": 2, "epochs": 24},
+        "study": "s", "trial": {"data": {"source": "digits"}}, "budget": {"trials": 3, "epochs": 24},
         "scheduler": {"kind": "none"}, "recipes": {"long": recipe, "both": recipe | short},
     }  # fmt: skip
     spec = parse_study(tree)
@@ -137,6 +137,11 @@ def test_recipes_of_longer_runs_are_named_with_what_is_tried_of_them() -> None:
     ]
     assert [spec.trial_config(spec.recipe_config(name)).optimizer.lr for name in spec.recipes] == [0.2, 0.1]
     assert parse_study(spec.model_dump()) == spec
+    (few, *_) = recipe_lines(override(spec, trials=2))
+    assert few == (
+        "warning: nothing of the space is tried: recipes are tried first, and these are 2 of 2 trials; --trials 10 tries "
+        "8 suggestions"
+    )
     longer = override(spec, epochs=25)
     assert not list(recipe_lines(longer))
     assert longer.trial_config(longer.recipe_config("both")).optimizer.lr == 0.2
