@@ -132,7 +132,7 @@ def grace_line(study: object, spec: StudySpec) -> str | None:
 
 def recipe_lines(spec: StudySpec) -> Iterator[str]:
     """Whether anything but recipes is tried; which of them are made for longer runs, and what is tried of those."""
-    if spec.recipes and len(spec.recipes) >= spec.budget.trials:
+    if spec.space and len(spec.recipes) >= spec.budget.trials:
         few = f"recipes are tried first, and these are {len(spec.recipes)} of {spec.budget.trials} trials"
         yield f"warning: nothing of the space is tried: {few}; --trials {len(spec.recipes) + 8} tries 8 suggestions"
     for name, recipe in spec.recipes.items():
