@@ -216,6 +216,11 @@ class PluginModel(Part):
         if "num_classes" in settings:
             raise ValueError("must be without num_classes, which is the number of the images' classes")
         model = arguments_of(load_plugin("model", info.data["kind"]))
+        if missing := [
+            name for name, field in model.model_fields.items() if field.is_required() and name not in settings
+        ]:
+            own = f"def build(num_classes): return {model.__name__}({missing[0]}=..., num_classes=num_classes)"
+            raise ValueError(f"must have {', '.join(missing)}, or `kind` be a function that passes them: {own}")
         return checked_settings(model, settings).model_dump(mode="json")
 
     def __hash__(self) -> int:
