@@ -22,8 +22,8 @@ ORDER = {
         "cluster", "testing",
     ),
     "trainables": (
-        "config", "seeds", "files", "cpu", "precision", "check", "result", "checkpoints", "data", "augment", "models",
-        "training", "inspection", "prediction", "diagnosis", "synthetic", "trainable",
+        "config", "seeds", "files", "proportion", "cpu", "precision", "check", "result", "checkpoints", "data",
+        "augment", "models", "training", "inspection", "prediction", "diagnosis", "synthetic", "trainable",
     ),
 }  # fmt: skip
 TRACKED = {"ray", "optuna", "mlflow", "torch", "torchvision"}

@@ -27,7 +27,6 @@ from trainables.config import TrialConfig, parse_config
 from trainables.config.plugins import allow_plugins, allowed_plugins
 from trainables.data.store import PreparedData
 from trainables.result import EpochResult, Trainable
-from trainables.trainable import load_torch
 
 if TYPE_CHECKING:
     from trainables.data.images import Splits
@@ -86,7 +85,6 @@ class FusionHost:
     def __init__(self, visible: str | None) -> None:
         if visible is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = visible
-        load_torch()
         self._trials: dict[str, _Hosted] = {}
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._splits: tuple[Any, Splits] | None = None
