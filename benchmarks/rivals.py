@@ -29,13 +29,14 @@ from optuna.pruners import HyperbandPruner, SuccessiveHalvingPruner
 from scipy.stats import spearmanr
 
 from benchmarks.curves import Family
+from benchmarks.earlier import EarlierTrial, earlier_study, told
 from benchmarks.forest import Forest
 from benchmarks.one_epoch import OneEpoch
 from benchmarks.optuna_search import OptunaSearch
 from benchmarks.ray_search import RaySearch
 from benchmarks.recorded import Recorded
 from benchmarks.search_quality import RAY, WORKERS, interval
-from benchmarks.simulation import GRACE, REDUCTION, OurSearch, System, simulate
+from benchmarks.simulation import GRACE, METRIC, REDUCTION, OurSearch, System, simulate
 from search.algorithms.schedulers.halving import rung_levels
 from search.study.parse import load_study
 from search.study.spec import StudySpec
@@ -49,18 +50,32 @@ PRIOR = "he2015"  # the recipe that stands for what a user believes
 
 
 class Given(NamedTuple):
-    """What a search is built from; `prior` are the points of the study's recipes by name."""
+    """What a search is built from: `recipes` are the study's points by name, `earlier` has the best trial first."""
 
     family: Family
-    prior: Mapping[str, Mapping[str, Scalar]]
+    recipes: Mapping[str, Mapping[str, Scalar]]
     seed: int
     trainings: float
+    earlier: list[EarlierTrial]
 
 
 def _ours(searcher: str = "tpe", scheduler: str = "asha", recipe: str | None = PRIOR) -> Callable[[Given], System]:
     def build(given: Given) -> System:
-        recipes = [] if recipe is None else [given.prior[recipe]]
+        recipes = [] if recipe is None else [given.recipes[recipe]]
         return OurSearch.build(given.family, searcher, scheduler, given.seed, recipes=recipes)
+
+    return build
+
+
+def _after_digits(first: int, is_told: bool = False) -> Callable[[Given], System]:
+    """Ours behind an earlier study, whose best are tried first, or of which the searcher is told."""
+
+    def build(given: Given) -> System:
+        best = [trial.values for trial in given.earlier[:first]]
+        search = OurSearch.build(given.family, "tpe", "asha", given.seed, recipes=[given.recipes[PRIOR]], first=best)
+        for record in told(given.earlier, METRIC) if is_told else ():
+            search.searcher.tell(record)
+        return search
 
     return build
 
@@ -85,7 +100,7 @@ def _syne_tune(baseline: str) -> Callable[[Given], System]:
 def _priorband(given: Given) -> System:
     from benchmarks.neps_search import NepsSearch
 
-    return NepsSearch(given.family, given.seed, given.prior[PRIOR])
+    return NepsSearch(given.family, given.seed, given.recipes[PRIOR])
 
 
 ONE_EPOCH = "one epoch"
@@ -104,6 +119,9 @@ SYSTEMS: dict[str, Callable[[Given], System]] = {
     "ours, a naive recipe": _ours(recipe="naive"),
     "ours, random": _ours("random"),
     "ours, asha_promote": _ours(scheduler="asha_promote"),
+    "ours, told of digits": _after_digits(0, is_told=True),
+    "ours, told of digits, its 3 best first": _after_digits(3, is_told=True),
+    "ours, the 3 best on digits first": _after_digits(3),
     REFERENCE: _ours(),
 }
 # Those that compare averaged weights at the rungs, as a study does by default.
@@ -141,10 +159,11 @@ def run(task: Task) -> tuple[Task, Result, float]:
     """Run one search; also the seconds that it took."""
     began = time.perf_counter()
     family, spec = _family(task.study, task.curves)
-    prior = {name: spec.locate(recipe.config) or {} for name, recipe in spec.recipes.items()}
+    recipes = {name: spec.locate(recipe.config) or {} for name, recipe in spec.recipes.items()}
     averaged_at = rung_levels(GRACE, REDUCTION, family.epochs) if task.system in AVERAGED else ()
     ends = {n: _seconds(family, n) for n in task.budgets}
-    search = SYSTEMS[task.system](Given(family, prior, task.seed, task.budgets[-1]))
+    given = Given(family, recipes, task.seed, task.budgets[-1], earlier_study(task.seed))
+    search = SYSTEMS[task.system](given)
     outcome = simulate(
         family, search, seed=task.seed, workers=WORKERS, seconds=max(ends.values()), averaged_at=averaged_at
     )

@@ -154,7 +154,8 @@ def simulate(
 class OurSearch:
     """Our searcher and scheduler, called as the driver of a study calls them.
 
-    `trials` is the study's budget; None for no end. `recipes` are the points of its first trials.
+    `trials` is the study's budget; None for no end. `recipes` are the points of its first trials, and `first` of those
+    behind them, which the scheduler may stop.
     """
 
     searcher: Searcher
@@ -162,12 +163,13 @@ class OurSearch:
     epochs: int
     trials: int | None = None
     recipes: Sequence[Mapping[str, Scalar]] = ()
+    first: Sequence[Mapping[str, Scalar]] = ()
     records: dict[int, TrialRecord] = field(default_factory=dict)
 
     @classmethod
     def build(
         cls, family: Family, searcher: str, scheduler: str, seed: int, trials: int | None = None,
-        recipes: Sequence[Mapping[str, Scalar]] = (),
+        recipes: Sequence[Mapping[str, Scalar]] = (), first: Sequence[Mapping[str, Scalar]] = (),
     ) -> OurSearch:  # fmt: skip
         """By the kinds that a study would name."""
         halving: dict[str, Any] = {
@@ -180,7 +182,7 @@ class OurSearch:
         }
         schedulers: dict[str, type] = {"asha": Asha, "asha_promote": AshaPromote, "hyperband": Hyperband}
         decider = NoStopping() if scheduler == "none" else schedulers[scheduler](**halving)
-        return cls(searchers[searcher], decider, family.epochs, trials, recipes)
+        return cls(searchers[searcher], decider, family.epochs, trials, recipes, first)
 
     def next_leg(self, final: bool) -> Leg | None:
         """A promotion, or else a new trial."""
@@ -194,8 +196,8 @@ class OurSearch:
             return Leg(promotion.trial, record.values or {}, promotion.rung)
         if exhausted:
             return None
-        if number < len(self.recipes):
-            values = self.recipes[number]
+        if number < len(known := (*self.recipes, *self.first)):
+            values = known[number]
         else:
             point = self.searcher.suggest(number)
             if point is None:

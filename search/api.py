@@ -87,8 +87,9 @@ def run_study(
         fresh: start anew as STUDY-2 beside a study that is there, instead of continuing it.
         refit: False leaves out the study's last phase, in which its best trials get fresh seeds. A study with a proxy
             needs it.
-        warm_start: earlier studies, by name or folder: the searcher learns from those of their trials that lie inside
-            the space. They are recorded, so that the study can be continued without the earlier ones.
+        warm_start: earlier studies, by name or folder: of those of their trials that lie inside the space the searcher
+            is told, or the best are tried first where images or epochs are others. They are recorded, so that the study
+            can be continued without the earlier ones.
         storage: also store the study at a path, `s3://BUCKET/FOLDER` or `gs://...`.
         searcher, scheduler: used instead of what the study names; it continues only with one of the same class.
         listeners: called with every event after it is on disk, from the thread that schedules trials.

@@ -34,9 +34,7 @@ Prices = Annotated[
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="fix any key of the trial or study; repeatable")
 ]
-Earlier = Annotated[
-    list[str] | None, typer.Option(metavar="STUDY", help="an earlier study that guides the searcher; repeatable")
-]
+Earlier = Annotated[list[str] | None, typer.Option(metavar="STUDY", help="an earlier study to start from; repeatable")]
 STUDY = typer.Argument(help="a study's name, or your YAML; without it: all names", autocompletion=_shipped)
 
 

@@ -21,12 +21,12 @@ from search.algorithms.schedulers.base import Decision, Scheduler
 from search.algorithms.searchers.base import Searcher
 from search.engine.budget import limit_reached
 from search.engine.comparing import Comparer, begun, ended, next_run, open_comparison, superseded
+from search.engine.first_trials import Chosen, first_trial
 from search.engine.guards import given_up, stops_collapsed
 from search.engine.recorder import Recorder
 from search.engine.reports import Details, worth_recording
 from search.journal.cost import cost_due, final_cost
 from search.journal.events import (
-    RECIPE,
     Action,
     Cause,
     Decided,
@@ -77,7 +77,7 @@ class StudyDriver:
         listeners: Iterable[Callable[[Event], None]] = (), now: Callable[[], float] = time.time,
         comparer: Comparer | None = None, searching: bool = True,
     ) -> None:  # fmt: skip
-        self._recipes, self._metric = list(spec.recipes), spec.objective.metric
+        self._metric = spec.objective.metric
         self._log = Recorder(journal, searcher, scheduler, self._metric, state, listeners)
         self._spec, self._searcher, self._scheduler, self._now = spec, searcher, scheduler, now
         self._comparer, self._searching, self._budgeted = comparer, searching, searching
@@ -203,19 +203,19 @@ class StudyDriver:
         number, searched = len(self.records), len(self.state.trials)
         if searched >= self._spec.budget.trials:
             return None
-        if searched < len(self._recipes):
-            name = self._recipes[searched]
-            origin, tree = f"{RECIPE}{name}", self._spec.recipe_config(name)
-            values = self._spec.locate(tree)
-        else:
+        if (chosen := first_trial(self._spec, self.state.warm_start, searched)) is None:
             if (point := self._searcher.suggest(number)) is None:
                 return None
-            origin, tree, values = self._spec.searcher.kind, point.tree, dict(point.values)
-        config = self._spec.trial_config(tree).model_dump(mode="json")
+            chosen = Chosen(self._spec.searcher.kind, point.tree, point.values)
+        config = self._spec.trial_config(chosen.tree).model_dump(mode="json")
         seen = [record.config for record in self.records.values()]
         while config in seen:  # the same numbers would say nothing new
             config["seed"] = (config["seed"] + 1) % 2**32
-        self._log.write(TrialSuggested(trial=number, origin=origin, values=values, config=config, time=self._now()))
+        values = None if chosen.values is None else dict(chosen.values)
+        suggested = TrialSuggested(
+            trial=number, origin=chosen.origin, values=values, config=config, time=self._now()
+        )  # fmt: skip
+        self._log.write(suggested)
         return Leg(number, 1, config)
 
     def _last_promotion(self) -> Leg | None:

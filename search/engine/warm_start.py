@@ -1,9 +1,8 @@
-"""`--warm-start`: what the searcher is told of earlier studies before its first suggestion.
+"""`--warm-start`: what a study takes of earlier ones before its searcher's first suggestion.
 
-A searcher ranks trials by the objective, and that of another study is not always on the same scale. A trial that was
-trained on other data, or for another number of epochs and so on another schedule, is told as one that was stopped at
-the last epoch that both schedules have: TPE ranks those behind whatever has completed here, by how far they came and
-then by their value. So it is guided by them as long as it has nothing better.
+A searcher ranks trials by the objective, and that of another study is not always on the same scale. It is told of
+trials on the same data with as many epochs. Of others the best are tried first, since good settings are often good
+elsewhere, too, while their numbers mislead: docs/search_quality.md has what both are worth.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from search.journal.events import PriorTrial, WarmStarted
 from search.journal.log import read
-from search.journal.records import TrialRecord, TrialStatus
+from search.journal.records import TrialRecord, TrialStatus, ranked
 from search.journal.result import StudyResult, collect
 from search.journal.state import StudyState
 from search.journal.study_folder import find_study, read_study
@@ -34,6 +33,7 @@ __all__ = ["earlier_studies", "warm_started"]
 OPTION = "--warm-start"
 APART = ("data", "execution", "epochs", "seed")  # what a trial's place in the space does not depend on
 MOST_REASONS = 5  # in a line
+BEST = 3  # of each study, where its objective is on another scale
 
 
 class _LeftOut(Exception):  # noqa: N818 (no error: a reason)
@@ -78,7 +78,7 @@ def earlier_studies(
 
 
 def warm_started(spec: StudySpec, studies: Sequence[StudyResult], fingerprint: str | None) -> WarmStarted:
-    """What the searcher of a study is told of the trials of others, in their order.
+    """What a study takes of the trials of others: told to the searcher, in their order, or tried first, best first.
 
     Args:
         spec: the study.
@@ -88,36 +88,58 @@ def warm_started(spec: StudySpec, studies: Sequence[StudyResult], fingerprint: s
     Raises:
         ConfigError: if there is nothing to tell.
     """
-    metric, trials, lines, names = spec.objective.metric, list[PriorTrial](), list[str](), list[str]()
-    for study in studies:
-        name = study.folder.name if study.folder else study.spec.study
-        told, left_out, unlike = list[PriorTrial](), Counter[str](), Counter[str]()
-        for record in study.trials:
-            try:
-                config = parse_config(record.config)
-                values = _located(spec, config)
-                differs = _differences(spec, config, study.fingerprint == fingerprint)
-                told.append(_prior(spec, name, record, config.epochs, values, bool(differs)))
-            except ConfigError as error:
-                left_out[str(error.problems[0])] += 1
-            except _LeftOut as reason:
-                left_out[str(reason)] += 1
-            else:
-                unlike.update(differs)
-        names.append(name)
-        trials += told
-        lines.append(_told_line(name, len(told), len(study.trials), left_out))
-        if unlike:
-            why = _counted(unlike, len(told))
-            lines.append(f"warm start: {name} had {why}: such trials rank behind those that complete here")
-    if not trials:
+    taken = [_taken(spec, study, study.fingerprint == fingerprint) for study in studies]
+    trials = tuple(trial for one in taken for trial in one.told)
+    first = tuple(trial for one in taken for trial in one.first)
+    names, lines = tuple(map(_name, studies)), tuple(line for one in taken for line in one.lines)
+    if not trials and not first:
         rule = f"must name studies with trials inside this space: {'; '.join(lines)}"
         raise ConfigError.single(OPTION, ", ".join(names), rule)
-    return WarmStarted(metric=metric, studies=tuple(names), trials=tuple(trials), lines=tuple(lines), time=time.time())
+    metric = spec.objective.metric
+    return WarmStarted(metric=metric, studies=names, trials=trials, first=first, lines=lines, time=time.time())
 
 
-def _told_line(name: str, told: int, of: int, left_out: Counter[str]) -> str:
-    line = f"warm start: {told} of {of} trials of {name} are inside this space and told to the searcher"
+class _Taken(NamedTuple):
+    """What is taken of one study, and what is said about it."""
+
+    told: list[PriorTrial]
+    first: list[PriorTrial]
+    lines: list[str]
+
+
+def _name(study: StudyResult) -> str:
+    return study.folder.name if study.folder else study.spec.study
+
+
+def _taken(spec: StudySpec, study: StudyResult, same_images: bool) -> _Taken:
+    name, told, others = _name(study), list[PriorTrial](), dict[int, PriorTrial]()
+    left_out, unlike = Counter[str](), Counter[str]()
+    for record in study.trials:
+        try:
+            config = parse_config(record.config)
+            prior = _prior(spec, name, record, config.epochs, _located(spec, config))
+        except ConfigError as error:
+            left_out[str(error.problems[0])] += 1
+        except _LeftOut as reason:
+            left_out[str(reason)] += 1
+        else:
+            if differs := _differences(spec, config, same_images):
+                unlike.update(differs)
+                others[record.number] = prior
+            else:
+                told.append(prior)
+    inside = len(told) + len(others)
+    lines = [_inside_line(name, inside, len(study.trials), left_out)]
+    in_order = [record.number for record in ranked(study.trials, spec.objective.metric, spec.objective.mode)]
+    best = [n for n in in_order if n in others and others[n].status is TrialStatus.COMPLETED][:BEST]
+    if others:
+        tried = ", ".join(map(str, best)) or "none has completed"
+        lines.append(f"warm start: {name} had {_counted(unlike, inside)}: the best of such trials come first: {tried}")
+    return _Taken(told, [others[number] for number in best], lines)
+
+
+def _inside_line(name: str, inside: int, of: int, left_out: Counter[str]) -> str:
+    line = f"warm start: {inside} of {of} trials of {name} are inside this space"
     return f"{line}; {left_out.total()} left out: {_counted(left_out)}" if left_out else line
 
 
@@ -173,10 +195,8 @@ def _data(config: TrialConfig, searched: Sequence[str]) -> dict[str, Any]:
     return {path: value for path, value in flatten({"data": data}).items() if path not in searched}
 
 
-def _prior(
-    spec: StudySpec, study: str, record: TrialRecord, epochs: int, values: Mapping[str, Scalar], unlike: bool
-) -> PriorTrial:
-    """A trial as it is told.
+def _prior(spec: StudySpec, study: str, record: TrialRecord, epochs: int, values: Mapping[str, Scalar]) -> PriorTrial:
+    """A trial as it ended.
 
     Raises:
         _LeftOut: if it has shown nothing.
@@ -184,13 +204,13 @@ def _prior(
     metric, status = spec.objective.metric, record.status
     if status is TrialStatus.FAILED:
         raise _LeftOut("failed")
-    last = min(epochs, spec.budget.epochs, record.best_epoch or epochs)
+    last = record.best_epoch or epochs
     seen = record.seen(metric).items()
     history = {epoch: value for epoch, value in seen if epoch <= last and not math.isnan(value)}
     if status is not TrialStatus.DIVERGED:
         if not history:
             raise _LeftOut(f"no {metric}" if record.history else "no epoch trained")
-        if unlike or status is not TrialStatus.COMPLETED:  # one that still runs is known by what it has reached
+        if status is not TrialStatus.COMPLETED:  # one that still runs is known by what it has reached
             status = TrialStatus.STOPPED
     return PriorTrial(
         study=study, trial=record.number, values=dict(values), config=dict(record.config), status=status,

@@ -205,13 +205,16 @@ class PriorTrial(BaseModel):
 
 
 class WarmStarted(_Event):
-    """What the searcher was told of earlier studies, before the first trial; `lines` say it in words."""
+    """What a study took of earlier ones, before its first trial: `trials` that the searcher was told of, and those that
+    are tried `first`, behind the recipes. `lines` say it in words.
+    """
 
     event: Literal["warm_started"] = "warm_started"
     metric: str
     studies: tuple[str, ...]
     trials: tuple[PriorTrial, ...]
     lines: tuple[str, ...]
+    first: tuple[PriorTrial, ...] = ()
 
 
 class Arm(BaseModel):

@@ -71,7 +71,7 @@ def test_a_study_that_differs_is_not_continued(tmp_path: Path, without_ray: None
 def test_a_warm_start_is_recorded_and_outlives_the_earlier_study(tmp_path: Path, without_ray: None) -> None:
     started(tmp_path)
     spec = override(search.load_study("synthetic"), trials=3, epochs=4)
-    line = "warm start: 1 of 3 trials of synthetic are inside this space and told to the searcher; 2 left out: "
+    line = "warm start: 1 of 3 trials of synthetic are inside this space; 2 left out: "
     planned = search.plan_study(spec, out=tmp_path, warm_start="synthetic").prior
     assert planned == (f"{line}optimizer.kind outside sgd, adamw (1), no epoch trained (1)",)
     assert started(tmp_path, warm_start=["synthetic"], fresh=True).folder == tmp_path / "synthetic-2"

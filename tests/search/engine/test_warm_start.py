@@ -72,7 +72,7 @@ def test_trials_are_told_as_they_ended() -> None:
         (3, 0.4, TrialStatus.STOPPED, 3), (4, 0.5, TrialStatus.STOPPED, 1), (99, BEST, TrialStatus.COMPLETED, 9),
     ]  # fmt: skip
     assert found.trials[1].history == {1: 0.1, 2: 0.2}
-    assert found.lines == ("warm start: 6 of 6 trials of old are inside this space and told to the searcher",)
+    assert found.lines == ("warm start: 6 of 6 trials of old are inside this space",)
 
 
 def test_what_is_left_out_is_said_with_its_reason() -> None:
@@ -88,7 +88,7 @@ def test_what_is_left_out_is_said_with_its_reason() -> None:
     )
     assert [t.trial for t in found.trials] == [6, 99]
     assert found.lines == (
-        "warm start: 2 of 8 trials of old are inside this space and told to the searcher; 6 left out: optimizer.lr "
+        "warm start: 2 of 8 trials of old are inside this space; 6 left out: optimizer.lr "
         "outside 0.0001 to 1, log (2), batch_size 64, here 128 (1), optimizer.kind adam, here sgd (1), failed (1), "
         "no epoch trained (1)",
     )
@@ -108,30 +108,43 @@ def test_every_metric_may_be_the_objective_that_trials_have_reported() -> None:
         told(study(objective={"metric": "val_recall"}))
 
 
-@pytest.mark.parametrize(("epochs", "reached"), [(4, 4), (27, 9)])
-def test_trials_of_another_length_count_as_stopped_at_the_last_common_epoch(epochs: int, reached: int) -> None:
+@pytest.mark.parametrize("epochs", [4, 27])
+def test_of_trials_of_another_length_the_best_come_first_and_none_is_told(epochs: int) -> None:
     found = told(
         study(budget={"trials": 5, "epochs": epochs}, scheduler={"kind": "none"}),
         trial(0, 0.1, 0.1, 0.2, status=TrialStatus.STOPPED),
     )
-    assert [(t.status, max(t.history)) for t in found.trials] == [
-        (TrialStatus.STOPPED, 2), (TrialStatus.STOPPED, reached),
-    ]  # fmt: skip
-    assert found.lines[1] == (
-        f"warm start: old had 9 epochs instead of {epochs}: such trials rank behind those that complete here"
-    )
+    assert ([t.trial for t in found.first], found.trials) == ([99], ())
+    assert found.lines[1] == f"warm start: old had 9 epochs instead of {epochs}: the best of such trials come first: 99"
 
 
-def test_trials_on_other_data_count_as_stopped() -> None:
+def test_of_trials_on_other_data_the_three_best_come_first_and_none_is_told() -> None:
     other = told(study(), trial(0, 0.1, *CURVE, data={"train_samples": 100}), fingerprint=None)
-    assert [t.status for t in other.trials] == [TrialStatus.STOPPED, TrialStatus.COMPLETED]
+    assert ([t.trial for t in other.first], [t.trial for t in other.trials]) == ([0], [99])
     assert other.lines[1].startswith("warm start: old had other data (1): ")
-    images = told(study(), fingerprint="f00d")
-    assert [t.status for t in images.trials] == [TrialStatus.STOPPED]
-    assert images.lines[1].startswith("warm start: old had other data: ")
+    better = [value * 1.1 for value in CURVE]
+    stopped = trial(1, 0.2, 0.9, status=TrialStatus.STOPPED)
+    images = told(
+        study(), trial(0, 0.1, *better), stopped, trial(2, 0.3, *CURVE), trial(3, 0.4, *better), fingerprint="f00d"
+    )
+    assert ([t.trial for t in images.first], images.trials) == ([0, 3, 2], ())
+    assert images.lines[1] == "warm start: old had other data: the best of such trials come first: 0, 3, 2"
+    with pytest.raises(ConfigError, match=r"must name studies with trials inside this space: .*: none has completed"):
+        warm_started(study(), [earlier(stopped)], "f00d")
     moved = study(trial={"model": {"kind": "synthetic"}, "data": {"source": "imagefolder:/new"}})
     before = trial(0, 0.1, *CURVE, data={"source": "imagefolder:/old"})
     assert warm_started(moved, [earlier(before, fingerprint="f00d")], "f00d").trials[0].status is TrialStatus.COMPLETED
+
+
+def test_they_come_behind_the_recipes_and_are_trials_like_others(tmp_path: Path) -> None:
+    recipe = {"mine": {"description": "d", "source": "s", "config": {"optimizer": {"lr": 0.7}}}}
+    spec = study(recipes=recipe, budget={"trials": 5, "epochs": 9})
+    warm = warm_started(spec, [earlier(trial(4, 0.1, *CURVE), trial(5, BEST, *CURVE))], "f00d")
+    drive(tmp_path, spec, warm)
+    trials = StudyState.of(read(tmp_path / "journal")).trials
+    assert [record.origin for record in trials] == ["recipe:mine", "old/4", "old/5", "tpe", "tpe"]
+    assert [record.config["optimizer"]["lr"] for record in trials[:3]] == [0.7, 0.1, BEST]
+    assert trials[1].values == {LR: 0.1}
 
 
 def drive(
