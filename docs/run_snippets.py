@@ -142,7 +142,7 @@ def as_it_is_run(snippet: str) -> str:
     if "search.run" in text:
         text = text.replace("digits_resnet8", "mine.yaml") if "STUDY" in snippet else text
     else:
-        text = re.sub(r"cifar10_resnet\d+( digits_resnet8)?|(?<=search\.report )mine", "digits_resnet8", text)
+        text = re.sub(r"cifar10_resnet\d+( digits_resnet8)?|(?<=search\.report )(mine|photos)", "digits_resnet8", text)
     is_study = re.search(r"search[. ]run (mine|new)\.yaml", text)
     for name in ("mine", "new"):
         tree = read_study("digits_resnet8") | SMALL | {"study": name} if is_study else CONFIG
