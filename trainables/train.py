@@ -70,15 +70,18 @@ def _results(trainable: Trainable, label: str) -> Iterator[EpochResult]:
     """Those of `trainable`; where the first one takes long, a line says how long."""
     from trainables.training.loop import Run
 
-    started, said = time.monotonic(), not isinstance(trainable, Run)
-    for steps, result in enumerate(trainable.steps(), 1):
-        seconds = time.monotonic() - started
+    began, warm, said = time.monotonic(), 0.0, not isinstance(trainable, Run)
+    for steps, result in enumerate(trainable.steps()):
+        now = time.monotonic()
         if result is not None:
             said = True
             yield result
-        elif not said and seconds > SILENCE and isinstance(trainable, Run):
+        elif not steps:
+            warm = now  # the first step loads and compiles
+        elif not said and now - began > SILENCE and isinstance(trainable, Run):
             said = True
-            typer.echo(f"{label}an epoch takes about {seconds * (steps + trainable.steps_left) / steps:.0f} s")
+            whole = steps + 1 + trainable.steps_left
+            typer.echo(f"{label}an epoch takes about {(now - warm) / steps * whole:.0f} s")
 
 
 def compare_with_record(result: EpochResult, recorded: dict[str, float]) -> str:

@@ -27,10 +27,12 @@ def load_torch() -> None:
     of the time to load it, and then 0.3 s whenever a trial's memory is collected, as much as two epochs on digits.
     """
     gc.disable()
-    for name in ("trainables.training.loop", "torch._dynamo"):  # the latter is loaded by the first optimizer
-        import_module(name)
-    gc.freeze()
-    gc.enable()
+    try:
+        for name in ("trainables.training.loop", "torch._dynamo"):  # the latter is loaded by the first optimizer
+            import_module(name)
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def build_trainable(

@@ -31,4 +31,5 @@ def first_trial(spec: StudySpec, warm_start: WarmStarted | None, index: int) -> 
         return None
     trial = earlier[index - len(recipes)]
     point = walk(spec.parsed_space, lambda key, _: trial.values[key])
-    return Chosen(f"{trial.study}/{trial.trial}", point.tree, point.values)
+    study = trial.study.replace(":", "_")  # behind a colon is the name of a recipe, or of a run of a refit
+    return Chosen(f"{study}/{trial.trial}", point.tree, point.values)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ BEST = 3  # of each study, where its objective is on another scale
 
 
 class _LeftOut(Exception):  # noqa: N818 (no error: a reason)
-    """Why the searcher is not told of a trial."""
+    """Why nothing is taken of a trial."""
 
 
 def earlier_studies(
@@ -86,14 +86,18 @@ def warm_started(spec: StudySpec, studies: Sequence[StudyResult], fingerprint: s
         fingerprint: of the study's images.
 
     Raises:
-        ConfigError: if there is nothing to tell.
+        ConfigError: if that is nothing.
     """
-    taken = [_taken(spec, study, study.fingerprint == fingerprint) for study in studies]
+    known = [spec.locate(spec.recipe_config(name)) for name in spec.recipes]
+    taken: list[_Taken] = []
+    for study in studies:
+        taken.append(_taken(spec, study, study.fingerprint == fingerprint, known))
+        known += [trial.values for trial in taken[-1].first]
     trials = tuple(trial for one in taken for trial in one.told)
     first = tuple(trial for one in taken for trial in one.first)
     names, lines = tuple(map(_name, studies)), tuple(line for one in taken for line in one.lines)
     if not trials and not first:
-        rule = f"must name studies with trials inside this space: {'; '.join(lines)}"
+        rule = f"must name studies with completed trials inside this space, which no recipe repeats: {'; '.join(lines)}"
         raise ConfigError.single(OPTION, ", ".join(names), rule)
     metric = spec.objective.metric
     return WarmStarted(metric=metric, studies=names, trials=trials, first=first, lines=lines, time=time.time())
@@ -111,7 +115,10 @@ def _name(study: StudyResult) -> str:
     return study.folder.name if study.folder else study.spec.study
 
 
-def _taken(spec: StudySpec, study: StudyResult, same_images: bool) -> _Taken:
+def _taken(
+    spec: StudySpec, study: StudyResult, same_images: bool, known: Collection[Mapping[str, Scalar] | None]
+) -> _Taken:
+    """What is taken of a study; points that are `known` are tried anyway."""
     name, told, others = _name(study), list[PriorTrial](), dict[int, PriorTrial]()
     left_out, unlike = Counter[str](), Counter[str]()
     for record in study.trials:
@@ -131,11 +138,15 @@ def _taken(spec: StudySpec, study: StudyResult, same_images: bool) -> _Taken:
     inside = len(told) + len(others)
     lines = [_inside_line(name, inside, len(study.trials), left_out)]
     in_order = [record.number for record in ranked(study.trials, spec.objective.metric, spec.objective.mode)]
-    best = [n for n in in_order if n in others and others[n].status is TrialStatus.COMPLETED][:BEST]
+    first: list[PriorTrial] = []
+    for prior in (others[number] for number in in_order if number in others):
+        tried = [*known, *(trial.values for trial in first)]
+        if prior.status is TrialStatus.COMPLETED and prior.values not in tried and len(first) < BEST:
+            first.append(prior)
     if others:
-        tried = ", ".join(map(str, best)) or "none has completed"
-        lines.append(f"warm start: {name} had {_counted(unlike, inside)}: the best of such trials come first: {tried}")
-    return _Taken(told, [others[number] for number in best], lines)
+        named = ", ".join(str(prior.trial) for prior in first) or "none, as they did not complete or are recipes"
+        lines.append(f"warm start: {name} had {_counted(unlike, inside)}: the best of such trials come first: {named}")
+    return _Taken(told, first, lines)
 
 
 def _inside_line(name: str, inside: int, of: int, left_out: Counter[str]) -> str:

@@ -66,7 +66,7 @@ class StudyState:
         sessions: every session in order.
         spending: what the study has cost.
         started: the beginning of the last session: versions, git commit and fingerprint; None before the first.
-        warm_start: what the searcher was told of earlier studies; None without any.
+        warm_start: what the study took of earlier ones; None without any.
         last_heartbeat: when each trial was last handed to a worker or reported an epoch, in seconds since 1970.
         worker_losses: the workers that each trial has lost; trials that lost none are left out.
         comparisons: every comparison in order, with its runs as they stand.

@@ -107,16 +107,16 @@ def _is_plugin(kind: str) -> bool:
 
 
 def _searchable(network: dict[str, Any], num_classes: int, size: tuple[int, int] | None) -> dict[str, str]:
-    """Ranges around the defaults of an own network's arguments as YAML, of those where it also takes their ends."""
+    """Ranges around the defaults of an own network's numbers as YAML, where it takes all lower ends, and all upper."""
     model = parse_config({"model": network}).model
     if not isinstance(model, PluginModel):
         return {}
-    ranges = {}
+    ranges: dict[str, str] = {}
+    lowest: dict[str, float] = {}
+    highest: dict[str, float] = {}
     for name, default in model.settings.items():
-        ends: tuple[Any, ...]
-        if isinstance(default, bool):
-            ends, text = (not default,), "{choice: [false, true]}"
-        elif isinstance(default, int) and default > 1:
+        ends: tuple[float, float]
+        if type(default) is int and default > 1:  # no switch: it may load weights
             ends = default // 2, 2 * default
             text = f"{{choice: [{ends[0]}, {default}, {ends[1]}]}}"
         elif isinstance(default, float) and default >= 0:
@@ -124,8 +124,9 @@ def _searchable(network: dict[str, Any], num_classes: int, size: tuple[int, int]
             text = f"{{float: [{ends[0]:g}, {ends[1]:g}]}}"
         else:
             continue
-        if all(_takes(network | {"settings": {name: end}}, num_classes, size) for end in ends):
-            ranges[name] = text
+        low, high = lowest | {name: ends[0]}, highest | {name: ends[1]}
+        if all(_takes(network | {"settings": at}, num_classes, size) for at in (low, high)):
+            lowest, highest, ranges[name] = low, high, text
     return ranges
 
 

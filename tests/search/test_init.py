@@ -103,6 +103,26 @@ def test_the_network_of_the_quickstart_and_its_width(photos: Path, monkeypatch: 
     assert trained == ["fc.weight", "fc.bias"]
 
 
+def test_arguments_are_proposed_where_the_network_takes_both_ends(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("wide_net.py").write_text(
+        "from torch import nn\n\n"
+        "def net(num_classes, channels=3, width=6, groups=3, drop=0.0, pretrained=False):\n"
+        "    assert not pretrained\n"
+        "    return nn.Sequential(nn.Conv2d(channels, width, 3, groups=groups), nn.Dropout(drop),\n"
+        "        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+    init(str(photos), model="wide_net:net", name="wide")
+    assert "arguments of wide_net:net as well (width, drop), remove the # before `model:` in wide.yaml" in (
+        capsys.readouterr().out
+    )
+    assert "  # model: {settings: {width: {choice: [3, 6, 12]}, drop: {float: [0, 0.5]}}}\n" in (
+        Path("wide.yaml").read_text()
+    )
+
+
 def test_a_class_without_num_classes_is_refused_before_a_study_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("plain_net.py").write_text(
         "from torch import nn\n\nclass Net(nn.Module):\n    def __init__(self, classes):\n        pass\n"
@@ -162,7 +182,7 @@ def test_a_network_without_stages_is_said_to_be_frozen_nowhere(
         ),
         ({"images": "my_pkg:Birds"}, "source: .*runs only if you allow it: --plugin my_pkg"),
         ({"images": "digits", "model": "resnet21"}, "model.depth"),
-        ({"images": "digits", "model": "my_pkg:build"}, "model.kind"),
+        ({"images": "digits", "model": "nowhere:build"}, "model.kind: names the module nowhere, and there is none"),
         ({"images": "digits", "to": Path("there.yaml")}, r"--to: there\.yaml already exists: give another --name or"),
         ({"images": "digits", "name": "there"}, r"--name: there\.yaml already exists: give another --name or --to"),
     ],

@@ -129,11 +129,18 @@ def test_of_trials_on_other_data_the_three_best_come_first_and_none_is_told() ->
     )
     assert ([t.trial for t in images.first], images.trials) == ([0, 3, 2], ())
     assert images.lines[1] == "warm start: old had other data: the best of such trials come first: 0, 3, 2"
-    with pytest.raises(ConfigError, match=r"must name studies with trials inside this space: .*: none has completed"):
+    with pytest.raises(ConfigError, match=r"must name studies with completed trials inside .*: none, as they did not"):
         warm_started(study(), [earlier(stopped)], "f00d")
     moved = study(trial={"model": {"kind": "synthetic"}, "data": {"source": "imagefolder:/new"}})
     before = trial(0, 0.1, *CURVE, data={"source": "imagefolder:/old"})
     assert warm_started(moved, [earlier(before, fingerprint="f00d")], "f00d").trials[0].status is TrialStatus.COMPLETED
+
+
+def test_a_point_that_is_tried_anyway_is_not_taken_again() -> None:
+    recipe = {"mine": {"description": "d", "source": "s", "config": {"optimizer": {"lr": 0.1}}}}
+    one, two = (earlier(trial(4, 0.1, *CURVE), trial(5, lr, *CURVE), trial(6, 0.3, *CURVE)) for lr in (0.2, 0.4))
+    warm = warm_started(study(recipes=recipe), [one, two], "f00d")
+    assert [(prior.trial, prior.values[LR]) for prior in warm.first] == [(5, 0.2), (6, 0.3), (5, 0.4)]
 
 
 def test_they_come_behind_the_recipes_and_are_trials_like_others(tmp_path: Path) -> None:

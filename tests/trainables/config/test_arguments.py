@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -37,6 +38,12 @@ def unreadable(num_classes: int, thing: Thing = None, width: int = 8):
 
 def needing(num_classes, width: int):
     return made(num_classes, width)
+
+def odd(
+    num_classes, width: "channels of it" = 8, clip=float("inf"), kernel: int = (3, 3), nested=((1, 2), (3, 4)), cfg={},
+    three: 3 = 3, copy=1, model_config=2, later: Nope.Never = None,
+):
+    return made(num_classes, width=width, clip=clip, kernel=kernel, nested=nested, cfg=cfg, copy=copy, config=model_config)
 
 def other(classes, width=3): ...
 def positional(num_classes, /): ...
@@ -92,6 +99,19 @@ def test_what_takes_any_argument_takes_any_setting(networks: Any) -> None:
     settings = checked_settings(arguments_of(networks.made), {"width": 3})
     assert called_with(settings, 7) == {"num_classes": 7, "width": 3}
     assert model("made", width=3, deep=True).settings == {"width": 3, "deep": True}
+
+
+def test_odd_annotations_and_defaults_are_taken_as_they_are() -> None:
+    recorded = {"width": 8, "kernel": [3, 3], "nested": [[1, 2], [3, 4]], "cfg": {}, "three": 3, "later": None}
+    assert model("odd").settings == recorded
+    network: Any = build_network(model("odd"), 5)
+    assert network.named == {
+        "width": 8, "clip": math.inf, "kernel": (3, 3), "nested": ((1, 2), (3, 4)), "cfg": {}, "copy": 1, "config": 2,
+    }  # fmt: skip
+    network = build_network(model("odd", width=4, cfg={"a": [1]}, kernel=[5]), 5)
+    assert (network.named["width"], network.named["cfg"], network.named["kernel"]) == (4, {"a": [1]}, (5,))
+    with pytest.raises(ConfigError, match=r"settings\.copy: unknown key"):
+        model("odd", copy=2)
 
 
 def test_annotations_that_only_type_checkers_read_and_arguments_without_default() -> None:
