@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from filelock import FileLock, Timeout
 from search.journal.error_text import required
 from search.planning.resources import cluster_address
 from search.tune.patches import ensure_private_token, environment, private_ray, ray_settings
+from trainables.cli import stop_signals
 from trainables.config import ConfigError
 from trainables.cpu import available_cpus
 
@@ -61,11 +64,32 @@ def _start() -> None:
     _started[-1].acquire()
     with required("HOME", Path.home(), "must be a folder that can be written, since Ray keeps its token there"):
         ensure_private_token()
-    with environment(ray_settings()), private_ray():
+    with environment(ray_settings()), private_ray(), _signals_wait():
         ray.init(
             "local", num_cpus=available_cpus(), include_dashboard=False, log_to_driver=False,
             logging_level=logging.CRITICAL, _temp_dir=str(folder / "r"),
         )  # fmt: skip
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let the first signal inside count at the end.
+
+    A start of Ray that is interrupted leaves threads behind, with which Python crashes when it ends. Ray's library also
+    catches SIGTERM from its start on, and prints what looks like a crash; setting the handlers again ends that.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only that one may set signal handlers
+        yield
+        return
+    came: list[int] = []
+    before = {each: signal.signal(each, lambda number, _: came.append(number)) for each in stop_signals()}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    for number in came[:1]:
+        signal.raise_signal(number)
 
 
 _started: list[FileLock] = []  # the folders of the Rays that were started here and have not ended

@@ -198,6 +198,24 @@ def test_a_reader_that_goes_away_ends_it_silently_and_a_signal_before_the_start_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.8, 1.2, 1.6, 2.0])  # Ray takes about two to start
+def test_a_signal_while_ray_starts_interrupts_when_it_has_started(tmp_path: Path, seconds: float) -> None:
+    study = slow_study(tmp_path / "study", trials=40, epochs=2)
+    process = subprocess.Popen(
+        command(study, tmp_path / "out"), env=environment() | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    while "40 trials of" not in process.stdout.readline():
+        assert process.poll() is None
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, printed
+    assert "interrupted" in printed
+
+
+@pytest.mark.slow
 def test_a_search_in_which_every_trial_diverged_exits_with_1_and_says_so(tmp_path: Path) -> None:
     tree = synthetic_study("asha", trials=2, epochs=2)
     tree["trial"]["model"]["diverge_above"] = 1e-9
