@@ -50,7 +50,7 @@ REASONS = {
     r"probe\.yaml|weights\.yaml|right\.yaml|evaluate CONFIG": "needs the pretrained weights that the page is about",
     r"your_pipeline|my_pipeline|^read |^ssh |^\. |path/to|run \.\.\. |RESNET_SEARCH_": "stands for what the reader has",
     r"torchvision:DEFAULT": "needs photographs: tests/search/test_init.py",
-    r"hymenoptera|photos\.yaml|photos/new|my_net": "needs photographs: tests/search/test_init.py, test_own_networks.py",
+    r"hymenoptera|photos\.yaml|new_photos|my_net": "needs photographs: tests/search/test_init.py, test_own_networks.py",
     r"load\.py|to_json|mlflow models|^cd ": "runs in an exported folder: tests/search/test_parity.py",
     r"benchmarks\.|rivals": "takes up to an hour: the page says what it printed",
     r"-completion$": "changes the shell's settings: tests/search/test_completion.py",

@@ -87,7 +87,7 @@ def test_the_network_of_the_quickstart_and_its_width(photos: Path, monkeypatch: 
     text = Path("mine.yaml").read_text()
     assert "search.run mine.yaml --dry-run --plugin my_net says" in text
     assert "model" not in load_study("./mine.yaml").space
-    spec = parse_study(parse_yaml(text.replace("# model: {settings", "model: {settings"), "mine.yaml"))
+    spec = parse_study(parse_yaml(text.replace("#model: {settings", "model: {settings"), "mine.yaml"))
     widths = spec.space["model"]["settings"]["width"]["choice"]
     assert widths == [16, 32, 64]
     for width in widths:
@@ -118,7 +118,7 @@ def test_arguments_are_proposed_where_the_network_takes_both_ends(
     assert "arguments of wide_net:net as well (width, drop), remove the # before `model:` in wide.yaml" in (
         capsys.readouterr().out
     )
-    assert "  # model: {settings: {width: {choice: [3, 6, 12]}, drop: {float: [0, 0.5]}}}\n" in (
+    assert "  #model: {settings: {width: {choice: [3, 6, 12]}, drop: {float: [0, 0.5]}}}\n" in (
         Path("wide.yaml").read_text()
     )
 
