@@ -44,7 +44,7 @@ def print_leaderboard(spec: StudySpec, trials: Sequence[TrialRecord], console: C
     room = max(console.width - sum(widths) - 2 * len(widths) - 2, 10)
     title = f"{spec.study}: the {len(best)} best of {len(trials)} trials by {objective.metric}"
     if best and best[-1].status is not TrialStatus.COMPLETED:
-        title += ", unfinished ones last"
+        title += ", incomplete ones last"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for head in [*heads, "config"]:
         table.add_column(head, no_wrap=True)

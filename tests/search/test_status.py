@@ -86,7 +86,7 @@ def test_a_running_search(tmp_path: Path) -> None:
     assert any(
         row.startswith("6 1 worker lost (worker_died) ray.exceptions.OutOfMemoryError: [trial 6]") for row in rows
     )
-    assert "sample: the 5 best of 20 trials by val_accuracy, unfinished ones last" in rows
+    assert "sample: the 5 best of 20 trials by val_accuracy, incomplete ones last" in rows
     assert not any("to continue" in row for row in rows)
     assert facts(shown(written(tmp_path / "paused", troubled_events(SPEC)[:24])))["paused"] == "2 at epoch 2"
     assert narrow[-1].split("#")[0].endswith(f"-m search.check sample --out {tmp_path}   ")
