@@ -17,7 +17,7 @@ from search.views.next_commands import plugins, program, shown
 from trainables.cli import Plugins, run_verb
 from trainables.config import ConfigError, Data, PluginModel, validate
 from trainables.config.images import SOURCES, canonical_source, split_source
-from trainables.config.plugins import allow_plugins, is_dotted_path, plugin_names
+from trainables.config.plugins import allow_plugins, is_dotted_path, package_of, plugin_names
 from trainables.data.store import default_cache, described, prepare, request
 from trainables.files import write_text
 
@@ -42,7 +42,7 @@ def init(
     plugin: Plugins = None,
 ) -> None:
     """Look at images and write a study that fits them: network, objective, what is searched, with comments."""
-    named = [model.partition(":")[0].partition(".")[0]] if model is not None and is_dotted_path(model) else []
+    named = [package_of(model)] if model is not None and is_dotted_path(model) else []
     allow_plugins([*(plugin or ()), *named])  # whoever types a function's name means to run it
     source = _source(images)
     name = name or re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(split_source(source)[1] or source).stem).strip("-._") or "mine"

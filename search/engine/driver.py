@@ -211,11 +211,8 @@ class StudyDriver:
         seen = [record.config for record in self.records.values()]
         while config in seen:  # the same numbers would say nothing new
             config["seed"] = (config["seed"] + 1) % 2**32
-        values = None if chosen.values is None else dict(chosen.values)
-        suggested = TrialSuggested(
-            trial=number, origin=chosen.origin, values=values, config=config, time=self._now()
-        )  # fmt: skip
-        self._log.write(suggested)
+        origin, values = chosen.origin, chosen.values
+        self._log.write(TrialSuggested(trial=number, origin=origin, values=values, config=config, time=self._now()))
         return Leg(number, 1, config)
 
     def _last_promotion(self) -> Leg | None:

@@ -17,7 +17,7 @@ class Chosen(NamedTuple):
 
     origin: str
     tree: Mapping[str, Any]
-    values: Mapping[str, Scalar] | None
+    values: dict[str, Scalar] | None
 
 
 def first_trial(spec: StudySpec, warm_start: WarmStarted | None, index: int) -> Chosen | None:

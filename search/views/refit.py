@@ -133,11 +133,12 @@ def _luck(one: Finalist, metric: str, folds: int | None) -> Iterator[str]:
 
 def _on_test(outcome: RefitOutcome, test: Interval) -> Iterator[str]:
     over = "folds" if outcome.comparison.started.folds else "seeds"
-    line = f"test split: {test} over the same {over}"
-    if test.low == test.high:
-        line = f"test split: {test.mean:.4f} with each of the {over}"
     if not test.has_limits:
         line = f"test split: {test} for one network, so that its spread is not known"
+    elif test.low == test.high:
+        line = f"test split: {test.mean:.4f} with each of the {over}"
+    else:
+        line = f"test split: {test} over the same {over}"
     if outcome.test_gain is not None:
         line += f", {outcome.test_gain.signed} against {outcome.comparison.started.reference}"
     yield line

@@ -39,6 +39,7 @@ __all__ = [
     "is_recorded",
     "load_plugin",
     "named_plugins",
+    "package_of",
     "plugin_names",
     "plugin_settings",
     "said",
@@ -62,7 +63,7 @@ def allow_plugins(packages: Iterable[str]) -> None:
     """
     for package in packages:
         if not package.isidentifier():
-            meant = Path(package).name.partition(":")[0].partition(".")[0]
+            meant = package_of(Path(package).name)
             hint = f": --plugin {meant}" if meant.isidentifier() else ""
             raise ConfigError.single("--plugin", package, f"must be a package's name without path, .py or module{hint}")
         _allowed[package] = None
@@ -94,13 +95,18 @@ def as_recorded() -> Iterator[None]:
 def is_recorded(kind: str) -> bool:
     """Whether `kind` is read as it was recorded, and must not be loaded; its package is among `named_plugins` then."""
     if _reading.get() and is_dotted_path(kind):
-        _named[kind.partition(":")[0].partition(".")[0]] = None
+        _named[package_of(kind)] = None
     return _reading.get()
 
 
 def allowing(kind: str) -> str:
     """The option that allows what `kind` names, with a space before it; empty where nothing has to be allowed."""
-    return f" --plugin {kind.partition(':')[0].partition('.')[0]}" if is_dotted_path(kind) else ""
+    return f" --plugin {package_of(kind)}" if is_dotted_path(kind) else ""
+
+
+def package_of(path: str) -> str:
+    """The package that a dotted path names: what has to be allowed."""
+    return path.partition(":")[0].partition(".")[0]
 
 
 def is_dotted_path(kind: str) -> bool:
@@ -118,7 +124,7 @@ def dotted_path(plugin: PluginKind, loaded: Any) -> str:
     if loaded.__module__ == "__main__" or not is_dotted_path(path):
         rule = "must be a class or function of a module that the workers can import: write it into a file of its own"
         raise ConfigError.single(plugin, path, rule)
-    allow_plugins([loaded.__module__.split(".")[0]])
+    allow_plugins([package_of(path)])
     return path
 
 
@@ -147,7 +153,7 @@ def load_plugin(plugin: PluginKind, kind: str) -> Any:
         known = ", ".join(plugin_names(plugin)) or "none is installed"
         raise ValueError(f"must be a plug-in's entry point ({known}) or a dotted path like package.module:Name")
     module, _, name = kind.partition(":")
-    package = module.split(".")[0]
+    package = package_of(kind)
     if package not in _allowed:
         raise ValueError(f"names code of the package {package}, which runs only if you allow it: --plugin {package}")
     try:
